@@ -1,0 +1,122 @@
+"""The management port: /livez, /readyz and /metrics, the same for every part.
+
+Alive means that the event loop turns (and, where a part says so, that its work moves on); it never asks another
+server. Ready means that the part can do its own job; until then /readyz says what it waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import orjson
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field
+
+from hitcounter.settings import Port, Section
+
+_Answer = tuple[int, str, bytes]
+_Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class ManagementSettings(Section):
+    """Where the management port listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: Port = Field(description="Port of /livez, /readyz and /metrics.")
+
+
+class Readiness:
+    """What a part still waits for. Ready when nothing is left."""
+
+    def __init__(self, *names: str) -> None:
+        self._problems = dict.fromkeys(names, "not reached yet")
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is waited for, by name, and why."""
+        return dict(self._problems)
+
+    @property
+    def is_ready(self) -> bool:
+        """True when nothing is waited for."""
+        return not self._problems
+
+    def set_problem(self, name: str, reason: str) -> bool:
+        """Note that a thing is missing; True if that is news."""
+        is_news = self._problems.get(name) != reason
+        self._problems[name] = reason
+        return is_news
+
+    def clear(self, name: str) -> bool:
+        """Note that a thing is there; True if that is news."""
+        return self._problems.pop(name, None) is not None
+
+
+class EmbeddedServer(uvicorn.Server):
+    """A uvicorn server inside a process that handles its signals itself, and so can exit with status 0 on SIGTERM."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process."""
+        yield
+
+
+def build_management_app(
+    registry: CollectorRegistry, readiness: Readiness, is_alive: Callable[[], bool] = lambda: True
+) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
+    """Return the ASGI application of the management port."""
+
+    def answer(path: str) -> _Answer:
+        if path == "/livez":
+            return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
+        if path == "/readyz":
+            body = orjson.dumps({"ready": readiness.is_ready, "waiting_for": readiness.problems})
+            return (200 if readiness.is_ready else 503), "application/json", body
+        if path == "/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
+        return 404, "text/plain", b"there are /livez, /readyz and /metrics\n"
+
+    async def app(scope: dict[str, Any], _receive: object, send: _Send) -> None:
+        status, content_type, body = answer(scope["path"])
+        headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serve_management(
+    settings: ManagementSettings,
+    registry: CollectorRegistry,
+    readiness: Readiness,
+    is_alive: Callable[[], bool] = lambda: True,
+) -> AsyncIterator[None]:
+    """Serve the management port while the block runs.
+
+    Raises:
+        SystemExit: the port is taken (uvicorn says so).
+    """
+    app = build_management_app(registry, readiness, is_alive)
+    server = EmbeddedServer(
+        uvicorn.Config(
+            app,
+            settings.host,
+            settings.port,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    task = asyncio.create_task(server.serve(), name="management port")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

@@ -1,0 +1,187 @@
+"""Which index a hit belongs to, what its document is called, how an index is made, and when it goes. Pure.
+
+The index comes from the hit's own time and the document id from the hit's own batch or key: neither depends on when
+or how often we write, so a retry meets the document of the first try. That is what makes counting exactly once
+possible without looking anything up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from hitcounter.hits import ACCEPT_AHEAD_MS, ACCEPT_BACK_MS, BATCH_MAX_HITS, DAY_MS
+from hitcounter.settings import IndexSettings
+
+MAPPING_VERSION: Final = 1
+"""Raised when the mapping or the settings of new indices change; never written over by an older one."""
+OWNER: Final = "hitcounter"
+"""Stands in the _meta of every index and template of ours: nothing without it is ever dropped."""
+
+MAPPING: Final[Mapping[str, object]] = {
+    "dynamic": "strict",
+    "_meta": {"owner": OWNER, "version": MAPPING_VERSION},
+    "_source": {"enabled": False},
+    "properties": {
+        "id": {"type": "keyword"},
+        "timestamp": {"type": "date", "format": "epoch_millis"},
+        "n": {"type": "long", "index": False},
+    },
+}
+
+
+@lru_cache(maxsize=64)
+def _day_name(prefix: str, day: int) -> str:
+    return f"{prefix}-{datetime.fromtimestamp(day * 86_400, UTC):%Y.%m.%d}"
+
+
+def index_of(prefix: str, time_ms: int) -> str:
+    """Return the index of a hit: the UTC day of the hit's own time."""
+    return _day_name(prefix, time_ms // DAY_MS)
+
+
+def write_alias(index: str) -> str:
+    """Return the name a day's documents are written through.
+
+    Bulks ask for an alias (`require_alias`), and only our explicit creation makes one: so an Elasticsearch that lost
+    the index refuses the documents, where it would otherwise invent an index with a mapping of its own.
+    """
+    return f"{index}-write"
+
+
+def indices_of_windows(prefix: str, now_ms: int, window_ms: int) -> list[str]:
+    """Return the indices of all days that [now - window, now) touches, oldest first."""
+    first, last = (now_ms - window_ms) // DAY_MS, (now_ms - 1) // DAY_MS
+    return [_day_name(prefix, day) for day in range(first, last + 1)]
+
+
+def indices_of_acceptance(prefix: str, now_ms: int) -> list[str]:
+    """Return the indices that hits accepted now may need, tomorrow's included: it is made today."""
+    first, last = (now_ms - ACCEPT_BACK_MS) // DAY_MS, (now_ms + max(ACCEPT_AHEAD_MS, DAY_MS)) // DAY_MS
+    return [_day_name(prefix, day) for day in range(first, last + 1)]
+
+
+# ── documents ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# All parts of a document id have a length that is a multiple of three bytes, so that its base64 pieces can be joined,
+# and Elasticsearch stores the id as those bytes instead of the text.
+
+_POSITIONS: Final = tuple(urlsafe_b64encode(position.to_bytes(3)).decode() for position in range(BATCH_MAX_HITS))
+
+
+def document_id_prefix(producer: bytes, sequence: int) -> str:
+    """Return the 24 characters that all document ids of a batch begin with."""
+    return urlsafe_b64encode(producer + sequence.to_bytes(6)).decode()
+
+
+def document_id(prefix: str, position: int) -> str:
+    """Return the id of the document at a position of a batch: 28 characters."""
+    return prefix + _POSITIONS[position]
+
+
+def keyed_document_id(id_: str, key: str, time_ms: int) -> str:
+    """Return the id of the document of a hit with an idempotency key: 32 characters, so never one of the other kind.
+
+    The hit's time belongs to its identity: the key's own (a UUIDv7), or the timestamp that came with it.
+    """
+    parts = (id_.encode(), key.encode())
+    text = b"".join(len(part).to_bytes(2) + part for part in parts) + time_ms.to_bytes(8)
+    return urlsafe_b64encode(hashlib.blake2b(text, digest_size=24).digest()).decode()
+
+
+# ── making indices ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def build_settings(settings: IndexSettings) -> dict[str, object]:
+    """Return the settings of a day's index."""
+    return {
+        "number_of_shards": settings.shards,
+        "number_of_replicas": settings.replicas,
+        "refresh_interval": "1s",  # explicit: when unset, shards that are seldom searched stop refreshing
+        "sort.field": ["id", "timestamp"],  # one id's hits stand together, the newest first
+        "sort.order": ["asc", "desc"],
+    }
+
+
+def build_index(prefix: str, index: str, settings: IndexSettings) -> dict[str, object]:
+    """Return the body that creates a day's index, complete in itself: no template is needed for it to be right."""
+    return {
+        "settings": {"index": build_settings(settings)},
+        "mappings": MAPPING,
+        "aliases": {prefix: {}, write_alias(index): {}},
+    }
+
+
+def template_name(prefix: str) -> str:
+    """Return the name of the index template; `hitcounter-hits` by default."""
+    return f"{OWNER}-{prefix}"
+
+
+def build_template(prefix: str, settings: IndexSettings) -> dict[str, object]:
+    """Return the index template: a second net, should anyone else create a day's index."""
+    return {
+        "index_patterns": [f"{prefix}-*.*.*"],
+        "priority": 200,
+        "version": MAPPING_VERSION,
+        "_meta": {"owner": OWNER},
+        "template": {
+            "settings": {"index": build_settings(settings)},
+            "mappings": MAPPING,
+            "aliases": {prefix: {}},
+        },
+    }
+
+
+def find_mapping_fault(mapping: Mapping[str, object]) -> str | None:
+    """Tell what keeps an existing index from being ours; None if hits may be written into it."""
+    if not _is_ours(mapping):
+        return "it was not made by hitcounter"
+    if mapping.get("_source") != MAPPING["_source"] or mapping.get("dynamic") != MAPPING["dynamic"]:
+        return "its mapping is not strict, or keeps _source"
+    fields, wanted = mapping.get("properties"), MAPPING["properties"]
+    if not isinstance(fields, dict) or not isinstance(wanted, dict):
+        return "it has no fields"
+    wrong = [name for name, field in wanted.items() if fields.get(name) != field]
+    return f"its mapping of {', '.join(wrong)} differs" if wrong else None
+
+
+# ── retention ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def day_of(prefix: str, index: str) -> datetime | None:
+    """Return the UTC day of one of our index names, None for any other name."""
+    match = re.fullmatch(rf"{re.escape(prefix)}-(\d{{4}})\.(\d\d)\.(\d\d)", index, re.ASCII)
+    if match is None:
+        return None
+    year, month, day = map(int, match.groups())
+    try:
+        return datetime(year, month, day, tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def expired_indices(
+    mappings: Mapping[str, Mapping[str, object]], prefix: str, now_ms: int, retention_days: int
+) -> list[str]:
+    """Return the indices that retention may drop, oldest first.
+
+    Args:
+        mappings: the mapping of each index that exists.
+        prefix: the index prefix of this installation.
+        now_ms: the present.
+        retention_days: whole days to keep, today included; fewer than 4 is taken as 4.
+    """
+    keep = max(retention_days, 4)
+    today = datetime.fromtimestamp(now_ms // 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    oldest_kept = today - timedelta(days=keep - 1)
+    days = ((day_of(prefix, index), index) for index, mapping in mappings.items() if _is_ours(mapping))
+    return [index for day, index in sorted((day, index) for day, index in days if day is not None) if day < oldest_kept]
+
+
+def _is_ours(mapping: Mapping[str, object]) -> bool:
+    meta = mapping.get("_meta")
+    return isinstance(meta, Mapping) and meta.get("owner") == OWNER

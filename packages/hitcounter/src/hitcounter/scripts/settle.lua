@@ -1,0 +1,39 @@
+#!lua flags=allow-oom
+-- settle: acknowledge, delete and book entries whose hits have all found their end. Allowed while Redis is full: it
+-- is what makes room.
+--
+-- Each entry is acknowledged first, and only if that acknowledged something is the rest done: an entry that another
+-- indexer has settled meanwhile books nothing a second time.
+--
+-- KEYS  1 stream  2 ledger  3 dead letters
+-- ARGV  1 group, then for each entry:
+--       entry id, hits indexed, hits duplicate, hits dead, number of dead letters, and for each dead letter:
+--       reason, detail, number of hits, positions, payload
+-- Returns the number of entries settled by this call.
+
+local at = 1
+local function take()
+    at = at + 1
+    return ARGV[at]
+end
+
+local settled = 0
+while at < #ARGV do
+    local entry, indexed, duplicate, dead, letters = take(), take(), take(), take(), tonumber(take())
+    local is_ours = redis.call('XACK', KEYS[1], ARGV[1], entry) == 1
+    for _ = 1, letters do
+        local reason, detail, hits, positions, payload = take(), take(), take(), take(), take()
+        if is_ours then
+            redis.call('XADD', KEYS[3], '*', 'entry', entry, 'reason', reason, 'detail', detail,
+                'hits', hits, 'positions', positions, 'batch', payload)
+        end
+    end
+    if is_ours then
+        redis.call('XDEL', KEYS[1], entry)
+        redis.call('HINCRBY', KEYS[2], 'indexed', indexed)
+        redis.call('HINCRBY', KEYS[2], 'duplicate', duplicate)
+        redis.call('HINCRBY', KEYS[2], 'dead', dead)
+        settled = settled + 1
+    end
+end
+return settled

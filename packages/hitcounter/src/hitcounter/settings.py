@@ -1,0 +1,151 @@
+"""Settings: read from the environment once, in a service's __main__, and handed on as constructor arguments.
+
+Names are HITCOUNTER_<SECTION>__<FIELD>. Each field says its unit, why its default is what it is, and how a wrong
+value shows; docs/configuration.md is made from that.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hitcounter.errors import ConfigurationError
+
+ENV_PREFIX = "HITCOUNTER_"
+EXIT_CONFIGURATION = 2
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown names in it are errors: a typo must not become a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RedisSettings(Section):
+    """Where the stream is."""
+
+    url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis 7.0 or newer, as redis:// or rediss:// (TLS), user and password included.",
+    )
+    prefix: str = Field(
+        "hitcounter",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="First part of every key, set in braces by us. Installations that share a Redis differ here.",
+    )
+    connect_timeout_seconds: float = Field(
+        0.5,
+        gt=0,
+        le=30,
+        description="How long a connection may take to open. Too high: Track answers its 503 late when Redis is away.",
+    )
+    timeout_seconds: float = Field(
+        5.0,
+        gt=1.5,
+        le=120,
+        description="How long a command may take, Track's excepted (HITCOUNTER_INTAKE__BUDGET_SECONDS). Must be longer "
+        "than an indexer's wait for entries. Too low: indexers repeat work when Redis is slow.",
+    )
+
+
+class ElasticsearchSettings(Section):
+    """Where the indices are, and how to get in."""
+
+    url: str = Field(
+        "http://127.0.0.1:9200",
+        description="One or more addresses of an Elasticsearch 8.19 or 9, separated by commas.",
+    )
+    index_prefix: str = Field(
+        "hits",
+        pattern=r"^[a-z][a-z0-9_-]{0,63}$",
+        description="First part of every index name, and the alias of all. Installations that share an Elasticsearch "
+        "differ here.",
+    )
+    username: str | None = Field(None, description="For basic authentication, with password.")
+    password: SecretStr | None = Field(None, description="For basic authentication, with username.")
+    api_key: SecretStr | None = Field(None, description="An encoded API key; used in place of username and password.")
+    ca_file: str | None = Field(None, description="A PEM file with the authority that signed the server's certificate.")
+    timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="How long an indexer waits for one answer. Too low: a slow bulk is sent again while it still runs, "
+        "which counts nothing twice but costs the slow server more.",
+    )
+
+
+class IndexSettings(Section):
+    """How a day's index is made, and when it goes."""
+
+    shards: int = Field(1, ge=1, le=100, description="Primary shards of a day. One holds about 200 million documents.")
+    replicas: int = Field(
+        1, ge=0, le=5, description="Copies of each shard. 0 on a single node: a lost disk then loses the counts."
+    )
+    retention_days: int = Field(
+        4,
+        ge=4,
+        le=3650,
+        description="Whole days kept, today included. Never under 4: the longest window, 3 days, touches 4 of them.",
+    )
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    format: str = Field(
+        "auto", pattern="^(auto|json|text)$", description="One JSON object a line, or text; auto: text on a terminal."
+    )
+
+
+class SettingsBase(BaseSettings):
+    """What the settings of every service have in common."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    redis: RedisSettings = RedisSettings()
+    log: LogSettings = LogSettings()
+
+
+_S = TypeVar("_S", bound=SettingsBase)
+
+
+def load_settings(kind: type[_S]) -> _S:
+    """Read the settings from the environment.
+
+    Raises:
+        ConfigurationError: lists every wrong setting, one line each, by the name of its variable.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_describe(item) for item in error.errors())) from error
+
+
+def load_settings_or_exit(kind: type[_S]) -> _S:
+    """Read the settings, or print what is wrong with them and exit with status 2."""
+    try:
+        return load_settings(kind)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_CONFIGURATION) from error
+
+
+def variable_name(*path: str) -> str:
+    """Return the environment variable that sets the field at the path: ("redis", "url") is HITCOUNTER_REDIS__URL."""
+    return ENV_PREFIX + "__".join(path).upper()
+
+
+def _describe(item: ErrorDetails) -> str:
+    name = variable_name(*(str(part) for part in item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]} (it is {item['input']!r})"
