@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from hitcounter.hits import ACCEPT_AHEAD_MS, ACCEPT_BACK_MS, BATCH_MAX_HITS, DAY_MS
+from hitcounter.hits import BATCH_MAX_HITS, DAY_MS
 from hitcounter.settings import IndexSettings
 
 MAPPING_VERSION: Final = 1
@@ -60,10 +60,10 @@ def indices_of_windows(prefix: str, now_ms: int, window_ms: int) -> list[str]:
     return [_day_name(prefix, day) for day in range(first, last + 1)]
 
 
-def indices_of_acceptance(prefix: str, now_ms: int) -> list[str]:
-    """Return the indices that hits accepted now may need, tomorrow's included: it is made today."""
-    first, last = (now_ms - ACCEPT_BACK_MS) // DAY_MS, (now_ms + max(ACCEPT_AHEAD_MS, DAY_MS)) // DAY_MS
-    return [_day_name(prefix, day) for day in range(first, last + 1)]
+def indices_to_prepare(prefix: str, now_ms: int) -> list[str]:
+    """Return the indices to have at hand: today's and, since it is made a day early, tomorrow's."""
+    today = now_ms // DAY_MS
+    return [_day_name(prefix, today), _day_name(prefix, today + 1)]
 
 
 # ── documents ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,7 +127,7 @@ def build_template(prefix: str, settings: IndexSettings) -> dict[str, object]:
         "index_patterns": [f"{prefix}-*.*.*"],
         "priority": 200,
         "version": MAPPING_VERSION,
-        "_meta": {"owner": OWNER},
+        "_meta": {"owner": OWNER, "settings": build_settings(settings)},
         "template": {
             "settings": {"index": build_settings(settings)},
             "mappings": MAPPING,

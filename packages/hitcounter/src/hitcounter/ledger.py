@@ -48,18 +48,35 @@ class StreamStatus:
 class Audit:
     """The ledger beside what a walk over the streams found."""
 
-    ledger: Ledger
-    stream_entries: int
+    before: Ledger
+    """The ledger when the walk began."""
+    after: Ledger
+    """The ledger when it ended."""
     stream_hits: int
-    dead_letters: int
     dead_hits: int
 
     @property
-    def backlog_difference(self) -> int:
-        """Hits the ledger has in the backlog beyond those in the stream; anything but 0 is a fault."""
-        return self.ledger.backlog - self.stream_hits
+    def difference(self) -> int:
+        """Hits in the stream beyond what the ledger can explain (negative: missing); anything but 0 is a fault.
+
+        While nothing moves that is hits in the stream - backlog. Otherwise the walk may have missed what was settled
+        meanwhile and may have met what was accepted meanwhile, and only what lies beyond that is counted.
+        """
+        settled = self._settled(self.after) - self._settled(self.before)
+        accepted = self.after.accepted - self.before.accepted
+        least, most = self.before.backlog - settled, self.before.backlog + accepted
+        return min(0, self.stream_hits - least) + max(0, self.stream_hits - most)
 
     @property
-    def is_balanced(self) -> bool:
-        """True where the stream holds exactly the hits that the ledger has in the backlog."""
-        return self.backlog_difference == 0
+    def dead_difference(self) -> int:
+        """Hits in dead letters beyond those that the ledger has as dead; negative where letters were discarded."""
+        return self.dead_hits - self.after.dead
+
+    @property
+    def is_exact(self) -> bool:
+        """True where nothing moved during the walk, so that the difference has no room for doubt."""
+        return self.before == self.after
+
+    @staticmethod
+    def _settled(ledger: Ledger) -> int:
+        return ledger.indexed + ledger.duplicate + ledger.dead

@@ -1,0 +1,186 @@
+"""Elasticsearch: the client, its errors in our words, and the indices made and kept.
+
+Apart from the API's counts.py and the indexer's sink.py nothing else imports elasticsearch. What an index looks like
+is decided in indices.py; this module only carries it there and back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from elastic_transport.client_utils import DEFAULT
+from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError, NotFoundError, OrjsonSerializer, TransportError
+
+from hitcounter.errors import IndexUnavailable
+from hitcounter.indices import (
+    MAPPING_VERSION,
+    build_index,
+    build_template,
+    expired_indices,
+    find_mapping_fault,
+    template_name,
+    write_alias,
+)
+from hitcounter.settings import ElasticsearchSettings, IndexSettings
+
+_REASON_MAX_CHARACTERS: Final = 300
+_TEMPLATE_MARKS: Final = ("version", "_meta")
+"""A template that agrees in these is the one we would put: the settings it was made from stand in its _meta."""
+
+
+@contextlib.asynccontextmanager
+async def open_client(settings: ElasticsearchSettings) -> AsyncIterator[AsyncElasticsearch]:
+    """Open a client that never retries by itself, and close it at the end. Connects when first used."""
+    password, api_key = settings.password, settings.api_key
+    basic_auth = (settings.username, password.get_secret_value()) if settings.username and password else None
+    client = AsyncElasticsearch(
+        settings.url.split(","),
+        basic_auth=None if api_key else basic_auth,
+        api_key=api_key.get_secret_value() if api_key else None,
+        ca_certs=settings.ca_file or DEFAULT,
+        serializers={"application/json": OrjsonSerializer()},
+        request_timeout=settings.timeout_seconds,
+        max_retries=0,
+        retry_on_timeout=False,
+        http_compress=False,  # costs more processor time than it saves on the way to a near node
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the client's errors inside the block into IndexUnavailable."""
+    try:
+        yield
+    except ApiError as error:
+        raise IndexUnavailable(f"cannot {doing}: {_describe(error)}", status=error.status_code) from error
+    except TransportError as error:
+        raise IndexUnavailable(
+            f"cannot {doing}: Elasticsearch does not answer ({str(error)[:_REASON_MAX_CHARACTERS]})"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionReport:
+    """What retention found and did."""
+
+    kept: int
+    dropped: list[str]
+
+
+class Indices:
+    """The indices of one installation: made explicitly, checked, refreshed, dropped when their days are over."""
+
+    def __init__(self, client: AsyncElasticsearch, prefix: str, settings: IndexSettings) -> None:
+        self._client = client
+        self.prefix = prefix
+        self._settings = settings
+        self._checked: set[str] = set()
+
+    async def ensure_template(self) -> None:
+        """Put the index template where it is missing or of an older version.
+
+        Raises:
+            IndexUnavailable: Elasticsearch is away, or refuses.
+        """
+        name = template_name(self.prefix)
+        wanted = build_template(self.prefix, self._settings)
+        with translated(f"put the index template {name}"):
+            found = await self._find_template(name)
+            if found.get("version", 0) > MAPPING_VERSION or all(
+                found.get(key) == wanted[key] for key in _TEMPLATE_MARKS
+            ):
+                return
+            await self._client.indices.put_index_template(name=name, **wanted)  # type: ignore[arg-type]  # a plain body
+
+    async def ensure(self, indices: Collection[str]) -> None:
+        """Create those that are missing, and check the mapping of those that were there before; each only once.
+
+        Raises:
+            IndexUnavailable: Elasticsearch is away or refuses, or an index of this name is not fit for hits.
+        """
+        for index in indices:
+            if index not in self._checked:
+                await self._create_or_check(index)
+                self._checked.add(index)
+
+    def forget(self, index: str) -> None:
+        """Look at this index again before the next write: what was found of it earlier no longer holds."""
+        self._checked.discard(index)
+
+    async def refresh(self) -> None:
+        """Make every document that was written before this call countable.
+
+        Raises:
+            IndexUnavailable: not on all shards.
+        """
+        with translated("refresh the indices"):
+            answer = await self._client.indices.refresh(index=f"{self.prefix}-*", expand_wildcards="open")
+        if failed := answer["_shards"]["failed"]:
+            raise IndexUnavailable(f"cannot refresh the indices: {failed} shards failed")
+
+    async def flush(self, indices: Collection[str]) -> None:
+        """Have every document that Elasticsearch holds in these indices on its disks.
+
+        Raises:
+            IndexUnavailable: not on all shards.
+        """
+        with translated("flush the indices"):
+            answer = await self._client.indices.flush(index=sorted(indices), wait_if_ongoing=True)
+        if failed := answer["_shards"]["failed"]:
+            raise IndexUnavailable(f"cannot flush the indices: {failed} shards failed")
+
+    async def drop_expired(self, now_ms: int, *, is_dry_run: bool = False) -> RetentionReport:
+        """Drop the indices whose days are over, whole and only ours; say which.
+
+        Raises:
+            IndexUnavailable: Elasticsearch is away or refuses.
+        """
+        with translated("apply retention"):
+            found = await self._client.indices.get_mapping(index=f"{self.prefix}-*")
+            mappings = {index: described["mappings"] for index, described in found.body.items()}
+            dropped = expired_indices(mappings, self.prefix, now_ms, self._settings.retention_days)
+            if not is_dry_run:
+                for index in dropped:
+                    await self._client.indices.delete(index=index, ignore_unavailable=True)
+        return RetentionReport(kept=len(mappings) - len(dropped), dropped=dropped)
+
+    async def _find_template(self, name: str) -> dict[str, Any]:
+        try:
+            answer = await self._client.indices.get_index_template(name=name)
+        except NotFoundError:
+            return {}
+        found: dict[str, Any] = answer["index_templates"][0]["index_template"]
+        return found
+
+    async def _create_or_check(self, index: str) -> None:
+        with translated(f"create the index {index}"):
+            try:
+                await self._client.indices.create(index=index, **build_index(self.prefix, index, self._settings))  # type: ignore[arg-type]  # a plain body
+            except BadRequestError as error:
+                if error.error != "resource_already_exists_exception":
+                    raise
+                await self._check(index)
+
+    async def _check(self, index: str) -> None:
+        found = (await self._client.indices.get(index=index))[index]
+        if fault := find_mapping_fault(found["mappings"]):
+            raise IndexUnavailable(f"the index {index} is not fit for hits: {fault}; remove or rename it")
+        missing = {self.prefix, write_alias(index)} - found["aliases"].keys()
+        if missing:
+            actions = [{"add": {"index": index, "alias": alias}} for alias in sorted(missing)]
+            await self._client.indices.update_aliases(actions=actions)
+
+
+def _describe(error: ApiError) -> str:
+    reason = error.info
+    if isinstance(error.info, dict) and isinstance(error.info.get("error"), dict):
+        details = error.info["error"]
+        reason = f"{details.get('type')}: {details.get('reason')}"
+    return f"Elasticsearch answers {error.status_code} ({str(reason)[:_REASON_MAX_CHARACTERS]})"
