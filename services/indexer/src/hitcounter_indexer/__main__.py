@@ -1,0 +1,180 @@
+"""The command hitcounter-indexer: settings to objects, objects to loops. The only place where they are wired."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+
+import uvloop
+from hitcounter import __version__
+from hitcounter.elastic import Indices, open_client
+from hitcounter.errors import HitcounterError
+from hitcounter.health import Readiness, serve_management
+from hitcounter.logs import configure_logging, get_logger
+from hitcounter.metrics import create_registry
+from hitcounter.settings import load_settings_or_exit
+from hitcounter.stream import HitStream, open_stream
+
+from hitcounter_indexer.as_of import AsOfPublisher
+from hitcounter_indexer.indexer import ELASTICSEARCH, REDIS, Indexer
+from hitcounter_indexer.metrics import create_metrics
+from hitcounter_indexer.settings import IndexerSettings
+from hitcounter_indexer.sink import ElasticsearchSink
+
+_STUCK_AFTER_SECONDS = 120.0
+"""Longer than any single step may take (the bulk's time-out included), so that only a hung loop is killed."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The two servers an indexer works between."""
+
+    stream: HitStream
+    indices: Indices
+    sink: ElasticsearchSink
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 0 (done), 1 (failed, or the audit found a difference) or 2 (wrong settings)."""
+    options = _build_parser().parse_args(arguments)
+    settings = load_settings_or_exit(IndexerSettings)
+    configure_logging(settings.log, "indexer")
+    try:
+        status = uvloop.run(_build_action(options, settings))
+    except HitcounterError as error:
+        sys.stderr.write(f"{error}\n")
+        status = 1
+    raise SystemExit(status)
+
+
+def _build_action(options: argparse.Namespace, settings: IndexerSettings) -> Coroutine[None, None, int]:
+    if options.action == "audit":
+        return _audit(settings)
+    if options.action == "retention":
+        return _retention(settings, is_dry_run=options.dry_run)
+    return _run(settings)
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hitcounter-indexer",
+        description="Takes hits from the Redis stream and writes them into Elasticsearch. "
+        "Settings come from the environment: docs/configuration.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"hitcounter-indexer {__version__}")
+    actions = parser.add_subparsers(dest="action", metavar="COMMAND")
+    actions.add_parser("run", help="index until stopped (the default)")
+    actions.add_parser("audit", help="compare the ledger with the entries really in the stream; exit 1 if they differ")
+    retention = actions.add_parser("retention", help="drop the indices whose days are over")
+    retention.add_argument("--dry-run", action="store_true", help="only say which")
+    parser.set_defaults(action="run", dry_run=False)
+    return parser
+
+
+@contextlib.asynccontextmanager
+async def _open_stores(settings: IndexerSettings) -> AsyncIterator[Stores]:
+    async with open_stream(settings.redis) as stream, open_client(settings.elasticsearch) as client:
+        indices = Indices(client, settings.elasticsearch.index_prefix, settings.index)
+        yield Stores(stream, indices, ElasticsearchSink(client, indices))
+
+
+async def _run(settings: IndexerSettings) -> int:
+    registry = create_registry("indexer")
+    readiness = Readiness(REDIS, ELASTICSEARCH)
+    consumer = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    async with _open_stores(settings) as stores:
+        indexer = Indexer(
+            consumer=consumer,
+            stream=stores.stream,
+            sink=stores.sink,
+            indices=stores.indices,
+            settings=settings.indexer,
+            metrics=create_metrics(registry),
+            readiness=readiness,
+        )
+        publisher = AsOfPublisher(
+            stores.stream, stores.indices, name=consumer, interval_ms=settings.indexer.as_of_interval_ms
+        )
+
+        def is_alive() -> bool:
+            return time.monotonic() - indexer.last_turn < _STUCK_AFTER_SECONDS + settings.elasticsearch.timeout_seconds
+
+        async with serve_management(settings.management, registry, readiness, is_alive):
+            log.info("started", version=__version__, consumer=consumer)
+            await _work_until_signalled(indexer, publisher, settings.indexer.drain_seconds)
+            log.info("stopped", consumer=consumer)
+    return 0
+
+
+async def _work_until_signalled(indexer: Indexer, publisher: AsOfPublisher, drain_seconds: float) -> None:
+    """Run until SIGTERM or SIGINT, then let the bulks under way finish; a second signal ends at once."""
+    signalled, forced = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (forced if signalled.is_set() else signalled).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+
+    working = asyncio.create_task(indexer.run(), name="indexer")
+    publishing = asyncio.create_task(publisher.run(), name="as-of publisher")
+    stop_requested = asyncio.create_task(signalled.wait())
+    await asyncio.wait([working, publishing, stop_requested], return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping: finishing the bulks under way")
+    indexer.stop()
+    force_requested = asyncio.create_task(forced.wait())
+    await asyncio.wait([working, force_requested], timeout=drain_seconds, return_when=asyncio.FIRST_COMPLETED)
+    publisher.stop()
+    await asyncio.wait([publishing, force_requested], timeout=2.0, return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, publishing, stop_requested, force_requested):
+        task.cancel()
+    results = await asyncio.gather(working, publishing, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _audit(settings: IndexerSettings) -> int:
+    async with open_stream(settings.redis) as stream:
+        audit = await stream.audit()
+    ledger = audit.after
+    rows = {
+        "accepted": ledger.accepted,
+        "indexed": ledger.indexed,
+        "duplicate": ledger.duplicate,
+        "dead": ledger.dead,
+        "backlog": ledger.backlog,
+        "in the stream": audit.stream_hits,
+        "in dead letters": audit.dead_hits,
+        "difference": audit.difference,
+    }
+    for name, hits in rows.items():
+        sys.stdout.write(f"{name:>16} {hits:>18,} hits\n")
+    if not audit.is_exact:
+        sys.stdout.write("The stream moved during the walk: the difference is what movement cannot explain.\n")
+    sys.stdout.write("The ledger and the stream agree.\n" if audit.difference == 0 else "They do NOT agree.\n")
+    return 0 if audit.difference == 0 else 1
+
+
+async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:
+    async with _open_stores(settings) as stores:
+        report = await stores.indices.drop_expired(time.time_ns() // 1_000_000, is_dry_run=is_dry_run)
+    for index in report.dropped:
+        sys.stdout.write(f"{'would drop' if is_dry_run else 'dropped'} {index}\n")
+    sys.stdout.write(f"{len(report.dropped)} dropped, {report.kept} kept\n")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

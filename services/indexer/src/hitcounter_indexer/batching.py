@@ -1,0 +1,118 @@
+"""Which documents of which entries are still on their way. Pure.
+
+A turn of the indexer takes some entries and brings every document of theirs to its end; an entry whose documents have
+all found theirs can be settled, while others may need another try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from hitcounter.stream import DeadLetter, Entry, Settlement
+
+from hitcounter_indexer.documents import Action
+from hitcounter_indexer.outcomes import ItemOutcome, ItemResult
+
+READ_MAX_ENTRIES = 100
+"""The most entries in one read: with entries of 1 MiB, the most a request may bring, that is the memory it can take."""
+
+
+@dataclass(slots=True)
+class EntryProgress:
+    """How far one entry is."""
+
+    entry: Entry
+    open: int
+    """Documents still to be written."""
+    indexed: int = 0
+    duplicate: int = 0
+    rejected: dict[tuple[str, str], list[Action]] = field(default_factory=dict)
+    """The documents that can never be stored, by reason and detail."""
+
+    def build_settlement(self) -> Settlement:
+        """Return how its hits ended; only for an entry with nothing open."""
+        letters = [
+            DeadLetter(
+                reason,
+                detail,
+                hits=sum(action.hits for action in actions),
+                payload=self.entry.payload,
+                positions=[action.position for action in actions],
+            )
+            for (reason, detail), actions in self.rejected.items()
+        ]
+        return Settlement(self.entry.entry_id, self.indexed, self.duplicate, letters)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAction:
+    """An action that has not found its end, with the entry it belongs to."""
+
+    action: Action
+    progress: EntryProgress
+
+    @property
+    def is_redelivered(self) -> bool:
+        """True where an earlier delivery of this entry may have written the document.
+
+        Without a key that is the only way to find it there: deliveries are not even to be trusted, since they start
+        anew when the consumer group was lost.
+        """
+        return self.progress.entry.deliveries > 1 or not self.action.is_keyed
+
+
+class Work:
+    """The documents of one turn."""
+
+    def __init__(self, entries: Sequence[tuple[Entry, Sequence[Action]]]) -> None:
+        self._unsettled = [EntryProgress(entry, len(actions)) for entry, actions in entries]
+        self.open = [
+            OpenAction(action, progress)
+            for progress, (_, actions) in zip(self._unsettled, entries, strict=True)
+            for action in actions
+        ]
+
+    def note(self, chunk: Sequence[OpenAction], results: Sequence[ItemResult]) -> None:
+        """Book the results of a chunk; what has to be tried again goes back to the open ones."""
+        for item, result in zip(chunk, results, strict=True):
+            progress, hits = item.progress, item.action.hits
+            match result.outcome:
+                case ItemOutcome.INDEXED:
+                    progress.indexed += hits
+                case ItemOutcome.DUPLICATE:
+                    progress.duplicate += hits
+                case ItemOutcome.REJECT:
+                    progress.rejected.setdefault((result.reason, result.detail), []).append(item.action)
+                case ItemOutcome.RETRY | ItemOutcome.HOLD:
+                    self.open.append(item)
+                    continue
+            progress.open -= 1
+
+    def take_chunks(self, max_documents: int, max_bytes: int) -> Iterator[list[OpenAction]]:
+        """Hand out what is open in bulks that respect both limits (a single document may exceed the bytes)."""
+        todo, self.open = self.open, []
+        chunk: list[OpenAction] = []
+        size = 0
+        for item in todo:
+            if chunk and (len(chunk) == max_documents or size + len(item.action.lines) > max_bytes):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(item)
+            size += len(item.action.lines)
+        if chunk:
+            yield chunk
+
+    def take_finished(self) -> list[Settlement]:
+        """Return the settlements of the entries that have just got nothing open any more."""
+        finished = [progress.build_settlement() for progress in self._unsettled if progress.open == 0]
+        self._unsettled = [progress for progress in self._unsettled if progress.open > 0]
+        return finished
+
+
+def next_read_count(hits_wanted: int, entries_seen: int, hits_seen: int) -> int:
+    """Return how many entries to ask for, judging their size by those seen so far in this turn."""
+    if entries_seen == 0:
+        return READ_MAX_ENTRIES
+    hits_per_entry = max(1.0, hits_seen / entries_seen)
+    return max(1, min(READ_MAX_ENTRIES, round(hits_wanted / hits_per_entry)))

@@ -1,0 +1,68 @@
+"""What the answer for one document means. Pure.
+
+The list of errors that condemn a document is closed on purpose: whatever is not known to be the document's own fault
+(no permission, a shard limit, a closed or missing index, a bug) is kept and tried again, and said aloud. So a fault of
+the whole cluster can never turn traffic into dead letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+_DOCUMENTS_OWN_FAULT = frozenset({"document_parsing_exception", "mapper_parsing_exception"})
+_INDEX_IS_LOST = "index_not_found_exception"
+
+
+class ItemOutcome(Enum):
+    """What to do about one document now."""
+
+    INDEXED = "indexed"
+    DUPLICATE = "duplicate"
+    """It was there already: a success."""
+    RETRY = "retry"
+    """Elasticsearch has too much to do, or cannot just now."""
+    HOLD = "hold"
+    """It refuses for a reason that is not the document's: kept and tried again, and somebody must know."""
+    REJECT = "reject"
+    """The document itself can never be stored: a dead letter."""
+
+
+class ItemResult(NamedTuple):
+    """The answer for one document."""
+
+    outcome: ItemOutcome
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def is_index_lost(self) -> bool:
+        """True where the index has to be made anew."""
+        return self.reason == _INDEX_IS_LOST
+
+
+INDEXED = ItemResult(ItemOutcome.INDEXED)
+
+
+def read_item(item: Mapping[str, object]) -> ItemResult:
+    """Classify one element of a bulk answer's ``items``: the part under ``create``."""
+    status, error = item.get("status"), item.get("error")
+    if not isinstance(status, int):
+        return ItemResult(ItemOutcome.HOLD, "no_status", "the answer names no status")
+    if 200 <= status < 300:
+        return INDEXED
+    reason, detail = _read_error(error)
+    if status == 409:
+        return ItemResult(ItemOutcome.DUPLICATE, reason, detail)
+    if status in (429, 503):
+        return ItemResult(ItemOutcome.RETRY, reason, detail)
+    if status == 400 and reason in _DOCUMENTS_OWN_FAULT:
+        return ItemResult(ItemOutcome.REJECT, reason, detail)
+    return ItemResult(ItemOutcome.HOLD, reason or f"status_{status}", detail)
+
+
+def _read_error(error: object) -> tuple[str, str]:
+    if not isinstance(error, Mapping):
+        return "", ""
+    return str(error.get("type", "")), str(error.get("reason", ""))[:300]

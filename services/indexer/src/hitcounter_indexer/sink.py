@@ -1,0 +1,74 @@
+"""Where documents go: Elasticsearch's bulk API, one answer per document."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from elasticsearch import AsyncElasticsearch
+from hitcounter.elastic import Indices, translated
+from hitcounter.errors import IndexUnavailable
+
+from hitcounter_indexer.documents import Action
+from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_item
+
+
+class Sink(Protocol):
+    """What the indexer needs of a place for documents; the unit ring has one that fails on demand."""
+
+    async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
+        """Create the documents and return one result each, in their order.
+
+        Raises:
+            IndexUnavailable: nothing is known of any of them, except that the request as a whole went wrong.
+        """
+
+    async def flush(self, indices: Collection[str]) -> None:
+        """Have every document that these indices hold on disk.
+
+        Raises:
+            IndexUnavailable: that cannot be said.
+        """
+
+
+class ElasticsearchSink:
+    """The real sink. Makes an index before its first document."""
+
+    def __init__(self, client: AsyncElasticsearch, indices: Indices) -> None:
+        self._client = client
+        self._indices = indices
+
+    async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
+        """Send one bulk (see Sink.write)."""
+        await self._indices.ensure({action.index_name for action in actions})
+        with translated("write documents"):
+            answer = await self._client.bulk(
+                operations=[b"".join([action.lines for action in actions])],  # type: ignore[list-item]  # bytes are sent as they are
+                require_alias=True,
+                filter_path="errors,items.*.status,items.*.error.type,items.*.error.reason",
+            )
+        if answer["errors"] is False:
+            return [INDEXED] * len(actions)
+        results = [read_item(item["create"]) for item in answer["items"]]
+        if len(results) != len(actions):
+            raise IndexUnavailable(f"Elasticsearch answered for {len(results)} of {len(actions)} documents")
+        return await self._doubt(actions, results)
+
+    async def flush(self, indices: Collection[str]) -> None:
+        """Flush the indices (see Sink.flush)."""
+        await self._indices.flush(indices)
+
+    async def _doubt(self, actions: Sequence[Action], results: list[ItemResult]) -> list[ItemResult]:
+        """Look again at indices that are gone, or whose mapping may be why they reject documents.
+
+        A document is only to blame where the mapping is the one we made.
+        """
+        suspect = {
+            action.index_name
+            for action, result in zip(actions, results, strict=True)
+            if result.is_index_lost or result.outcome is ItemOutcome.REJECT
+        }
+        for index in suspect:
+            self._indices.forget(index)
+        await self._indices.ensure(suspect)
+        return results
