@@ -1,0 +1,115 @@
+"""The command line, turned into a plan or into a sentence that says what is wrong with it."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+from hitcounter_benchmark.mix import Skew, name_ids
+from hitcounter_benchmark.plan import DEFAULT_SECONDS, DEFAULT_WORKERS, OPEN_LOOP_WORKERS, Plan
+from hitcounter_benchmark.schedule import PROFILES, SPIKE_FACTOR
+from hitcounter_benchmark.settings import BenchmarkSettings
+from hitcounter_benchmark.target import parse_target
+
+_MAX_IDS: Final = 1_000_000
+_MAX_BATCH: Final = 10_000
+"""What the API takes in one batch."""
+_MAX_WORKERS: Final = 10_000
+_MAX_RATE: Final = 1_000_000
+_EPILOG: Final = """
+Exit status: 0 when the counts equal what was acknowledged, 1 when they do not or could not be shown to, 2 for a wrong
+argument. `hitcounter-benchmark suite --help` tells about the comparison of all parts.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """A plan, and where to write its result."""
+
+    plan: Plan
+    json_path: Path | None
+
+
+def parse_arguments(argv: Sequence[str], settings: BenchmarkSettings) -> Arguments:
+    """Read the command line; exits with status 2 and a sentence if it makes no sense."""
+    parser = _build_parser()
+    options = parser.parse_args(argv)
+    try:
+        plan = _build_plan(options, settings)
+        plan.build_pace()  # a profile's file is found wrong here rather than after the first reads
+    except ValueError as error:
+        parser.error(str(error))
+    return Arguments(plan, options.json)
+
+
+def _build_plan(options: argparse.Namespace, settings: BenchmarkSettings) -> Plan:
+    default_workers = DEFAULT_WORKERS if options.rate is None else OPEN_LOOP_WORKERS
+    if options.rate is None and options.profile != "steady":
+        raise ValueError("--profile shapes an open loop: give its --rate too")
+    return Plan(
+        target=parse_target(options.url),
+        ids=name_ids(options.id or settings.id, options.ids),
+        workers=options.workers or settings.workers or default_workers,
+        skew=options.skew,
+        batch=options.batch,
+        seconds=options.seconds,
+        requests=options.requests,
+        rate=options.rate,
+        profile=options.profile,
+        timeout_seconds=options.timeout_seconds,
+        settle_seconds=options.settle_seconds,
+        probe_every_seconds=options.probe_every_ms / 1000,
+        is_verified=options.verify,
+        seed=options.seed,
+    )
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hitcounter-benchmark",
+        description="Send hits to Track on this machine, then read the counts back and say whether they are right.",
+        epilog=_EPILOG,
+    )
+    add = parser.add_argument
+    add("--url", default="http://127.0.0.1:8001", help="the API, on this machine only (%(default)s)")
+    workers = f"connections (default {DEFAULT_WORKERS}; {OPEN_LOOP_WORKERS} with --rate)"
+    add("-w", "--workers", type=_whole(1, _MAX_WORKERS), help=f"{workers}; or HITCOUNTER_BENCHMARK__WORKERS")
+    add("-i", "--id", help="the id that takes the hits (default 1); or HITCOUNTER_BENCHMARK__ID")
+    add("--ids", type=_whole(1, _MAX_IDS), default=1, help="spread the hits over this many ids, named ID-0, ID-1, …")
+    add("--skew", choices=get_args(Skew), default="uniform", help="how ids are drawn (%(default)s)")
+    add("--batch", type=_whole(1, _MAX_BATCH), help="send this many hits in one request, to /analytics/batch")
+    add("--seconds", type=_number(0.01, 86_400), help=f"how long to send (default {DEFAULT_SECONDS:g})")
+    add("--requests", type=_whole(1, 1_000_000_000), help="how many requests to send, if that is reached first")
+    add("--rate", type=_number(0.1, _MAX_RATE), help="open loop: hits a second, whatever the answers do")
+    profiles = f"{', '.join(PROFILES)}, or a file of lines SECONDS START END in multiples of the rate"
+    add("--profile", default="steady", help=f"shape of the rate: {profiles} (a spike is {SPIKE_FACTOR} times the rate)")
+    add("--timeout-seconds", type=_number(0.01, 600), default=5.0, help="give an answer up after this (%(default)s)")
+    add("--settle-seconds", type=_number(0, 86_400), default=60.0, help="wait for the counts this long (%(default)s)")
+    add("--probe-every-ms", type=_number(0, 60_000), default=250, help="freshness probes; 0: none (%(default)s)")
+    add("--no-verify", dest="verify", action="store_false", help="read nothing: no freshness, no verdict")
+    add("--seed", type=int, default=1, help="of the order of ids (%(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write machine, versions, settings and results there")
+    return parser
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low:,} to {high:,}")
+        return int(text)
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:,.0f}")
+        return number
+
+    return parse

@@ -1,0 +1,170 @@
+"""One measurement, from the first read to the verdict: what is known before, the load, what is counted after."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from hitcounter_benchmark.client import Client, ClientError
+from hitcounter_benchmark.freshness import Freshness
+from hitcounter_benchmark.histogram import Histogram
+from hitcounter_benchmark.load import Load
+from hitcounter_benchmark.mix import build_mix
+from hitcounter_benchmark.plan import Plan
+from hitcounter_benchmark.progress import say, showing
+from hitcounter_benchmark.reading import NotSettledError, now, read_settled, wait_until_drained
+from hitcounter_benchmark.verdict import Verdict, judge, not_verified
+
+_READERS: Final = 16
+"""Connections for reading counts back: enough to keep Elasticsearch busy, few enough to leave it alone."""
+_PROBE_CONNECTIONS: Final = 2
+
+
+class BenchmarkError(Exception):
+    """The measurement could not be made; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one run showed."""
+
+    plan: Plan
+    seconds: float
+    """From the first send to the last answer."""
+    acknowledged_hits: int
+    unknown_hits: int
+    errors: Mapping[str, int]
+    latency: Histogram
+    client_stalls: Histogram
+    client_cpu_share: float
+    """Of one core, during the load: near 1, the client is what was measured."""
+    drain_seconds: float | None
+    """From the end of the load until the backlog was 0; None when that was not looked at or did not happen."""
+    freshness: Freshness | None
+    verdict: Verdict | None
+
+    @property
+    def accepted_per_second(self) -> float:
+        """Acknowledged hits per second of the load."""
+        return self.acknowledged_hits / self.seconds if self.seconds else 0.0
+
+    @property
+    def countable_per_second(self) -> float | None:
+        """Acknowledged hits per second until the last of them had left the queue."""
+        if self.drain_seconds is None or not self.seconds:
+            return None
+        return self.acknowledged_hits / (self.seconds + self.drain_seconds)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether everything that was to be shown was shown."""
+        return (self.verdict is None or self.verdict.is_right) and not (self.freshness and self.freshness.missing)
+
+
+async def run_benchmark(plan: Plan) -> Result:
+    """Carry out the plan; a first SIGINT ends the load early, and the counts are still verified.
+
+    Raises:
+        BenchmarkError: Nothing answers there, or the counts cannot be read before the load.
+    """
+    mix = build_mix(plan.target, plan.ids, skew=plan.skew, batch=plan.batch, seed=plan.seed)
+    load = Load(plan.target, mix, plan.build_pace(), workers=plan.workers, timeout_seconds=plan.timeout_seconds)
+    async with Client(plan.target, _READERS) as client, Client(plan.target, _PROBE_CONNECTIONS) as probe_client:
+        await _require_answer(client)
+        before = await _read_before(client, plan)
+        async with _probing(probe_client, plan) as freshness:
+            cpu_share = await _run_load(load)
+            if freshness:
+                freshness.stop()
+            drain_seconds, verdict = await _verify(client, plan, load, before)
+    return Result(
+        plan=plan,
+        seconds=load.elapsed_ns / 1e9,
+        acknowledged_hits=load.tally.acknowledged_hits,
+        unknown_hits=load.tally.unknown_hits,
+        errors=dict(load.tally.errors),
+        latency=load.latency,
+        client_stalls=load.stalls,
+        client_cpu_share=cpu_share,
+        drain_seconds=drain_seconds,
+        freshness=freshness,
+        verdict=verdict,
+    )
+
+
+async def _require_answer(client: Client) -> None:
+    """Make sure that somebody is there at all: any answer will do, a bare endpoint knows only one."""
+    try:
+        await client.ask(client.target.get("/status"))
+    except ClientError as error:
+        raise BenchmarkError(f"nothing answers at {client.target.url}: {error}") from error
+
+
+async def _read_before(client: Client, plan: Plan) -> dict[str, int]:
+    """Read what each id had already, once all that was accepted before us is countable."""
+    if not plan.is_verified:
+        return {}
+    say(f"reading the counts of {len(plan.ids):,} ids before the load")
+    try:
+        return await read_settled(client, plan.ids, since=now(), settle_seconds=plan.settle_seconds)
+    except NotSettledError as error:
+        raise BenchmarkError(f"{error}; without counts to read, use --no-verify") from error
+
+
+@contextlib.asynccontextmanager
+async def _probing(client: Client, plan: Plan) -> AsyncIterator[Freshness | None]:
+    """Probe the freshness inside the block, and wait for the last probes at its end."""
+    if not plan.is_verified or not plan.probe_every_seconds:
+        yield None
+        return
+    # A new id prefix each time: a probe's id must never have been counted before.
+    freshness = Freshness(client, id_prefix=f"freshness-{uuid4().hex}", every_seconds=plan.probe_every_seconds)
+    probing = asyncio.create_task(freshness.run(plan.settle_seconds))
+    try:
+        yield freshness
+        await probing
+    finally:
+        probing.cancel()
+        await asyncio.gather(probing, return_exceptions=True)
+
+
+async def _run_load(load: Load) -> float:
+    """Run the load, and return the client's share of a core meanwhile."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    with _stopping_on_interrupt(load), showing(load):
+        await load.run()
+    return (time.process_time() - cpu_started) / (time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _stopping_on_interrupt(load: Load) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, load.stop)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def _verify(
+    client: Client, plan: Plan, load: Load, before: Mapping[str, int]
+) -> tuple[float | None, Verdict | None]:
+    """Wait until the queue is empty and everything accepted is countable, then judge."""
+    if not plan.is_verified:
+        return None, None
+    ended, started_waiting = now(), time.monotonic()
+    is_drained = await wait_until_drained(client, plan.settle_seconds)
+    waited_seconds = time.monotonic() - started_waiting
+    say(f"reading the counts of {len(plan.ids):,} ids back")
+    remaining_seconds = plan.settle_seconds - waited_seconds
+    try:
+        after = await read_settled(client, plan.ids, since=ended, settle_seconds=remaining_seconds)
+    except NotSettledError as error:
+        verdict = not_verified(f"{error} ({plan.settle_seconds:g} s were allowed)")
+    else:
+        verdict = judge(load.tally.by_id(), before, after)
+    return waited_seconds if is_drained else None, verdict

@@ -1,0 +1,103 @@
+"""How soon an accepted hit is countable: probe hits during the load, each with an id of its own.
+
+Probes wait in a queue, and only the oldest is asked for, every few milliseconds: hits become countable about in the
+order in which they were accepted, and asking for all of them would be a read load that changes what is measured.
+Where the order is broken, the measured time is too long, never too short.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from hitcounter_benchmark.client import Client, ClientError
+from hitcounter_benchmark.histogram import Histogram
+from hitcounter_benchmark.reading import read
+from hitcounter_benchmark.tally import Outcome, classify
+
+_POLL_SECONDS: Final = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    hit_id: str
+    accepted_ns: int
+
+
+class Freshness:
+    """Probes an API until told to stop.
+
+    Args:
+        client: Used by this object alone, two connections are enough.
+        id_prefix: New for each run, so that no probe's id was ever counted before.
+        every_seconds: Between two probe hits.
+    """
+
+    def __init__(self, client: Client, *, id_prefix: str, every_seconds: float) -> None:
+        self.durations = Histogram()
+        """From the acknowledgement of a probe to the answer that showed it."""
+        self.errors: Counter[str] = Counter()
+        self._client = client
+        self._id_prefix = id_prefix
+        self._every_seconds = every_seconds
+        self._waiting: deque[_Probe] = deque()
+        self._is_stopped = asyncio.Event()
+
+    @property
+    def missing(self) -> int:
+        """Acknowledged probes that were never seen in a count."""
+        return len(self._waiting)
+
+    def stop(self) -> None:
+        """Send no more probes; `run` goes on until those sent are countable."""
+        self._is_stopped.set()
+
+    async def run(self, settle_seconds: float) -> None:
+        """Probe until stopped, then wait for the last ones, at most for the given time."""
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            await self._send_probes()
+            await asyncio.wait({watching}, timeout=settle_seconds)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _send_probes(self) -> None:
+        number = 0
+        while not self._is_stopped.is_set():
+            await self._send_probe(f"{self._id_prefix}-{number}")
+            number += 1
+            try:
+                await asyncio.wait_for(self._is_stopped.wait(), self._every_seconds)
+            except TimeoutError:
+                continue
+
+    async def _send_probe(self, hit_id: str) -> None:
+        request = self._client.target.post("/analytics", orjson.dumps({"id": hit_id}))
+        try:
+            answer = await self._client.ask(request)
+        except ClientError as error:
+            self.errors[str(error)] += 1
+            return
+        outcome, kind = classify(answer.status, answer.body)
+        if outcome is Outcome.ACKNOWLEDGED:
+            self._waiting.append(_Probe(hit_id, time.perf_counter_ns()))
+        else:
+            self.errors[kind] += 1
+
+    async def _watch(self) -> None:
+        while self._waiting or not self._is_stopped.is_set():
+            if not (self._waiting and await self._is_countable(self._waiting[0])):
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            self.durations.record(time.perf_counter_ns() - self._waiting.popleft().accepted_ns)
+
+    async def _is_countable(self, probe: _Probe) -> bool:
+        try:
+            return (await read(self._client, probe.hit_id)).count > 0
+        except ClientError as error:
+            self.errors[f"reading: {error}"] += 1
+            return False

@@ -1,0 +1,108 @@
+"""What one run is to do: the settings, checked, and the pace that follows. Pure, but for the profile's file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from hitcounter_benchmark.mix import Skew
+from hitcounter_benchmark.schedule import (
+    PROFILES,
+    ClosedLoop,
+    OpenLoop,
+    Pace,
+    Profile,
+    intended_times_ns,
+    parse_profile,
+)
+from hitcounter_benchmark.target import Target
+
+DEFAULT_SECONDS: Final = 10.0
+DEFAULT_WORKERS: Final = 1
+OPEN_LOOP_WORKERS: Final = 64
+"""Visitors do not queue for one connection; and more than this gains nothing on one machine."""
+_LONGEST_SECONDS: Final = 600.0
+"""The bound of a run that is only given a number of requests, should the server go away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One load and what is measured with it."""
+
+    target: Target
+    ids: Sequence[str]
+    workers: int = DEFAULT_WORKERS
+    skew: Skew = "uniform"
+    batch: int | None = None
+    """Hits in a request; None sends single hits to /analytics."""
+    seconds: float | None = None
+    requests: int | None = None
+    rate: float | None = None
+    """Hits a second of an open loop; None is a closed loop."""
+    profile: str = "steady"
+    timeout_seconds: float = 5.0
+    settle_seconds: float = 60.0
+    probe_every_seconds: float = 0.25
+    """Between two freshness probes; 0 sends none."""
+    is_verified: bool = True
+    seed: int = 1
+
+    @property
+    def planned_seconds(self) -> float:
+        """How long the load may last at most, answers still awaited at the end aside."""
+        if self.rate is not None and self.profile not in PROFILES:
+            return sum(stretch.seconds for stretch in self._profile())
+        if self.seconds is not None:
+            return self.seconds
+        return _LONGEST_SECONDS if self.requests is not None else DEFAULT_SECONDS
+
+    def build_pace(self) -> Pace:
+        """Build the pace of this run.
+
+        Raises:
+            ValueError: The profile is neither a known name nor a readable file of the right form.
+        """
+        if self.rate is None:
+            return ClosedLoop(seconds=self.planned_seconds, requests=self.requests)
+        intended_ns = islice(intended_times_ns(self._profile()), self.requests)
+        return OpenLoop(intended_ns, give_up_seconds=self.planned_seconds + self.timeout_seconds)
+
+    def _profile(self) -> Profile:
+        requests_per_second = (self.rate or 0) / (self.batch or 1)
+        build = PROFILES.get(self.profile)
+        if build is not None:
+            return build(requests_per_second, self.planned_seconds)
+        try:
+            text = Path(self.profile).read_text()
+        except OSError as error:
+            raise ValueError(f"no profile {self.profile!r}: it is {', '.join(PROFILES)} or a file") from error
+        return parse_profile(text, requests_per_second)
+
+    def describe(self) -> str:
+        """Return the plan as one line for people."""
+        pace = "closed loop" if self.rate is None else f"open loop, {self.rate:,.0f} hits/s ({self.profile})"
+        ids = f"id {self.ids[0]!r}" if len(self.ids) == 1 else f"{len(self.ids):,} ids ({self.skew})"
+        batch = f", batches of {self.batch:,}" if self.batch else ""
+        connections = "1 connection" if self.workers == 1 else f"{self.workers:,} connections"
+        return f"{pace}, {connections}, {ids}{batch}, to {self.target.url}"
+
+    def as_settings(self) -> dict[str, object]:
+        """Return the plan as settings for the record."""
+        return {
+            "url": self.target.url,
+            "id": self.ids[0],
+            "ids": len(self.ids),
+            "workers": self.workers,
+            "skew": self.skew,
+            "batch": self.batch,
+            "seconds": self.planned_seconds,
+            "requests": self.requests,
+            "rate": self.rate,
+            "profile": self.profile if self.rate is not None else None,
+            "timeout_seconds": self.timeout_seconds,
+            "settle_seconds": self.settle_seconds,
+            "probe_every_seconds": self.probe_every_seconds,
+            "verified": self.is_verified,
+            "seed": self.seed,
+        }

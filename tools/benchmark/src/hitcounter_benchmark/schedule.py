@@ -1,0 +1,172 @@
+"""When hits are meant to be sent: pure, in nanoseconds since the start of the load.
+
+An open loop decides the times beforehand and keeps to them however slow the answers are, as visitors do. Latency is
+then counted from the intended time: a server that stalls for a second is charged for every hit that should have been
+sent in that second, not only for the few that were (the mistake known as coordinated omission).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Final, Protocol
+
+SPIKE_FACTOR: Final = 5
+"""A spike is this many times the usual rate, in the middle fifth of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a profile in which the rate goes evenly from one value to another."""
+
+    seconds: float
+    start_per_second: float
+    end_per_second: float
+
+    @property
+    def expected(self) -> float:
+        """How many sends fall into this stretch."""
+        return self.seconds * (self.start_per_second + self.end_per_second) / 2
+
+    def seconds_until(self, sends: float) -> float:
+        """Return when the given number of sends is reached: the inverse of the rate's integral."""
+        slope = (self.end_per_second - self.start_per_second) / self.seconds
+        if not slope:
+            return sends / self.start_per_second
+        root = sqrt(max(self.start_per_second**2 + 2 * slope * sends, 0.0))
+        return (root - self.start_per_second) / slope
+
+
+Profile = Sequence[Stretch]
+
+
+def steady(rate: float, seconds: float) -> Profile:
+    """The same rate all along."""
+    return (Stretch(seconds, rate, rate),)
+
+
+def spike(rate: float, seconds: float) -> Profile:
+    """The rate, and `SPIKE_FACTOR` times as much in the middle fifth."""
+    high = SPIKE_FACTOR * rate
+    return (
+        Stretch(0.4 * seconds, rate, rate),
+        Stretch(0.2 * seconds, high, high),
+        Stretch(0.4 * seconds, rate, rate),
+    )
+
+
+def ramp(rate: float, seconds: float) -> Profile:
+    """From nothing up to the rate at the end."""
+    return (Stretch(seconds, 0.0, rate),)
+
+
+PROFILES: Final = {"steady": steady, "spike": spike, "ramp": ramp}
+
+
+def parse_profile(text: str, rate: float) -> Profile:
+    """Read a profile from lines ``SECONDS START END``, where START and END are multiples of the rate.
+
+    Empty lines and everything after ``#`` are passed over.
+
+    Raises:
+        ValueError: A line is not three numbers, or nothing would ever be sent.
+    """
+    lines = [line.split("#")[0].split() for line in text.splitlines()]
+    profile = tuple(_parse_stretch(words, rate) for words in lines if words)
+    if not sum(stretch.expected for stretch in profile):
+        raise ValueError("the profile never sends anything")
+    return profile
+
+
+def _parse_stretch(words: list[str], rate: float) -> Stretch:
+    try:
+        seconds, start, end = (float(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"{' '.join(words)!r} is not 'SECONDS START END'") from error
+    if seconds <= 0 or start < 0 or end < 0:
+        raise ValueError(f"{' '.join(words)!r}: seconds must be above zero, and no rate below")
+    return Stretch(seconds, start * rate, end * rate)
+
+
+def intended_times_ns(profile: Profile) -> Iterator[int]:
+    """Yield the intended time of every send, in order, evenly spaced for the rate of the moment."""
+    before_seconds = 0.0
+    before_sends = 0.0
+    number = 0
+    for stretch in profile:
+        after_sends = before_sends + stretch.expected
+        while number < after_sends - 1e-6:  # a hair of tolerance: a share of the seconds is not exact in binary
+            yield int((before_seconds + stretch.seconds_until(max(number - before_sends, 0.0))) * 1e9)
+            number += 1
+        before_seconds += stretch.seconds
+        before_sends = after_sends
+
+
+class Pace(Protocol):
+    """Says when the next request may leave."""
+
+    def take(self, now_ns: int) -> int | None:
+        """Claim the next send if it is due, and return the time it was meant for; None when none is due."""
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether nothing will ever be due again."""
+
+    def count_unsent(self) -> int:
+        """Return how many sends were meant to be, but never claimed; the pace is used up then."""
+
+
+class ClosedLoop:
+    """As fast as the answers come: a send is always due, until the time or the number of requests is used up."""
+
+    def __init__(self, *, seconds: float, requests: int | None = None) -> None:
+        self._end_ns = int(seconds * 1e9)
+        self._remaining = requests
+
+    def take(self, now_ns: int) -> int | None:
+        """Claim a send for right now."""
+        if self.is_over(now_ns):
+            return None
+        if self._remaining is not None:
+            self._remaining -= 1
+        return now_ns
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether the time or the requests are used up."""
+        return now_ns >= self._end_ns or self._remaining == 0
+
+    def count_unsent(self) -> int:
+        """Return what is left of the requests when the time was used up first."""
+        return self._remaining or 0
+
+
+class OpenLoop:
+    """Keeps to the intended times: whatever is due and unsent waits here, and its waiting counts as latency.
+
+    Args:
+        intended_ns: When to send, in order.
+        give_up_seconds: When to send no more, however much is still due: a server that is away must not hold us for
+            ever.
+    """
+
+    def __init__(self, intended_ns: Iterable[int], *, give_up_seconds: float) -> None:
+        self._intended_ns = iter(intended_ns)
+        self._next_ns = next(self._intended_ns, None)
+        self._give_up_ns = int(give_up_seconds * 1e9)
+
+    def take(self, now_ns: int) -> int | None:
+        """Claim the oldest send that is due."""
+        due_ns = self._next_ns
+        if due_ns is None or due_ns > now_ns or now_ns >= self._give_up_ns:
+            return None
+        self._next_ns = next(self._intended_ns, None)
+        return due_ns
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether every intended send was claimed, or it is too late for the rest."""
+        return self._next_ns is None or now_ns >= self._give_up_ns
+
+    def count_unsent(self) -> int:
+        """Return how many intended sends were never claimed."""
+        if self._next_ns is None:
+            return 0
+        self._next_ns = None
+        return 1 + sum(1 for _ in self._intended_ns)
