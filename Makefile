@@ -1,0 +1,73 @@
+# Every command of the house. `make` alone prints this as a table.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := $(BIN)/pytest
+FAST_RINGS := tests/unit tests/contract tests/consistency
+
+# The workers of the fast rings; the other rings run one test at a time, since they measure and kill real servers.
+WORKERS ?= auto
+
+##@ Use
+
+.PHONY: run
+run: $(READY) ## Set up what is missing, then run Redis, Elasticsearch, one API and one indexer here
+	@$(BIN)/hitcounter-devstack run
+
+.PHONY: doctor
+doctor: $(READY) ## Say what this machine has and lacks, and how to get it
+	@$(BIN)/hitcounter-devstack doctor
+
+.PHONY: clean
+clean: ## Remove the local data and everything that was built here (caches of downloads stay)
+	rm -rf .data .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+##@ Check
+
+.PHONY: test
+test: servers ## Set up what is missing, then run every test that needs no cluster
+	$(PYTEST) $(FAST_RINGS) -n $(WORKERS) -q
+	$(PYTEST) tests/integration -q
+
+.PHONY: check
+check: $(READY) ## Formatting, lint, types and the storeys of the house
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: servers ## Measure the path of a hit beside a bare endpoint, all processes real
+	@$(BIN)/hitcounter-benchmark suite
+
+##@ Develop
+
+.PHONY: setup
+setup: $(READY) ## Make .venv with the locked dependencies and every command
+
+.PHONY: servers
+servers: $(READY) ## Fetch the real Redis and Elasticsearch that the tests need
+	@$(BIN)/hitcounter-devstack setup
+
+.PHONY: format
+format: $(READY) ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: generate
+generate: $(READY) ## Write the generated files: the protobuf module
+	tools/generate.sh
+
+.PHONY: lock
+lock: $(READY) ## Resolve the dependencies anew into requirements/*.lock
+	tools/lock.sh
+
+.PHONY: help
+help: ## Print this
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+		/^[a-z-]+:.*##/ {printf "  \033[36m%-14s\033[0m%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): tools/setup.sh requirements/dev.lock pyproject.toml $(wildcard packages/*/pyproject.toml services/*/pyproject.toml tools/*/pyproject.toml)
+	@bash tools/setup.sh
