@@ -77,12 +77,8 @@ def encode(batch: HitBatch) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def decode(payload: bytes, expected_hits: int) -> HitBatch:
-    """Return the batch in the payload.
-
-    Args:
-        payload: what `encode` made, by this or any earlier or later version.
-        expected_hits: the number of hits the entry says it holds, and the ledger has booked.
+def decode(payload: bytes) -> HitBatch:
+    """Return the batch in the payload: what `encode` made, by this or any earlier or later version.
 
     Raises:
         UndecodableEntry: the bytes break the contract.
@@ -96,7 +92,7 @@ def decode(payload: bytes, expected_hits: int) -> HitBatch:
         raise EntryTooNew(f"needs a reader of version {message.min_reader}, this is version {READER_VERSION}")
     if message.id_rule > ID_RULE:
         raise EntryTooNew(f"names its documents by rule {message.id_rule}, this indexer knows rule {ID_RULE}")
-    _check_columns(message, expected_hits)
+    _check_columns(message)
     base_ms = message.base_time_ms
     return HitBatch(
         producer=message.producer,
@@ -109,10 +105,9 @@ def decode(payload: bytes, expected_hits: int) -> HitBatch:
     )
 
 
-def _check_columns(message: HitBatchMessage, expected_hits: int) -> None:
+def _check_columns(message: HitBatchMessage) -> None:
     count = len(message.ids)
     complaints = {
-        f"it holds {count} hits, the entry says {expected_hits}": count != expected_hits,
         f"it holds {count} hits, the limit is {BATCH_MAX_HITS}": not 1 <= count <= BATCH_MAX_HITS,
         "it names no id rule": message.id_rule < 1,
         "its producer has not 12 bytes": len(message.producer) != PRODUCER_BYTES,

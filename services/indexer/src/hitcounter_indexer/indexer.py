@@ -216,9 +216,11 @@ class Indexer:
         return Work(readable), condemned
 
     def _read_actions(self, entry: Entry) -> list[Action]:
-        documents = build_documents(decode(entry.payload, entry.hits), self._indices.prefix)
+        documents = build_documents(decode(entry.payload), self._indices.prefix)
         if entry.positions is not None:
             documents = [document for document in documents if document.position in entry.positions]
+        if (hits := sum(document.hits for document in documents)) != entry.hits:
+            raise UndecodableEntry(f"it holds {hits} hits, the ledger has booked {entry.hits}")
         return build_actions(documents)
 
     async def _write(self, chunk: Sequence[OpenAction], *, is_repeat: bool) -> list[ItemResult]:
