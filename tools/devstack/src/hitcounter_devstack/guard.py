@@ -1,0 +1,88 @@
+"""The guard: a tiny process between us and a server, so that the server never outlives us.
+
+It is run as a script by its path (`python -I -S guard.py OPTIONS COMMAND...`), imports nothing of ours, and knows
+no server. Its standard input is the lifeline: a pipe of which only the parent holds the other end. When the parent
+is gone, however it went (SIGKILL included), the pipe ends and so does the server with its whole process group. This
+needs nothing that only Linux has, and unlike PR_SET_PDEATHSIG it follows the parent process, not the thread that
+happened to start the server.
+
+The guard leads a session of its own (a SIGKILL to the parent's group, or a closed terminal, does not reach it) and
+the server leads a process group inside it: signals to that group reach all of the server, for example both Java
+processes of Elasticsearch, and never the guard.
+
+It reports two lines on a descriptor of their own: the server's pid (or `error: why`), then its exit code, negative
+for a signal.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+GROUP_GONE_SECONDS = 3.0
+
+
+def end_group(child: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
+    """End the child's whole process group: at once, or by SIGTERM first when it was given grace."""
+    if grace_seconds > 0:
+        signal_group(child.pid, signal.SIGTERM)
+        signal_group(child.pid, signal.SIGCONT)  # a paused process would not see the SIGTERM
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(grace_seconds)
+    signal_group(child.pid, signal.SIGKILL)
+
+
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to a process group that may be gone already."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when only zombies are left
+        os.killpg(group, number)
+
+
+def end_leftovers(group: int) -> None:
+    """Kill what the ended leader left behind, and wait until it is gone and its port is free."""
+    # Bounded: under a PID 1 that reaps nobody, a zombie stays for ever.
+    deadline = time.monotonic() + GROUP_GONE_SECONDS
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < deadline:
+            os.killpg(group, signal.SIGKILL)
+            time.sleep(0.01)
+
+
+def main() -> None:
+    """Start the command, tell its pid, and stay until it or the parent ends."""
+    options = json.loads(sys.argv[1])
+    report = os.fdopen(options["report_fd"], "w", buffering=1)
+    try:
+        child = subprocess.Popen(
+            sys.argv[2:],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            cwd=options["cwd"],
+            user=options["uid"],
+            group=options["gid"],
+            extra_groups=None if options["uid"] is None else [],
+        )
+    except OSError as error:
+        report.write(f"error: {error}\n")
+        return
+
+    def end_with_parent() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        end_group(child, options["grace_seconds"])
+
+    signal.signal(signal.SIGTERM, lambda *_: end_group(child, options["grace_seconds"]))
+    report.write(f"{child.pid}\n")
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    exit_code = child.wait()
+    end_leftovers(child.pid)
+    with contextlib.suppress(BrokenPipeError):  # nobody is left to be told
+        report.write(f"{exit_code}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Locks between processes: on a shared download, and on the data of a running server."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hitcounter_devstack.errors import DataInUseError
+
+RELEASE_SECONDS = 5.0
+
+
+@contextmanager
+def exclusive(lock_file: Path) -> Iterator[None]:
+    """Hold the lock for the length of a block; waits for whoever has it. The kernel frees it if we die."""
+    with lock_file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def lock_data(data_dir: Path) -> int:
+    """Take the lock of a data folder and return its descriptor, which frees it when its last copy is closed.
+
+    Waits a moment: a guard whose parent was just killed needs some milliseconds to end its server.
+
+    Raises:
+        DataInUseError: a running server has the folder.
+    """
+    descriptor = os.open(data_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise DataInUseError(f"{data_dir} is in use: another stack runs on this data. Stop it first.") from None
+            time.sleep(0.1)
+        else:
+            return descriptor

@@ -1,0 +1,39 @@
+"""What the user sees while something takes time: one growing line in a terminal, a line now and then elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+TERMINAL_SECONDS = 0.5
+PLAIN_SECONDS = 5.0
+
+
+def say(sentence: str) -> None:
+    """Tell the user one thing, on standard error."""
+    print(f"devstack    {sentence}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def ticking(what: str, measure: Callable[[], str]) -> Iterator[None]:
+    """Show that `what` goes on until the block ends, with a measure (such as the size so far) and the seconds."""
+    done = threading.Event()
+    ticker = threading.Thread(target=_tick, args=(what, measure, done), daemon=True)
+    say(what)
+    ticker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        ticker.join()
+
+
+def _tick(what: str, measure: Callable[[], str], done: threading.Event) -> None:
+    started = time.monotonic()
+    in_terminal = sys.stderr.isatty()
+    while not done.wait(TERMINAL_SECONDS if in_terminal else PLAIN_SECONDS):
+        line = f"devstack    {what}: {measure()}, {time.monotonic() - started:.0f} s"
+        print(f"\r{line}\033[K" if in_terminal else line, end="" if in_terminal else "\n", file=sys.stderr, flush=True)
+    if in_terminal:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""A real Redis: append-only file synced every second, nothing ever evicted, reachable from this machine only.
+
+Where the programs come from is in `redis_binaries.py`.
+"""
+
+import functools
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from hitcounter_devstack.ports import LOCALHOST
+from hitcounter_devstack.processes import LineHandler
+from hitcounter_devstack.redis_binaries import find_redis, redis_version
+from hitcounter_devstack.server import Command, Server
+
+DEFAULT_PORT = 6379
+
+# What hitcounter asks of its Redis: acknowledged hits are in a file, and a full memory refuses writes instead of
+# dropping keys.
+DEFAULT_OPTIONS: Mapping[str, str] = {
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "bind": LOCALHOST,
+    "daemonize": "no",
+}
+
+
+class RedisServer(Server):
+    """A Redis server.
+
+    Args:
+        data_dir: holds its append-only file.
+        port: the port to listen on; None takes a free one, once.
+        binary: the redis-server to run; None takes the newest that is known here.
+        options: settings of redis.conf, by name, over the defaults (`{"maxmemory": "64mb"}`).
+        on_line: called with each line of its log.
+    """
+
+    name = "redis"
+    start_seconds = 30.0
+    stop_seconds = 10.0
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        binary: Path | None = None,
+        options: Mapping[str, str] | None = None,
+        on_line: LineHandler | None = None,
+    ) -> None:
+        super().__init__(data_dir, port=port, on_line=on_line)
+        self.binary = find_redis() if binary is None else binary
+        self.options = {**DEFAULT_OPTIONS, **(options or {})}
+
+    @property
+    def url(self) -> str:
+        """The URL of its database 0."""
+        return f"redis://{LOCALHOST}:{self.port}/0"
+
+    @functools.cached_property
+    def version(self) -> str:
+        """The version that the program tells, such as `8.2.3`."""
+        return redis_version(self.binary)
+
+    def _prepare(self) -> Command:
+        options = {"port": str(self.port), "dir": str(self.data_dir), **self.options}
+        arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
+        return Command([str(self.binary), *arguments])
+
+    def _is_ready(self) -> bool:
+        # While it still loads its file it answers -LOADING.
+        try:
+            with socket.create_connection((LOCALHOST, self.port), timeout=1.0) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
