@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hitcounter.health import ManagementSettings
-from hitcounter.settings import ElasticsearchSettings, IndexSettings, Section, SettingsBase
+from hitcounter.settings import ElasticsearchSettings, IndexSettings, Port, Section, SettingsBase
 from pydantic import Field
 
 
@@ -68,10 +68,16 @@ class IndexerSection(Section):
     )
 
 
+class IndexerManagementSettings(ManagementSettings):
+    """Where the indexer's management port listens."""
+
+    port: Port = Field(8082, description="Port of /livez, /readyz and /metrics.")
+
+
 class IndexerSettings(SettingsBase):
     """Everything the indexer reads from its environment."""
 
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     index: IndexSettings = IndexSettings()
     indexer: IndexerSection = IndexerSection()
-    management: ManagementSettings = ManagementSettings(port=8082)
+    management: IndexerManagementSettings = IndexerManagementSettings()

@@ -1,0 +1,204 @@
+"""A faulty wire: a TCP proxy between one of our parts and one of its servers.
+
+It runs on a thread of its own, so that a test may block while traffic flows. Faults are switched on and off while
+connections are open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+_CHUNK = 64 * 1024
+
+
+class FaultyWire:
+    """A proxy to one address; a context manager. Its methods may be called from any thread.
+
+    Attributes:
+        held: set once a request was held back or an answer swallowed, as asked for.
+    """
+
+    def __init__(self, target_url: str) -> None:
+        self._target = urlsplit(target_url)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="faulty wire", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing: asyncio.Event
+        self._delay_seconds = 0.0
+        self._refusing = False
+        self._hold_marker: bytes | None = None
+        self._swallow_marker: bytes | None = None
+        self._swallows_left = 0
+        self.held = threading.Event()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """The address to use in place of the target's."""
+        return self._target._replace(netloc=f"127.0.0.1:{self.port}").geturl()
+
+    # ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def delay(self, seconds: float) -> None:
+        """Hold every chunk, in both directions, for that long."""
+        self._call(lambda: setattr(self, "_delay_seconds", seconds))
+
+    def blackhole(self) -> None:
+        """Swallow nothing, deliver nothing: connections stay open and silent until `heal`."""
+        self._call(self._flowing.clear)
+
+    def cut(self) -> None:
+        """Reset every connection that is open now."""
+        self._call(self._cut)
+
+    def refuse(self) -> None:
+        """Reset every connection, now and in future, until `heal`."""
+
+        def refuse() -> None:
+            self._refusing = True
+            self._cut()
+
+        self._call(refuse)
+
+    def hold_requests_with(self, marker: bytes) -> None:
+        """From the first request that contains the marker on, let nothing of its connection through."""
+        self.held.clear()
+        self._call(lambda: setattr(self, "_hold_marker", marker))
+
+    def swallow_answers_to(self, marker: bytes, times: int = 1) -> None:
+        """Deliver a request that contains the marker, but cut its connection in place of delivering the answer."""
+
+        def swallow() -> None:
+            self._swallow_marker, self._swallows_left = marker, times
+
+        self.held.clear()
+        self._call(swallow)
+
+    def heal(self) -> None:
+        """Take all faults away."""
+
+        def heal() -> None:
+            self._delay_seconds, self._refusing = 0.0, False
+            self._hold_marker = self._swallow_marker = None
+            self._flowing.set()
+
+        self._call(heal)
+
+    # ── wire ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def __enter__(self) -> FaultyWire:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _call(self, action: object) -> None:
+        assert callable(action)
+        done = threading.Event()
+
+        def run() -> None:
+            action()
+            done.set()
+
+        self._loop.call_soon_threadsafe(run)
+        done.wait(5)
+
+    async def _start(self) -> None:
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _cut(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._carry(reader, writer)
+        finally:
+            self._tasks.discard(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        except OSError:
+            writer.transport.abort()
+            return
+        connection = _Connection()
+        with self._tracked(writer), self._tracked(far_writer):
+            there = asyncio.create_task(self._pump(reader, far_writer, connection, is_request=True))
+            back = asyncio.create_task(self._pump(far_reader, writer, connection, is_request=False))
+            try:
+                await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (there, back):
+                    task.cancel()
+                await asyncio.gather(there, back, return_exceptions=True)
+
+    async def _pump(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, connection: _Connection, *, is_request: bool
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await source.read(_CHUNK):
+                if self._delay_seconds:
+                    await asyncio.sleep(self._delay_seconds)
+                await self._flowing.wait()
+                if is_request:
+                    self._look_at(chunk, connection)
+                elif connection.is_swallowing:
+                    self.held.set()
+                    return
+                if connection.is_held:
+                    self.held.set()
+                    await asyncio.Event().wait()
+                target.write(chunk)
+                await target.drain()
+
+    def _look_at(self, chunk: bytes, connection: _Connection) -> None:
+        if self._hold_marker is not None and self._hold_marker in chunk:
+            connection.is_held = True
+        if self._swallow_marker is not None and self._swallow_marker in chunk and self._swallows_left > 0:
+            self._swallows_left -= 1
+            connection.is_swallowing = True
+
+    @contextlib.contextmanager
+    def _tracked(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        self._writers.add(writer)
+        try:
+            yield
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+
+
+class _Connection:
+    """What was decided for one connection."""
+
+    is_held = False
+    is_swallowing = False
