@@ -6,8 +6,10 @@ import contextlib
 import json
 import secrets
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -145,6 +147,4 @@ def own_elasticsearch(folder: Path) -> Iterator[ElasticsearchServer]:
 
 
 def _seconds(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text).timestamp()

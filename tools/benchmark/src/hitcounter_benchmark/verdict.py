@@ -36,10 +36,10 @@ def judge(expected: Mapping[str, Expected], before: Mapping[str, int], after: Ma
     total = sum(counted.values())
     acknowledged = sum(expectation.acknowledged for expectation in expected.values())
     unknown = sum(expectation.unknown for expectation in expected.values())
-    if not acknowledged + unknown:
-        return not_verified("no hit was acknowledged, so there is nothing to compare")
     if wrong:
         return Verdict(False, _complain(total, acknowledged, wrong), total, wrong)
+    if not acknowledged + unknown:
+        return not_verified("no hit was acknowledged, so there is nothing to compare")
     return Verdict(True, _confirm(total, acknowledged, unknown), total)
 
 

@@ -70,7 +70,7 @@ class ElasticsearchServer(Server):
     """
 
     name = "elasticsearch"
-    start_seconds = 120.0
+    ready_seconds = 120.0
     stop_seconds = 30.0
 
     def __init__(
@@ -83,7 +83,8 @@ class ElasticsearchServer(Server):
         on_line: LineHandler | None = None,
     ) -> None:
         self._user = unprivileged_user()
-        super().__init__(reachable_folder(data_dir, self._user), port=port, on_line=on_line)
+        self._wanted_dir = data_dir.absolute()
+        super().__init__(reachable_folder(self._wanted_dir, self._user), port=port, on_line=on_line)
         self.release = release
         self.heap_mb = heap_mb
 
@@ -106,6 +107,7 @@ class ElasticsearchServer(Server):
     def _prepare(self) -> Command:
         java = require_java(self.release.java, self._user)
         home = require_elasticsearch(self.release)
+        self._drop_abandoned_data()
         self._write_configuration(home)
         environment = {
             "ES_JAVA_HOME": str(java.home),
@@ -114,6 +116,12 @@ class ElasticsearchServer(Server):
             "ES_JAVA_OPTS": "",  # somebody's own would override the heap asked for here
         }
         return Command([str(home / "bin" / "elasticsearch")], environment, self._user)
+
+    def _drop_abandoned_data(self) -> None:
+        """Forget what a substitute folder holds when the wanted folder was deleted: that was meant for both."""
+        if not self._wanted_dir.exists():
+            shutil.rmtree(self.data_dir / "data", ignore_errors=True)
+            self._wanted_dir.mkdir()
 
     def _write_configuration(self, home: Path) -> None:
         config = self.data_dir / "config"
@@ -128,16 +136,22 @@ class ElasticsearchServer(Server):
             shutil.copyfile(home / "config" / name, config / name)
         give_to(self._user, self.data_dir)
 
-    def _is_ready(self) -> bool:
-        return http_status(f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=1s", timeout_seconds=3.0) == 200
+    def is_ready(self) -> bool:
+        """Say whether it answers and has found all of its primary shards."""
+        return elasticsearch_answers(self.url)
 
 
 def reachable_folder(folder: Path, user: User | None) -> Path:
     """Return the folder itself if the user can get there, else one in the cache that belongs to it, by its path."""
-    existing = next(parent for parent in folder.absolute().parents if parent.exists())
-    if user is None or can_enter(user, existing):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if user is None or can_enter(user, folder.parent):
         return folder
-    return cache_folder() / "data" / str(folder.absolute()).strip("/").replace("/", "-")
+    return cache_folder() / "data" / str(folder).strip("/").replace("/", "-")
+
+
+def elasticsearch_answers(url: str) -> bool:
+    """Say whether an Elasticsearch at this URL is healthy enough to index and search."""
+    return http_status(f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s", timeout_seconds=3.0) == 200
 
 
 def _children(parent: int) -> list[int]:

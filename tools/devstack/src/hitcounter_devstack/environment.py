@@ -18,6 +18,8 @@ def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
     environment = inherited_environment() if environment is None else environment
     if os.geteuid() == 0:
         folder = Path("/var/cache/hitcounter")
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)  # whatever root's umask is
     elif environment.get("XDG_CACHE_HOME"):
         folder = Path(environment["XDG_CACHE_HOME"]) / "hitcounter"
     else:
