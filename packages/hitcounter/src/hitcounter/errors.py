@@ -4,6 +4,7 @@
     ├── ConfigurationError        stop at start, and say which setting to change
     ├── PermanentError            doing it again cannot help
     │   ├── InvalidHit            the client must change the hit
+    │   ├── DurabilityUnavailable the client must ask for less, or an operator give Redis a newer version
     │   ├── UndecodableEntry      the entry becomes a dead letter
     │   └── EntryTooNew           the entry is left to a newer indexer
     └── TransientError            wait retry_after_seconds, then do it again
@@ -43,6 +44,10 @@ class InvalidHit(PermanentError):
         self.field = field
         self.detail = detail
         self.limit = limit
+
+
+class DurabilityUnavailable(PermanentError):
+    """A durability that this Redis cannot promise."""
 
 
 class UndecodableEntry(PermanentError):

@@ -1,57 +1,55 @@
-"""The stream of entries in Redis: append, read, reclaim, settle. The only module that speaks Redis.
+"""The stream of entries in Redis: append, read, reclaim, settle.
 
 An entry is born in `append`, by one atomic script that also books its hits, and dies in `settle`, by another that
 acknowledges, deletes and books. In between it is queued (no consumer has it) or in flight (one has). There is no
 MAXLEN and no expiry: nothing but `settle` takes an entry away. Every key and field name stands here, once.
 
-What the scripts promise is said in their own first lines (scripts/*.lua). What is in an entry: codec.py. Errors of
-redis-py leave this module as StreamUnavailable; the caller decides whether to try again.
+What the scripts promise is said in their own first lines (scripts/*.lua). What is in an entry: codec.py. How we
+connect, and how redis-py's errors become ours: redis_lane.py, the only other module that knows redis-py.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final, cast
 
-from redis.asyncio import Connection, ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 
 from hitcounter.codec import HitBatch, encode
-from hitcounter.errors import Outcome, StreamUnavailable
+from hitcounter.entries import DeadLetter, Durability, Entry, Settlement, StoredDeadLetter
 from hitcounter.ledger import Audit, Ledger, StreamStatus
+from hitcounter.redis_lane import AcceptLane, build_pool, check_memory_policy, translated
 from hitcounter.settings import RedisSettings
+
+__all__ = [
+    "GROUP",
+    "DeadLetter",
+    "Durability",
+    "Entry",
+    "HitStream",
+    "Keys",
+    "Settlement",
+    "StoredDeadLetter",
+    "open_stream",
+]
 
 GROUP: Final = "indexers"
 _FIELD_BATCH: Final = b"batch"
 _FIELD_HITS: Final = b"hits"
 _FIELD_POSITIONS: Final = b"positions"
+_FIELD_ENTRY: Final = b"entry"
+_FIELD_REASON: Final = b"reason"
+_FIELD_DETAIL: Final = b"detail"
 _LEDGER_FIELDS: Final = ("accepted", "indexed", "duplicate", "dead")
 
 _SEQUENCE_TTL_MS: Final = 24 * 60 * 60 * 1000
 """How long a producer's last sequence is kept: a whole day beyond its last batch, where retries take a second."""
 _AUDIT_PAGE: Final = 500
-_REFUSED_UP_FRONT: Final = (
-    "OOM",
-    "MISCONF",
-    "READONLY",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "NOAUTH",
-    "WRONGPASS",
-    "STALESEQUENCE",
-)
-"""Error codes that Redis gives before a script has done anything."""
-
-
 _Items = list[tuple[bytes, dict[bytes, bytes]]]
 """Entries as redis-py returns them, whose own types leave open what RESP2 settles."""
 
@@ -92,42 +90,6 @@ class Keys:
         return f"{{{self.prefix}}}:producer:{producer.hex()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry as it was delivered."""
-
-    entry_id: str
-    payload: bytes
-    """The bytes of its HitBatch; empty where the entry was not written by us."""
-    hits: int
-    """The hits that the ledger has booked for it."""
-    positions: frozenset[int] | None = None
-    """Only the documents at these positions are meant (a dead letter sent again); None for all."""
-    deliveries: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Hits of one entry that can never be indexed, for one reason."""
-
-    reason: str
-    detail: str
-    hits: int
-    payload: bytes
-    positions: Sequence[int] | None = None
-    """The positions of their documents in the batch; None for the whole entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How the hits of one entry ended: indexed + duplicate + the hits of its dead letters are all of them."""
-
-    entry_id: str
-    indexed: int = 0
-    duplicate: int = 0
-    dead_letters: Sequence[DeadLetter] = ()
-
-
 @contextlib.asynccontextmanager
 async def open_stream(settings: RedisSettings) -> AsyncIterator[HitStream]:
     """Open the stream of this installation and close its connections at the end. Connects when first used."""
@@ -143,16 +105,22 @@ class HitStream:
 
     def __init__(self, settings: RedisSettings) -> None:
         self.keys = Keys(settings.prefix)
-        self._redis = Redis.from_pool(_build_pool(settings, settings.timeout_seconds))
-        self._accept_lane = _AcceptLane(_build_pool(settings, None))
+        self._redis = Redis.from_pool(build_pool(settings, settings.timeout_seconds))
+        accept = _read_script("accept")
+        self._accept_lanes = {
+            durability: AcceptLane(build_pool(settings, None), accept, durability) for durability in Durability
+        }
+        self._reclaim_cursor = b"0-0"  # each call looks on from where the last one stopped, round and round
         self._settle = _load_script(self._redis, "settle")
         self._sample = _load_script(self._redis, "sample")
         self._publish = _load_script(self._redis, "publish")
         self._leave = _load_script(self._redis, "leave")
+        self._replay = _load_script(self._redis, "replay")
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._accept_lane.aclose()
+        for lane in self._accept_lanes.values():
+            await lane.aclose()
         await self._redis.aclose()
 
     async def ping(self) -> None:
@@ -161,27 +129,31 @@ class HitStream:
         Raises:
             StreamUnavailable: it is away, or its maxmemory-policy would throw hits away.
         """
-        with _translated("ping"):
+        with translated("ping"):
             check_memory_policy((await self._redis.info("memory"))["maxmemory_policy"])
 
     # ── the API's side ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def append(self, batch: HitBatch, *, timeout_seconds: float) -> None:
+    async def append(
+        self, batch: HitBatch, *, timeout_seconds: float, durability: Durability = Durability.MEMORY
+    ) -> None:
         """Add the batch as one entry and book its hits; once, however often it is called for the same batch.
 
-        One call at a time: the next batch of a producer may only follow when this one is done or given up.
+        One call at a time for each durability, and a producer of its own for each: the next batch of a producer may
+        only follow when this one is done or given up.
 
         Raises:
             StreamUnavailable: its ``outcome`` says whether the entry may be in the stream all the same.
+            DurabilityUnavailable: this Redis cannot promise that durability; nothing was added.
         """
         keys = (self.keys.stream, self.keys.ledger, self.keys.producer(batch.producer))
-        await self._accept_lane.accept(
+        await self._accept_lanes[durability].accept(
             keys, (encode(batch), len(batch), batch.sequence, _SEQUENCE_TTL_MS), timeout_seconds=timeout_seconds
         )
 
     async def status(self) -> StreamStatus:
         """Return one consistent look at ledger, stream, as-of and Redis's clock, in constant time."""
-        with _translated("read the ledger"):
+        with translated("read the ledger"):
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hmget(self.keys.ledger, list(_LEDGER_FIELDS))
                 pipe.xlen(self.keys.stream)
@@ -201,7 +173,7 @@ class HitStream:
 
     async def ensure_group(self) -> None:
         """Create the stream and its group where they are missing. The group starts at the stream's first entry."""
-        with _translated("create the consumer group"):
+        with translated("create the consumer group"):
             try:
                 await self._redis.xgroup_create(self.keys.stream, GROUP, id="0", mkstream=True)
             except ResponseError as error:
@@ -213,7 +185,7 @@ class HitStream:
 
         Never cancel it: entries delivered by an answer that nobody reads stay pending until they are reclaimed.
         """
-        with _translated("read the stream"):
+        with translated("read the stream"):
             try:
                 reply = await self._redis.xreadgroup(
                     GROUP, consumer, {self.keys.stream: ">"}, count=count, block=block_ms or None
@@ -230,11 +202,12 @@ class HitStream:
 
     async def reclaim(self, consumer: str, *, min_idle_ms: int, count: int) -> list[Entry]:
         """Take over up to count entries whose consumer was silent for min_idle_ms, with their delivery counts."""
-        with _translated("reclaim entries"):
+        with translated("reclaim entries"):
             try:
                 reply = await self._redis.xautoclaim(
-                    self.keys.stream, GROUP, consumer, min_idle_time=min_idle_ms, count=count
+                    self.keys.stream, GROUP, consumer, min_idle_ms, start_id=self._reclaim_cursor, count=count
                 )
+                self._reclaim_cursor = reply[0]
                 claimed = [(entry_id, fields) for entry_id, fields in reply[1] if fields]
                 if not claimed:
                     return []
@@ -250,7 +223,7 @@ class HitStream:
 
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
         """Tell the others that the consumer is still at work on these entries, so that nobody reclaims them."""
-        with _translated("renew a claim"):
+        with translated("renew a claim"):
             await self._redis.xclaim(
                 self.keys.stream, GROUP, consumer, min_idle_time=0, message_ids=list(entry_ids), justid=True
             )
@@ -268,26 +241,54 @@ class HitStream:
             for letter in letters:
                 positions = "" if letter.positions is None else ",".join(map(str, letter.positions))
                 arguments += [letter.reason, letter.detail, letter.hits, positions, letter.payload]
-        with _translated("settle entries"):
+        with translated("settle entries"):
             return int(await self._settle([self.keys.stream, self.keys.ledger, self.keys.dead], arguments))
 
     async def leave(self, consumer: str) -> bool:
         """Remove the consumer from the group if nothing of it is pending; tell whether it is gone."""
-        with _translated("leave the group"):
+        with translated("leave the group"):
             return bool(await self._leave([self.keys.stream], [GROUP, consumer]))
 
     # ── as of ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def sample_as_of(self, publisher: str, *, lease_ms: int) -> int | None:
         """Return the time before which every accepted hit is settled, or None where another publisher has the lease."""
-        with _translated("sample the as-of"):
+        with translated("sample the as-of"):
             sample = await self._sample([self.keys.stream, self.keys.as_of_lease], [publisher, lease_ms])
         return None if sample is None else int(sample)
 
     async def publish_as_of(self, publisher: str, as_of_ms: int) -> bool:
         """Publish a sample, if the publisher still has the lease. The index must have been refreshed since it."""
-        with _translated("publish the as-of"):
+        with translated("publish the as-of"):
             return bool(await self._publish([self.keys.as_of_lease, self.keys.as_of], [publisher, as_of_ms]))
+
+    # ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def list_dead_letters(self, *, after: str | None = None, count: int = 100) -> list[StoredDeadLetter]:
+        """Return up to count dead letters, oldest first, from the one after the id on."""
+        with translated("list the dead letters"):
+            found = await self._redis.xrange(self.keys.dead, min=f"({after}" if after else "-", count=count)
+        return [_build_dead_letter(letter_id, fields) for letter_id, fields in cast("_Items", found)]
+
+    async def find_dead_letter(self, letter_id: str) -> StoredDeadLetter | None:
+        """Return the dead letter of that id, None if there is none."""
+        with translated("look up a dead letter"):
+            found = cast("_Items", await self._redis.xrange(self.keys.dead, min=letter_id, max=letter_id))
+        return _build_dead_letter(*found[0]) if found else None
+
+    async def replay_dead_letter(self, letter_id: str) -> bool:
+        """Move a dead letter back into the backlog, as the hits that it was; False if there is no such letter.
+
+        Its documents keep their identities, so that none can count twice, and the settled neighbours in its batch are
+        left alone.
+        """
+        with translated("replay a dead letter"):
+            return bool(await self._replay([self.keys.stream, self.keys.ledger, self.keys.dead], [letter_id]))
+
+    async def discard_dead_letter(self, letter_id: str) -> bool:
+        """Delete a dead letter for good; its hits stay booked as dead. False if there is no such letter."""
+        with translated("discard a dead letter"):
+            return bool(await self._redis.xdel(self.keys.dead, letter_id))
 
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -301,90 +302,11 @@ class HitStream:
     async def _count_hits(self, stream: str) -> int:
         hits = 0
         start = "-"
-        with _translated("walk over the stream"):
+        with translated("walk over the stream"):
             while page := cast("_Items", await self._redis.xrange(stream, min=start, count=_AUDIT_PAGE)):
                 hits += sum(_read_hits(fields) for _, fields in page)
                 start = f"({page[-1][0].decode()}"
         return hits
-
-
-class _AcceptLane:
-    """One connection that carries one accept at a time: the hot path's, without the pool's and client's bookkeeping.
-
-    It is opened when first needed, and dropped after any failure: a late answer can then never be taken for the next
-    batch's, and a batch that reaches Redis late finds a higher sequence there and is refused.
-    """
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
-        self._connection: Connection | None = None
-        self._script = _read_script("accept")
-        self._sha = ""
-
-    async def accept(
-        self, keys: Sequence[str], arguments: Sequence[str | int | bytes], *, timeout_seconds: float
-    ) -> None:
-        """Run the script once. Raises StreamUnavailable, with what is known of the outcome."""
-        was_sent = False
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                connection = self._connection or await self._open()
-                was_sent = True
-                await _call(connection, "EVALSHA", self._sha, len(keys), *keys, *arguments)
-        except BaseException as error:
-            await self._drop()
-            if isinstance(error, RedisError | OSError | TimeoutError):
-                raise _translate(error, "accept a batch", was_sent=was_sent) from error
-            raise
-
-    async def aclose(self) -> None:
-        await self._drop()
-        await self._pool.aclose()
-
-    async def _open(self) -> Connection:
-        connection = cast("Connection", await self._pool.get_connection())  # type: ignore[no-untyped-call]  # redis-py
-        self._connection = connection
-        memory = (await _call(connection, "INFO", "memory")).decode()
-        check_memory_policy(dict(line.split(":", 1) for line in memory.split() if ":" in line)["maxmemory_policy"])
-        self._sha = (await _call(connection, "SCRIPT", "LOAD", self._script)).decode()
-        return connection
-
-    async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
-
-
-async def _call(connection: Connection, *command: str | int | bytes) -> bytes:
-    await connection.send_command(*command)
-    return cast("bytes", await connection.read_response())
-
-
-def check_memory_policy(policy: str) -> None:
-    """Refuse a Redis that may evict.
-
-    Raises:
-        StreamUnavailable: with the setting to change.
-    """
-    if policy != "noeviction":
-        raise StreamUnavailable(
-            f"Redis has maxmemory-policy {policy} and may throw hits away; set it to noeviction",
-            outcome=Outcome.REFUSED,
-            is_worth_retrying=False,
-            retry_after_seconds=5,
-        )
-
-
-def _build_pool(settings: RedisSettings, timeout_seconds: float | None) -> ConnectionPool:
-    return ConnectionPool.from_url(
-        settings.url.get_secret_value(),
-        protocol=2,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=settings.connect_timeout_seconds,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),  # who calls decides what may be repeated
-    )
 
 
 def _read_script(name: str) -> str:
@@ -396,19 +318,35 @@ def _load_script(client: Redis, name: str) -> AsyncScript:
 
 
 def _build_entry(entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1) -> Entry:
-    positions = fields.get(_FIELD_POSITIONS)
+    positions = _read_positions(fields)
     return Entry(
         entry_id=entry_id.decode(),
         payload=fields.get(_FIELD_BATCH, b""),
         hits=_read_hits(fields),
-        positions=frozenset(map(int, positions.split(b","))) if positions else None,
+        positions=None if positions is None else frozenset(positions),
         deliveries=deliveries,
     )
+
+
+def _build_dead_letter(letter_id: bytes, fields: dict[bytes, bytes]) -> StoredDeadLetter:
+    letter = DeadLetter(
+        reason=fields.get(_FIELD_REASON, b"").decode(errors="replace"),
+        detail=fields.get(_FIELD_DETAIL, b"").decode(errors="replace"),
+        hits=_read_hits(fields),
+        payload=fields.get(_FIELD_BATCH, b""),
+        positions=_read_positions(fields),
+    )
+    return StoredDeadLetter(letter_id.decode(), fields.get(_FIELD_ENTRY, b"").decode(errors="replace"), letter)
 
 
 def _read_hits(fields: dict[bytes, bytes]) -> int:
     hits = fields.get(_FIELD_HITS, b"")
     return int(hits) if hits.isdigit() else 0
+
+
+def _read_positions(fields: dict[bytes, bytes]) -> list[int] | None:
+    positions = fields.get(_FIELD_POSITIONS)
+    return [int(position) for position in positions.split(b",") if position.isdigit()] if positions else None
 
 
 def _entry_time_ms(entry_id: bytes) -> int:
@@ -417,30 +355,3 @@ def _entry_time_ms(entry_id: bytes) -> int:
 
 def _is_group_lost(error: ResponseError) -> bool:
     return str(error).startswith(("NOGROUP", "UNBLOCKED"))
-
-
-@contextlib.contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise _translate(error, doing, was_sent=True) from error
-
-
-def _translate(error: Exception, doing: str, *, was_sent: bool) -> StreamUnavailable:
-    """Say in our words what Redis or the way to it did, and whether the command may have had an effect."""
-    text = str(error) or type(error).__name__
-    if isinstance(error, OutOfMemoryError):
-        return StreamUnavailable(
-            f"cannot {doing}: Redis is full ({text})",
-            outcome=Outcome.REFUSED,
-            is_worth_retrying=False,
-            retry_after_seconds=5,
-        )
-    is_answer = isinstance(error, ResponseError)
-    is_refused = not was_sent or isinstance(error, NoScriptError) or (is_answer and text.startswith(_REFUSED_UP_FRONT))
-    away = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
-    return StreamUnavailable(
-        f"cannot {doing}: {'Redis does not answer' if away else 'Redis refused'} ({text})",
-        outcome=Outcome.REFUSED if is_refused else Outcome.UNKNOWN,
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hitcounter.stream import DeadLetter, Entry, Settlement
+from hitcounter.entries import DeadLetter, Entry, Settlement
 
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import ItemOutcome, ItemResult

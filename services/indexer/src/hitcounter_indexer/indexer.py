@@ -19,11 +19,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import decode
 from hitcounter.elastic import Indices
+from hitcounter.entries import DeadLetter, Entry, Settlement
 from hitcounter.errors import EntryTooNew, IndexUnavailable, StreamUnavailable, UndecodableEntry
 from hitcounter.health import Readiness
 from hitcounter.indices import indices_to_prepare
 from hitcounter.logs import get_logger
-from hitcounter.stream import DeadLetter, Entry, HitStream, Settlement
+from hitcounter.stream import HitStream
 
 from hitcounter_indexer.batching import OpenAction, Work, next_read_count
 from hitcounter_indexer.documents import Action, build_actions, build_documents

@@ -13,6 +13,8 @@ local sequence = tonumber(ARGV[3])
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
 
 if sequence == last then
+    -- A write, so that a WAITAOF behind it on a new connection waits for the first attempt's write, too.
+    redis.call('PEXPIRE', KEYS[3], ARGV[4])
     return 0
 end
 if sequence < last then

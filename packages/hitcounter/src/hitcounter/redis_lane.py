@@ -1,0 +1,168 @@
+"""How we connect to Redis, and what its failures are called here.
+
+The accept lane is the hot path's connection: it carries one accept at a time, without the bookkeeping of redis-py's
+pool and client. It is opened when first needed and dropped after any failure, so that a late answer can never be
+taken for the next batch's, and a batch that reaches Redis late finds a higher sequence there and is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Final, cast
+
+from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from hitcounter.entries import Durability
+from hitcounter.errors import DurabilityUnavailable, Outcome, StreamUnavailable
+from hitcounter.settings import RedisSettings
+
+_Command = str | int | bytes
+
+_REFUSED_UP_FRONT: Final = (
+    "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "NOAUTH", "WRONGPASS", "STALESEQUENCE"
+)  # fmt: skip
+"""Error codes that Redis gives before a script has done anything."""
+_FULL_RETRY_SECONDS: Final = 5.0
+
+
+def build_pool(settings: RedisSettings, timeout_seconds: float | None) -> ConnectionPool:
+    """Return a pool whose connections never repeat a command by themselves: who calls decides what may be repeated."""
+    return ConnectionPool.from_url(
+        settings.url.get_secret_value(),
+        protocol=2,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=settings.connect_timeout_seconds,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+class AcceptLane:
+    """One connection for one kind of accept. One call at a time; closed by who made it."""
+
+    def __init__(self, pool: ConnectionPool, script: str, durability: Durability) -> None:
+        self._pool = pool
+        self._script = script
+        self._durability = durability
+        self._connection: Connection | None = None
+        self._sha = ""
+
+    async def accept(self, keys: Sequence[str], arguments: Sequence[_Command], *, timeout_seconds: float) -> None:
+        """Run the accept script once, and wait for the disk where this lane promises that.
+
+        Raises:
+            StreamUnavailable: with what is known of the outcome.
+            DurabilityUnavailable: this Redis cannot promise it; nothing was sent.
+        """
+        was_sent = False
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                connection = self._connection or await self._open()
+                was_sent = True
+                await _call(connection, "EVALSHA", self._sha, len(keys), *keys, *arguments)
+                if self._durability is Durability.DISK:
+                    await _wait_for_disk(connection, timeout_seconds)
+        except BaseException as error:
+            await self._drop()
+            if isinstance(error, RedisError | OSError | TimeoutError):
+                raise translate(error, "accept a batch", was_sent=was_sent) from error
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._drop()
+        await self._pool.aclose()
+
+    async def _open(self) -> Connection:
+        connection = cast("Connection", await self._pool.get_connection())  # type: ignore[no-untyped-call]  # redis-py
+        self._connection = connection
+        memory = (await _call(connection, "INFO", "memory")).decode()
+        check_memory_policy(dict(line.split(":", 1) for line in memory.split() if ":" in line)["maxmemory_policy"])
+        if self._durability is Durability.DISK:
+            await _check_disk(connection)
+        self._sha = (await _call(connection, "SCRIPT", "LOAD", self._script)).decode()
+        return connection
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
+
+async def _call(connection: Connection, *command: _Command) -> bytes:
+    await connection.send_command(*command)
+    return cast("bytes", await connection.read_response())
+
+
+async def _wait_for_disk(connection: Connection, timeout_seconds: float) -> None:
+    """Wait until all that this connection has written is synced; it may be, later, if that takes too long.
+
+    Raises:
+        StreamUnavailable: outcome unknown.
+    """
+    await connection.send_command("WAITAOF", 1, 0, int(timeout_seconds * 1000))
+    synced, _ = await connection.read_response()
+    if synced < 1:
+        raise StreamUnavailable("Redis took the batch but did not sync it in time", outcome=Outcome.UNKNOWN)
+
+
+async def _check_disk(connection: Connection) -> None:
+    """Ask for a sync while nothing is written: a Redis that cannot promise one says so before any hit depends on it."""
+    try:
+        await connection.send_command("WAITAOF", 1, 0, 1)
+        await connection.read_response()
+    except ResponseError as error:
+        raise DurabilityUnavailable(
+            f"this Redis cannot promise durability disk: it takes version 7.2 with appendonly yes ({error})"
+        ) from error
+
+
+def check_memory_policy(policy: str) -> None:
+    """Refuse a Redis that may evict.
+
+    Raises:
+        StreamUnavailable: with the setting to change.
+    """
+    if policy != "noeviction":
+        raise StreamUnavailable(
+            f"Redis has maxmemory-policy {policy} and may throw hits away; set it to noeviction",
+            outcome=Outcome.REFUSED,
+            is_worth_retrying=False,
+            retry_after_seconds=_FULL_RETRY_SECONDS,
+        )
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn redis-py's errors inside the block into StreamUnavailable."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise translate(error, doing, was_sent=True) from error
+
+
+def translate(error: Exception, doing: str, *, was_sent: bool) -> StreamUnavailable:
+    """Say in our words what Redis or the way to it did, and whether the command may have had an effect."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, OutOfMemoryError):
+        return StreamUnavailable(
+            f"cannot {doing}: Redis is full ({text})",
+            outcome=Outcome.REFUSED,
+            is_worth_retrying=False,
+            retry_after_seconds=_FULL_RETRY_SECONDS,
+        )
+    is_answer = isinstance(error, ResponseError)
+    is_refused = not was_sent or isinstance(error, NoScriptError) or (is_answer and text.startswith(_REFUSED_UP_FRONT))
+    is_away = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
+    return StreamUnavailable(
+        f"cannot {doing}: {'Redis does not answer' if is_away else 'Redis refused'} ({text})",
+        outcome=Outcome.REFUSED if is_refused else Outcome.UNKNOWN,
+    )

@@ -1,0 +1,19 @@
+#!lua
+-- replay: move a dead letter back into the stream, with the positions it stands for, and from dead to backlog.
+--
+-- KEYS  1 stream  2 ledger  3 dead letters
+-- ARGV  1 id of the dead letter
+-- Returns 1 if it was moved, 0 if there is no such letter.
+
+local letter = redis.call('XRANGE', KEYS[3], ARGV[1], ARGV[1])[1]
+if not letter then
+    return 0
+end
+local fields = {}
+for at = 1, #letter[2], 2 do
+    fields[letter[2][at]] = letter[2][at + 1]
+end
+redis.call('XADD', KEYS[1], '*', 'batch', fields['batch'], 'hits', fields['hits'], 'positions', fields['positions'])
+redis.call('HINCRBY', KEYS[2], 'dead', -tonumber(fields['hits']))
+redis.call('XDEL', KEYS[3], ARGV[1])
+return 1
