@@ -108,6 +108,17 @@ def is_longer_than(text: str, max_bytes: int) -> bool:
     return len(text.encode("utf-8", "surrogatepass")) > max_bytes
 
 
+def has_utf8_form(text: str) -> bool:
+    """Tell whether the text can be stored at all: one half of a surrogate pair would spoil the batch it is put in."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_id(id_: object) -> str:
     """Return the id if it is one.
 
@@ -120,6 +131,8 @@ def check_id(id_: object) -> str:
         raise InvalidHit("id", "the id must not be empty")
     if is_longer_than(id_, ID_MAX_BYTES):
         raise InvalidHit("id", f"the id takes more than {ID_MAX_BYTES} bytes of UTF-8", ID_MAX_BYTES)
+    if not has_utf8_form(id_):
+        raise InvalidHit("id", "the id has no UTF-8 form: it holds half of a surrogate pair")
     return id_
 
 
@@ -155,6 +168,8 @@ def _read_key(fields: dict[str, object], header_key: str | None) -> str | None:
         raise InvalidHit("key", "the key must be a string that is not empty")
     if is_longer_than(key, KEY_MAX_BYTES):
         raise InvalidHit("key", f"the key takes more than {KEY_MAX_BYTES} bytes of UTF-8", KEY_MAX_BYTES)
+    if not has_utf8_form(key):
+        raise InvalidHit("key", "the key has no UTF-8 form: it holds half of a surrogate pair")
     if header_key is not None and key != header_key:
         raise InvalidHit("key", "the key differs from the Idempotency-Key header")
     return key
