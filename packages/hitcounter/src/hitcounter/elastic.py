@@ -171,7 +171,7 @@ class Indices:
     async def _check(self, index: str) -> None:
         found = (await self._client.indices.get(index=index))[index]
         if fault := find_mapping_fault(found["mappings"]):
-            raise IndexUnavailable(f"the index {index} is not fit for hits: {fault}; remove or rename it")
+            raise IndexUnavailable(f"the index {index} is not fit for hits: {fault}; remove or rename it", status=409)
         missing = {self.prefix, write_alias(index)} - found["aliases"].keys()
         if missing:
             actions = [{"add": {"index": index, "alias": alias}} for alias in sorted(missing)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
 
-from hitcounter.settings import Port, Section
+from hitcounter.errors import ConfigurationError
+from hitcounter.settings import Port, Section, variable_name
 
 _Answer = tuple[int, str, bytes]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -66,6 +68,24 @@ class EmbeddedServer(uvicorn.Server):
         yield
 
 
+def open_socket(host: str, port: int, variable: str) -> socket.socket:
+    """Return a socket that listens there.
+
+    Args:
+        host: an address or a name; IPv6 where it contains a colon.
+        port: the port.
+        variable: the setting to change where the port cannot be had.
+
+    Raises:
+        ConfigurationError: the port is taken, or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; see {variable}") from error
+
+
 def build_management_app(
     registry: CollectorRegistry, readiness: Readiness, is_alive: Callable[[], bool] = lambda: True
 ) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
@@ -100,23 +120,15 @@ async def serve_management(
     """Serve the management port while the block runs.
 
     Raises:
-        SystemExit: the port is taken (uvicorn says so).
+        ConfigurationError: the port cannot be had.
     """
     app = build_management_app(registry, readiness, is_alive)
-    server = EmbeddedServer(
-        uvicorn.Config(
-            app,
-            settings.host,
-            settings.port,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            timeout_graceful_shutdown=1,
-        )
-    )
-    task = asyncio.create_task(server.serve(), name="management port")
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
+    config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=1)
+    server = EmbeddedServer(config)
+    with open_socket(settings.host, settings.port, variable_name("management", "port")) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]), name="management port")
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task

@@ -23,9 +23,11 @@ from hitcounter.metrics import create_registry
 from hitcounter.settings import load_settings_or_exit
 from hitcounter.stream import HitStream, open_stream
 
+from hitcounter_indexer import dead_letters
 from hitcounter_indexer.as_of import AsOfPublisher
-from hitcounter_indexer.indexer import ELASTICSEARCH, REDIS, Indexer
+from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.metrics import create_metrics
+from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
 from hitcounter_indexer.settings import IndexerSettings
 from hitcounter_indexer.sink import ElasticsearchSink
 
@@ -62,6 +64,8 @@ def _build_action(options: argparse.Namespace, settings: IndexerSettings) -> Cor
         return _audit(settings)
     if options.action == "retention":
         return _retention(settings, is_dry_run=options.dry_run)
+    if options.action == "dead-letters":
+        return _dead_letters(settings, options.letters_action, getattr(options, "letter", ""))
     return _run(settings)
 
 
@@ -77,8 +81,19 @@ def _build_parser() -> argparse.ArgumentParser:
     actions.add_parser("audit", help="compare the ledger with the entries really in the stream; exit 1 if they differ")
     retention = actions.add_parser("retention", help="drop the indices whose days are over")
     retention.add_argument("--dry-run", action="store_true", help="only say which")
-    parser.set_defaults(action="run", dry_run=False)
+    _add_dead_letters(actions.add_parser("dead-letters", help="look at hits that could not be indexed, or try again"))
+    parser.set_defaults(action="run")
     return parser
+
+
+def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="letters_action", metavar="COMMAND", required=True)
+    actions.add_parser("list", help="one line for each, oldest first")
+    actions.add_parser("show", help="all that is known of one, as JSON").add_argument("letter", help="its id")
+    replay = actions.add_parser("replay", help="move one, or all, back into the backlog, as the hits they were")
+    replay.add_argument("letter", help=f"its id, or {dead_letters.ALL}")
+    discard = actions.add_parser("discard", help="delete one for good; its hits stay booked as dead")
+    discard.add_argument("letter", help="its id")
 
 
 @contextlib.asynccontextmanager
@@ -107,7 +122,10 @@ async def _run(settings: IndexerSettings) -> int:
         )
 
         def is_alive() -> bool:
-            return time.monotonic() - indexer.last_turn < _STUCK_AFTER_SECONDS + settings.elasticsearch.timeout_seconds
+            return (
+                time.monotonic() - indexer.pace.last_beat
+                < _STUCK_AFTER_SECONDS + settings.elasticsearch.timeout_seconds
+            )
 
         async with serve_management(settings.management, registry, readiness, is_alive):
             log.info("started", version=__version__, consumer=consumer)
@@ -165,6 +183,17 @@ async def _audit(settings: IndexerSettings) -> int:
         sys.stdout.write("The stream moved during the walk: the difference is what movement cannot explain.\n")
     sys.stdout.write("The ledger and the stream agree.\n" if audit.difference == 0 else "They do NOT agree.\n")
     return 0 if audit.difference == 0 else 1
+
+
+async def _dead_letters(settings: IndexerSettings, action: str, letter_id: str) -> int:
+    async with open_stream(settings.redis) as stream:
+        if action == "list":
+            return await dead_letters.list_letters(stream)
+        if action == "show":
+            return await dead_letters.show_letter(stream, letter_id)
+        if action == "replay":
+            return await dead_letters.replay_letters(stream, letter_id)
+        return await dead_letters.discard_letter(stream, letter_id)
 
 
 async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from elasticsearch import AsyncElasticsearch
 from hitcounter.elastic import Indices, translated
@@ -11,6 +11,9 @@ from hitcounter.errors import IndexUnavailable
 
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_item
+
+_SINK_IS_BUSY_OR_AWAY: Final = (None, 429, 502, 503, 504)
+"""The status of an answer that says nothing of the index; None where there was no answer."""
 
 
 class Sink(Protocol):
@@ -39,8 +42,28 @@ class ElasticsearchSink:
         self._indices = indices
 
     async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
-        """Send one bulk (see Sink.write)."""
-        await self._indices.ensure({action.index_name for action in actions})
+        """Send one bulk (see Sink.write). Documents of an index that cannot be made or is not ours are held back."""
+        unfit = await self._find_unfit({action.index_name for action in actions})
+        if not unfit:
+            return await self._bulk(actions)
+        written = iter(await self._bulk([action for action in actions if action.index_name not in unfit]))
+        return [unfit.get(action.index_name) or next(written) for action in actions]
+
+    async def _find_unfit(self, indices: Collection[str]) -> dict[str, ItemResult]:
+        """Return the answer for the documents of each index that is not fit to be written to."""
+        unfit = {}
+        for index in indices:
+            try:
+                await self._indices.ensure([index])
+            except IndexUnavailable as error:
+                if error.status in _SINK_IS_BUSY_OR_AWAY:
+                    raise
+                unfit[index] = ItemResult(ItemOutcome.HOLD, "index_unfit", str(error))
+        return unfit
+
+    async def _bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
+        if not actions:
+            return []
         with translated("write documents"):
             answer = await self._client.bulk(
                 operations=[b"".join([action.lines for action in actions])],  # type: ignore[list-item]  # bytes are sent as they are
@@ -70,5 +93,8 @@ class ElasticsearchSink:
         }
         for index in suspect:
             self._indices.forget(index)
-        await self._indices.ensure(suspect)
-        return results
+        unfit = await self._find_unfit(suspect)
+        return [
+            unfit.get(action.index_name, result) if result.outcome is ItemOutcome.REJECT else result
+            for action, result in zip(actions, results, strict=True)
+        ]

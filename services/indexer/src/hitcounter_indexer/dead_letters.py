@@ -1,0 +1,101 @@
+"""Dead letters for people: list, show, replay, discard. Each prints what it did and returns the exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from hitcounter.codec import decode
+from hitcounter.entries import StoredDeadLetter
+from hitcounter.errors import EntryTooNew, UndecodableEntry
+from hitcounter.stream import HitStream
+
+_PAGE = 100
+ALL = "all"
+
+
+async def list_letters(stream: HitStream) -> int:
+    """Print one line for each dead letter, oldest first."""
+    count = hits = 0
+    async for stored in _walk(stream):
+        count += 1
+        hits += stored.letter.hits
+        sys.stdout.write(
+            f"{stored.letter_id:>20}  {_time_of(stored.letter_id)}  {stored.letter.hits:>6} hits  "
+            f"{stored.letter.reason}: {stored.letter.detail[:120]}\n"
+        )
+    sys.stdout.write(f"{count:,} dead letters with {hits:,} hits\n")
+    return 0
+
+
+async def show_letter(stream: HitStream, letter_id: str) -> int:
+    """Print everything that is known of one dead letter, as JSON."""
+    stored = await stream.find_dead_letter(letter_id)
+    if stored is None:
+        return _say_missing(letter_id)
+    letter = stored.letter
+    described = {
+        "letter": stored.letter_id,
+        "time": _time_of(stored.letter_id),
+        "entry": stored.entry_id,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "hits": letter.hits,
+        "positions": letter.positions,
+        "batch": letter.payload.hex(),
+        "documents": _describe_hits(stored),
+    }
+    sys.stdout.write(json.dumps(described, indent=2, ensure_ascii=False) + "\n")
+    return 0
+
+
+async def replay_letters(stream: HitStream, letter_id: str) -> int:
+    """Move one dead letter, or all there are now, back into the backlog."""
+    wanted = [letter_id] if letter_id != ALL else [stored.letter_id async for stored in _walk(stream)]
+    moved = sum([await stream.replay_dead_letter(wanted_id) for wanted_id in wanted])
+    if not moved and letter_id != ALL:
+        return _say_missing(letter_id)
+    sys.stdout.write(f"{moved:,} dead letters are back in the backlog\n")
+    return 0
+
+
+async def discard_letter(stream: HitStream, letter_id: str) -> int:
+    """Delete one dead letter for good. Its hits stay booked as dead."""
+    if not await stream.discard_dead_letter(letter_id):
+        return _say_missing(letter_id)
+    sys.stdout.write(f"discarded {letter_id}\n")
+    return 0
+
+
+async def _walk(stream: HitStream) -> AsyncIterator[StoredDeadLetter]:
+    after = None
+    while page := await stream.list_dead_letters(after=after, count=_PAGE):
+        for stored in page:
+            yield stored
+        after = page[-1].letter_id
+
+
+def _describe_hits(stored: StoredDeadLetter) -> list[dict[str, object]] | str:
+    """Return the first hits of the documents that are dead, or why they cannot be read."""
+    try:
+        batch = decode(stored.letter.payload)
+    except (UndecodableEntry, EntryTooNew) as error:
+        return f"unreadable: {error}"
+    positions = range(len(batch)) if stored.letter.positions is None else stored.letter.positions
+    return [
+        {"position": position, "id": batch.ids[position], "timestamp_ms": batch.times_ms[position]}
+        for position in positions
+        if position < len(batch)
+    ]
+
+
+def _time_of(letter_id: str) -> str:
+    seconds = int(letter_id.partition("-")[0]) / 1000
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _say_missing(letter_id: str) -> int:
+    sys.stderr.write(f"there is no dead letter {letter_id}; hitcounter-indexer dead-letters list shows them\n")
+    return 1
