@@ -1,0 +1,179 @@
+"""The command hitcounter-api: settings to objects, objects to a server. The only place where they are wired."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import re
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+from hitcounter import __version__
+from hitcounter.codec import PRODUCER_BYTES
+from hitcounter.elastic import open_client
+from hitcounter.errors import HitcounterError
+from hitcounter.health import EmbeddedServer, Readiness, open_socket, serve_management
+from hitcounter.logs import configure_logging, get_logger
+from hitcounter.metrics import QueueMetrics, create_registry
+from hitcounter.settings import load_settings_or_exit, variable_name
+from hitcounter.stream import open_stream
+from prometheus_client import CollectorRegistry
+from uvicorn import Config
+
+from hitcounter_api.app import create_app
+from hitcounter_api.counts import CountReader
+from hitcounter_api.intake import Intake
+from hitcounter_api.metrics import create_metrics
+from hitcounter_api.queue_watch import REDIS, QueueWatch
+from hitcounter_api.reads import Reads
+from hitcounter_api.settings import ApiSettings, HttpSettings
+
+try:
+    import uvloop
+
+    from hitcounter_api.protocol import ApiProtocol
+except ImportError as error:  # uvicorn would go on without them, at a third of the speed
+    raise SystemExit(f"hitcounter-api needs uvloop and httptools: {error}") from error
+
+_USER_IN_URL = re.compile(r"//[^/@]+@")
+
+log = get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 0 (stopped by a signal), 1 (failed) or 2 (wrong settings)."""
+    options = _build_parser().parse_args(arguments)
+    settings = load_settings_or_exit(ApiSettings)
+    if options.print_config:
+        sys.stdout.writelines(f"{line}\n" for line in _describe(settings.model_dump(mode="json")))
+        return
+    configure_logging(settings.log, "api")
+    try:
+        uvloop.run(run(settings))
+    except HitcounterError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hitcounter-api",
+        description="Takes hits into the Redis stream and answers counts from Elasticsearch, over HTTP. "
+        "Settings come from the environment: docs/configuration.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"hitcounter-api {__version__}")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the settings in force, without secrets, and exit"
+    )
+    return parser
+
+
+def _describe(values: Mapping[str, Any], *path: str) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _describe(value, *path, name)
+        else:
+            shown = "" if value is None else _USER_IN_URL.sub("//**********@", str(value))
+            yield f"{variable_name(*path, name)}={shown}"
+
+
+async def run(settings: ApiSettings) -> None:
+    """Serve until a signal says to stop.
+
+    Raises:
+        ConfigurationError: a port cannot be had.
+    """
+    registry = create_registry("api")
+    readiness = Readiness(REDIS)
+    with open_socket(settings.http.host, settings.http.port, variable_name("http", "port")) as listener:
+        async with (
+            serve_management(settings.management, registry, readiness),
+            _open_server(settings, registry, readiness) as server,
+        ):
+            _stop_on_signal(server, readiness)
+            log.info("started", version=__version__, url=f"http://{settings.http.host}:{settings.http.port}")
+            await server.serve(sockets=[listener])
+    log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _open_server(
+    settings: ApiSettings, registry: CollectorRegistry, readiness: Readiness
+) -> AsyncIterator[EmbeddedServer]:
+    """Wire the API, and watch Redis while the block runs; at its end every hit that was taken has its answer."""
+    metrics = create_metrics(registry)
+    async with open_stream(settings.redis) as stream, open_client(settings.elasticsearch) as client:
+        intake = Intake(
+            stream,
+            metrics,
+            producer=secrets.token_bytes(PRODUCER_BYTES),
+            limit=settings.intake.limit,
+            budget_seconds=settings.intake.budget_seconds,
+        )
+        watch = QueueWatch(stream, QueueMetrics(registry), readiness)
+        reader = CountReader(
+            client, settings.elasticsearch.index_prefix, timeout_seconds=settings.reads.timeout_seconds
+        )
+        reads = Reads(
+            reader,
+            watch,
+            metrics,
+            max_concurrent=settings.reads.max_concurrent,
+            remembered_ids=settings.reads.remembered_ids,
+        )
+        app = create_app(
+            intake=intake,
+            reads=reads,
+            watch=watch,
+            metrics=metrics,
+            max_batch_requests=settings.intake.batch_requests,
+        )
+        watching = asyncio.create_task(watch.run(), name="queue watch")
+        try:
+            yield EmbeddedServer(_build_config(app, settings.http))
+            await intake.drain()
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+def _build_config(app: Any, settings: HttpSettings) -> Config:
+    return Config(
+        app,
+        http=ApiProtocol,
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+
+
+def _stop_on_signal(server: EmbeddedServer, readiness: Readiness) -> None:
+    """Drain at the first SIGTERM or SIGINT; the second finds the default action, which ends the process at once."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def stop() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        log.info("draining: requests under way finish, new ones go elsewhere")
+        readiness.set_problem("draining", "this process is about to stop")
+        server.should_exit = True
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+
+
+if __name__ == "__main__":
+    main()

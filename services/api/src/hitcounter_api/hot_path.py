@@ -1,0 +1,80 @@
+"""POST /analytics: one hit, as a raw ASGI endpoint that is asked before any routing.
+
+Nearly all requests come here, and a FastAPI route costs four times what this does: it builds request and response
+objects, solves dependencies, validates by a model and passes half a dozen layers of middleware. What it would
+give us is written out instead: the rules in hitcounter.hits, the problems in problems.py, the documentation in
+routes/track.py. Whatever is added here is paid for by every hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from hitcounter.errors import InvalidHit
+from hitcounter.hits import read_hit
+from hitcounter.logs import get_logger
+
+from hitcounter_api.intake import Intake
+from hitcounter_api.metrics import ApiMetrics
+from hitcounter_api.problems import Kind, Problem, problem_of, problem_of_hit, problem_of_refusal, send_problem
+from hitcounter_api.requests import HIT_MAX_BYTES, ClientGone, Receive, Scope, Send, read_body, read_headers
+
+PATH: Final = "/analytics"
+_ACCEPTED: Final = {"type": "http.response.start", "status": 204, "headers": []}
+_NO_BODY: Final = {"type": "http.response.body", "body": b""}
+
+log = get_logger()
+
+
+class HotPath:
+    """The endpoint. Answers once the hit is in Redis, or with the problem that kept it out."""
+
+    def __init__(self, intake: Intake, metrics: ApiMetrics, clock_ms: Callable[[], int]) -> None:
+        self._intake = intake
+        self._metrics = metrics
+        self._clock_ms = clock_ms
+
+    @staticmethod
+    def is_for(scope: Scope) -> bool:
+        """Tell whether this endpoint answers the request."""
+        is_ours: bool = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
+        return is_ours
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            problem = await self._take(scope, receive)
+        except ClientGone:
+            return
+        except Exception as error:  # the last layer before the server
+            log.exception("a hit could not be handled")
+            problem = problem_of(error)
+        if problem is None:
+            await send(_ACCEPTED)
+            await send(_NO_BODY)
+        else:
+            await send_problem(send, problem)
+
+    async def _take(self, scope: Scope, receive: Receive) -> Problem | None:
+        """Hand the hit over; return what is wrong, if anything is."""
+        fields: object = None
+        header_key = None
+        try:
+            declared_bytes, header_key = read_headers(scope["headers"])
+            body = await read_body(receive, declared_bytes, HIT_MAX_BYTES)
+            fields = orjson.loads(body)
+            hit = read_hit(fields, self._clock_ms(), header_key)
+        except InvalidHit as error:
+            return self._count(problem_of_hit(error, fields, header_key))
+        except orjson.JSONDecodeError as error:
+            return self._count(Problem(Kind.NOT_JSON, f"the body is not JSON: {error}"))
+        except Problem as problem:
+            return self._count(problem)
+        refusal = await self._intake.add(hit)
+        return None if refusal is None else problem_of_refusal(refusal)
+
+    def _count(self, problem: Problem) -> Problem:
+        self._metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
+        return problem

@@ -1,0 +1,219 @@
+"""The intake: natural batching. While one hit batch is on its way to Redis, the hits that arrive make up the next one.
+
+    requests ──add──▶ [waiting batch, …] ──one at a time──▶ stream.append ──▶ one answer for all of its requests
+
+An idle API sends each hit at once; a busy one sends as many together as arrived during one round trip: no timer, no
+size to tune. All requests of a batch await one future. Its *result* says what happened, since an exception would grow
+a traceback with each of thousands of waiters.
+
+A batch is tried again while that may help and its time budget lasts: accept counts it once, however often it arrives.
+When it is given up, those that queued behind it are refused at once, so nobody waits for two outages in a row; the
+next hit to arrive tries afresh. The intake knows no HTTP, and of Redis only `append`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from typing import Protocol
+
+from hitcounter.backoff import backoff_seconds
+from hitcounter.codec import HitBatch, build_batch
+from hitcounter.errors import Outcome, StreamUnavailable
+from hitcounter.hits import BATCH_MAX_HITS, Hit
+from hitcounter.logs import get_logger
+
+from hitcounter_api.metrics import ApiMetrics
+
+log = get_logger()
+
+
+class HitSink(Protocol):
+    """What the intake needs of the stream."""
+
+    async def append(self, batch: HitBatch, *, timeout_seconds: float) -> None:
+        """Add the batch as one entry, once, however often it is called for the same batch."""
+
+
+class RefusalReason(StrEnum):
+    """Why hits were not acknowledged."""
+
+    FULL = "full"
+    STREAM = "stream"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Hits that were not acknowledged, and what their sender should know."""
+
+    reason: RefusalReason
+    detail: str
+    outcome: Outcome = Outcome.REFUSED
+    retry_after_seconds: float = 1.0
+
+
+class Answer(asyncio.Future["Refusal | None"]):
+    """The answer that all requests of one batch await: None once it is in Redis, else why not.
+
+    Cancelling one request must not cancel the others, so this future cannot be cancelled: the cancelled request ends
+    when the answer comes, within the budget. (asyncio.shield, one per request, costs a microsecond and a half more.)
+    """
+
+    def cancel(self, msg: object = None) -> bool:
+        """Refuse."""
+        return False
+
+
+class _WaitingBatch:
+    """Hits that will go into one entry."""
+
+    __slots__ = ("answer", "hits", "opened_at")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.hits: list[Hit] = []
+        self.answer = Answer(loop=loop)
+        self.opened_at = loop.time()
+
+
+class Intake:
+    """The hits of one process on their way to Redis. One instance, one event loop; `drain` it before the loop ends."""
+
+    def __init__(
+        self, stream: HitSink, metrics: ApiMetrics, *, producer: bytes, limit: int, budget_seconds: float
+    ) -> None:
+        """Build an intake.
+
+        Args:
+            stream: takes the batches.
+            metrics: counted once a batch.
+            producer: names this process life: 12 random bytes, never used again.
+            limit: hits that may wait behind the batch in flight.
+            budget_seconds: how long one batch is tried.
+        """
+        self._stream = stream
+        self._metrics = metrics
+        self._producer = producer
+        self._limit = limit
+        self._budget_seconds = budget_seconds
+        self._sequence = 0
+        self._waiting_hits = 0
+        self._waiting: deque[_WaitingBatch] = deque()
+        self._flight: asyncio.Task[None] | None = None
+        self._is_draining = False
+        metrics.waiting_hits.set_function(lambda: self._waiting_hits)
+
+    def add(self, hit: Hit) -> Answer:
+        """Queue one hit and return the answer to await."""
+        if self._waiting_hits >= self._limit or self._is_draining:
+            return self._refuse(1)
+        self._waiting_hits += 1
+        batch = self._waiting[-1] if self._waiting else self._open_batch()
+        if len(batch.hits) == BATCH_MAX_HITS:
+            batch = self._open_batch()
+        batch.hits.append(hit)
+        return batch.answer
+
+    def add_all(self, hits: Sequence[Hit]) -> Answer:
+        """Queue 1 to 10,000 hits that are acknowledged all or none: they share one entry."""
+        if self._waiting_hits + len(hits) > self._limit or self._is_draining:
+            return self._refuse(len(hits))
+        self._waiting_hits += len(hits)
+        batch = self._waiting[-1] if self._waiting else self._open_batch()
+        if len(batch.hits) + len(hits) > BATCH_MAX_HITS:
+            batch = self._open_batch()
+        batch.hits.extend(hits)
+        return batch.answer
+
+    async def drain(self) -> None:
+        """Refuse what comes from now on, and wait until all that came before has its answer."""
+        self._is_draining = True
+        if self._flight is not None:
+            await self._flight
+
+    def _open_batch(self) -> _WaitingBatch:
+        loop = asyncio.get_running_loop()
+        batch = _WaitingBatch(loop)
+        self._waiting.append(batch)
+        if self._flight is None:
+            self._flight = loop.create_task(self._fly(), name="intake")
+        return batch
+
+    async def _fly(self) -> None:
+        """Send batch after batch until none is waiting."""
+        try:
+            while self._waiting:
+                batch = self._waiting.popleft()
+                self._waiting_hits -= len(batch.hits)
+                refusal = await self._send(batch)
+                self._answer(batch, refusal)
+                if refusal is not None:
+                    self._refuse_waiting(refusal)
+        finally:
+            self._flight = None
+
+    async def _send(self, batch: _WaitingBatch) -> Refusal | None:
+        self._sequence += 1
+        try:
+            with self._metrics.append_seconds.time():
+                return await self._append(build_batch(self._producer, self._sequence, batch.hits))
+        except Exception:  # a fault of our own must not leave thousands of requests without an answer
+            log.exception("a batch of hits failed", hits=len(batch.hits))
+            return Refusal(RefusalReason.STREAM, "the hits could not be handed over", Outcome.UNKNOWN)
+
+    async def _append(self, batch: HitBatch) -> Refusal | None:
+        """Append the batch, again and again while that may help and the budget lasts."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._budget_seconds
+        outcome = Outcome.REFUSED
+        for attempt in count():
+            try:
+                # Half of the budget at most: an answer that got lost leaves time to ask again on another connection.
+                await self._stream.append(batch, timeout_seconds=min(deadline - now(), self._budget_seconds / 2))
+            except StreamUnavailable as error:
+                self._metrics.append_failures.inc()
+                if error.outcome is Outcome.UNKNOWN:
+                    outcome = Outcome.UNKNOWN  # and remains so: what a later attempt meets says nothing of this one
+                pause = backoff_seconds(attempt, first_seconds=0.02, most_seconds=0.2)
+                least_seconds = self._budget_seconds / 10  # less than that, and a healthy Redis would seem doubtful
+                if not error.is_worth_retrying or now() + pause + least_seconds > deadline:
+                    return Refusal(RefusalReason.STREAM, str(error), outcome, error.retry_after_seconds)
+                await asyncio.sleep(pause)
+            else:
+                return None
+        raise AssertionError("count() has no end")
+
+    def _answer(self, batch: _WaitingBatch, refusal: Refusal | None) -> None:
+        hits = len(batch.hits)
+        if refusal is None:
+            self._metrics.accepted_hits.inc(hits)
+            self._metrics.entry_hits.observe(hits)
+        else:
+            self._count_refusal(refusal, hits)
+        self._metrics.track_seconds.observe(asyncio.get_running_loop().time() - batch.opened_at)
+        batch.answer.set_result(refusal)
+
+    def _refuse_waiting(self, cause: Refusal) -> None:
+        """Refuse all that queued behind a batch that was given up: none of it was sent."""
+        refusal = Refusal(cause.reason, cause.detail, Outcome.REFUSED, cause.retry_after_seconds)
+        while self._waiting:
+            self._answer(self._waiting.popleft(), refusal)
+        self._waiting_hits = 0
+
+    def _refuse(self, hits: int) -> Answer:
+        """Return the answer to hits that were not even queued."""
+        if self._is_draining:
+            refusal = Refusal(RefusalReason.DRAINING, "this server is about to stop")
+        else:
+            refusal = Refusal(RefusalReason.FULL, f"the intake is full: {self._waiting_hits:,} hits wait for Redis")
+        self._count_refusal(refusal, hits)
+        answer = Answer(loop=asyncio.get_running_loop())
+        answer.set_result(refusal)
+        return answer
+
+    def _count_refusal(self, refusal: Refusal, hits: int) -> None:
+        self._metrics.refused_hits.labels(refusal.reason, refusal.outcome).inc(hits)

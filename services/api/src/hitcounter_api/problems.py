@@ -1,0 +1,155 @@
+"""What is answered when a call cannot be served: RFC 9457 problem details, all of them from this one table.
+
+A problem names the field, the value (cut short) and the limit, where there are any; a 503 says with `outcome` whether
+the hits may have been taken all the same, and when to try again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import orjson
+from hitcounter.errors import IndexUnavailable, InvalidHit, StreamUnavailable
+
+from hitcounter_api.intake import Refusal, RefusalReason
+
+MEDIA_TYPE: Final = "application/problem+json"
+VALUE_MAX_CHARACTERS: Final = 100
+"""A value is shown so that its sender recognizes it; more would only send a large body back."""
+
+_Headers = Sequence[tuple[str, str]]
+
+
+class Kind(Enum):
+    """The kinds of problems: HTTP status, last part of the type, title."""
+
+    NOT_JSON = (400, "not-json", "The body is not JSON")
+    MALFORMED_PATH = (400, "malformed-path", "The path is not percent-encoded UTF-8")
+    MALFORMED_REQUEST = (400, "malformed-request", "This is not an HTTP request")
+    NOT_FOUND = (404, "not-found", "There is nothing here")
+    METHOD_NOT_ALLOWED = (405, "method-not-allowed", "The method is not allowed here")
+    SLOW_BODY = (408, "slow-body", "The body took too long to arrive")
+    TOO_LARGE = (413, "too-large", "The request is too large")
+    INVALID_HIT = (422, "invalid-hit", "The hit breaks a rule")
+    INVALID_BATCH = (422, "invalid-batch", "Hits of the batch break a rule; none was taken")
+    INTERNAL = (500, "internal-error", "The server failed")
+    INTAKE_FULL = (503, "intake-full", "Too many hits are waiting")
+    STREAM_UNAVAILABLE = (503, "stream-unavailable", "The queue of hits is not available")
+    DRAINING = (503, "draining", "The server is about to stop")
+    INDEX_UNAVAILABLE = (503, "index-unavailable", "The counts are not available")
+
+    def __init__(self, status: int, slug: str, title: str) -> None:
+        self.status = status
+        self.slug = slug
+        self.title = title
+
+    @property
+    def type(self) -> str:
+        """The problem type: a name, not an address."""
+        return f"urn:hitcounter:problem:{self.slug}"
+
+
+_KIND_OF_REFUSAL: Final = {
+    RefusalReason.FULL: Kind.INTAKE_FULL,
+    RefusalReason.STREAM: Kind.STREAM_UNAVAILABLE,
+    RefusalReason.DRAINING: Kind.DRAINING,
+}
+
+
+class Problem(Exception):
+    """One problem, to be raised or to be sent as it is."""
+
+    def __init__(
+        self, kind: Kind, detail: str, members: Mapping[str, object] | None = None, *, headers: _Headers = ()
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.members = members or {}
+        self.headers = headers
+
+    def render(self) -> bytes:
+        """Return the body."""
+        kind = self.kind
+        return orjson.dumps(
+            {"type": kind.type, "title": kind.title, "status": kind.status, "detail": self.detail, **self.members}
+        )
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return the problem that the error is to a client."""
+    match error:
+        case Problem():
+            return error
+        case InvalidHit():
+            return Problem(Kind.INVALID_HIT, error.detail, describe_fault(error))
+        case StreamUnavailable():
+            return _unavailable(Kind.STREAM_UNAVAILABLE, str(error), error.retry_after_seconds)
+        case IndexUnavailable():
+            return _unavailable(Kind.INDEX_UNAVAILABLE, str(error), error.retry_after_seconds)
+        case _:
+            return Problem(Kind.INTERNAL, "the fault is ours, and the log has its details")
+
+
+def problem_of_refusal(refusal: Refusal) -> Problem:
+    """Return the problem of hits that were not acknowledged."""
+    kind = _KIND_OF_REFUSAL[refusal.reason]
+    return _unavailable(kind, refusal.detail, refusal.retry_after_seconds, {"outcome": refusal.outcome})
+
+
+def problem_of_hit(error: InvalidHit, fields: object, header_key: str | None) -> Problem:
+    """Return the problem of one hit, with the value that broke the rule."""
+    return Problem(Kind.INVALID_HIT, error.detail, describe_fault(error, fields, header_key))
+
+
+def describe_fault(error: InvalidHit, fields: object = None, header_key: str | None = None) -> dict[str, object]:
+    """Return what is known of the fault: field, value and limit."""
+    fault: dict[str, object] = {}
+    if error.field:
+        fault["field"] = error.field
+    if not isinstance(fields, dict):
+        if fields is not None:
+            fault["value"] = show(fields)
+    elif error.field in fields:
+        fault["value"] = show(fields[error.field])
+    elif error.field == "key" and header_key is not None:
+        fault |= {"field": "Idempotency-Key", "value": show(header_key)}
+    if error.limit is not None:
+        fault["limit"] = error.limit
+    return fault
+
+
+def show(value: object) -> object:
+    """Return a decoded JSON value as it can stand in a problem: itself, or the beginning of its text."""
+    if isinstance(value, dict | list):
+        try:
+            value = orjson.dumps(value).decode()
+        except orjson.JSONEncodeError:  # nested more deeply than it can write
+            value = f"{'an object' if isinstance(value, dict) else 'an array'}, deeply nested"
+    if isinstance(value, str) and len(value) > VALUE_MAX_CHARACTERS:
+        return f"{value[:VALUE_MAX_CHARACTERS]}…"
+    return value
+
+
+async def send_problem(send: Callable[[dict[str, object]], Awaitable[None]], problem: Problem) -> None:
+    """Send the problem as a whole HTTP response."""
+    body = problem.render()
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **dict(problem.headers)}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": problem.kind.status,
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _unavailable(
+    kind: Kind, detail: str, retry_after_seconds: float, members: Mapping[str, object] | None = None
+) -> Problem:
+    retry_after = str(max(1, math.ceil(retry_after_seconds)))
+    return Problem(kind, detail, members, headers=[("retry-after", retry_after)])

@@ -1,0 +1,130 @@
+"""Reading what a client sent: the body up to a limit, the header that counts, the id in a path. No framework."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from hitcounter.errors import InvalidHit
+from hitcounter.hits import check_id
+
+from hitcounter_api.problems import Kind, Problem
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+HIT_MAX_BYTES: Final = 16 * 1024
+BATCH_MAX_BYTES: Final = 1024 * 1024
+BODY_MAX_SECONDS: Final = 10.0
+"""How long a body may take that did not come in one piece: a slow client must not keep its part of it in memory."""
+
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was complete: nobody waits for an answer."""
+
+
+async def read_body(receive: Receive, declared_bytes: int, max_bytes: int) -> bytes:
+    """Read the body, but never more of it than max_bytes.
+
+    Args:
+        receive: the ASGI channel of the request.
+        declared_bytes: its Content-Length; 0 if there is none.
+        max_bytes: the limit.
+
+    Raises:
+        Problem: it is too large, or too slow.
+        ClientGone: there is no more of it.
+    """
+    if declared_bytes > max_bytes:
+        raise _too_large(declared_bytes, max_bytes)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message["body"]
+    else:
+        body = await _read_pieces(receive, message, max_bytes)
+    if len(body) > max_bytes:
+        raise _too_large(len(body), max_bytes)
+    return body
+
+
+async def _read_pieces(receive: Receive, message: Mapping[str, Any], max_bytes: int) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_MAX_SECONDS):
+            while message["type"] == "http.request":
+                body += message["body"]
+                if not message.get("more_body") or len(body) > max_bytes:
+                    return bytes(body)
+                message = await receive()
+    except TimeoutError as error:
+        # The rest of it would be taken for the next request: this connection is of no more use.
+        raise Problem(
+            Kind.SLOW_BODY,
+            f"the body was not complete after {BODY_MAX_SECONDS:g} seconds",
+            {"limit": BODY_MAX_SECONDS},
+            headers=[("connection", "close")],
+        ) from error
+    raise ClientGone
+
+
+def _too_large(seen_bytes: int, max_bytes: int) -> Problem:
+    return Problem(
+        Kind.TOO_LARGE, f"the body has more than {max_bytes:,} bytes", {"value": seen_bytes, "limit": max_bytes}
+    )
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str | None]:
+    """Return the Content-Length (0 if there is none) and the Idempotency-Key (None if there is none).
+
+    Raises:
+        InvalidHit: the key comes twice, or is not UTF-8.
+    """
+    declared_bytes = 0
+    key = None
+    for name, value in headers:
+        if name == b"content-length":
+            declared_bytes = int(value)
+        elif name == b"idempotency-key":
+            if key is not None:
+                raise InvalidHit("Idempotency-Key", "the header is there more than once")
+            key = _read_key(value)
+    return declared_bytes, key
+
+
+def _read_key(value: bytes) -> str:
+    """Return the key, without the quotes that the header's draft standard puts around it and most clients do not."""
+    try:
+        key = value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidHit("Idempotency-Key", "the header is not UTF-8") from error
+    return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+
+
+def read_id(raw_path: bytes, prefix: bytes) -> str:
+    """Return the id in the path: all that follows the prefix, percent-decoded once, slashes and dots as they are.
+
+    Raises:
+        Problem: the rest is not percent-encoded UTF-8, or the prefix itself came in disguise.
+        InvalidHit: it is not an id.
+    """
+    if not raw_path.startswith(prefix):
+        raise Problem(Kind.NOT_FOUND, f"the path does not begin with {prefix.decode()}")
+    encoded = raw_path.removeprefix(prefix)
+    if broken := _BROKEN_ESCAPE.search(encoded):
+        at = broken.start()
+        raise Problem(
+            Kind.MALFORMED_PATH,
+            "a percent sign is not followed by two hexadecimal digits",
+            {"field": "id", "value": encoded[at : at + 3].decode("latin-1")},
+        )
+    try:
+        id_ = unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError as error:
+        raise Problem(Kind.MALFORMED_PATH, f"the id is not UTF-8: {error.reason}", {"field": "id"}) from error
+    return check_id(id_)

@@ -1,0 +1,108 @@
+"""GET /analytics/{id}: the counts of one id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
+
+from hitcounter_api.counts import WINDOWS
+from hitcounter_api.openapi import problem_responses
+from hitcounter_api.reads import Answer, Reads
+from hitcounter_api.requests import read_id
+from hitcounter_api.schemas import EXAMPLE_ID, Counts
+from hitcounter_api.times import format_time
+
+PREFIX: Final = b"/analytics/"
+AS_OF: Final = "Hitcounter-As-Of"
+BACKLOG: Final = "Hitcounter-Backlog"
+STALE: Final = "Hitcounter-Stale"
+
+
+class _AnyText(Convertor[str]):
+    """All the rest of a path. Starlette's own `path` stops at a line feed, which an id may contain."""
+
+    regex: ClassVar[str] = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any_text", _AnyText())
+
+
+def build_router(reads: Reads, clock_ms: Callable[[], int]) -> APIRouter:
+    """Return the route that answers counts."""
+    router = APIRouter(tags=["counts"])
+
+    @router.get(
+        "/analytics/{id:any_text}",
+        operation_id="readCounts",
+        summary="Read how often an id was hit",
+        description="Five windows that end now, to the millisecond; an id that was never hit has zeros. All that "
+        "follows `/analytics/` is the id: percent-encode what is not plain, slashes may stay.",
+        response_model=Counts,
+        responses={200: {"headers": _HEADERS}, **problem_responses(400, 422, 503)},
+        openapi_extra={"parameters": [_ID_PARAMETER]},
+    )
+    async def read_counts(request: Request) -> Response:
+        id_ = read_id(request.scope["raw_path"], PREFIX)
+        answer = await reads.read(id_, clock_ms())
+        return Response(render(id_, answer), headers=build_headers(answer), media_type="application/json")
+
+    return router
+
+
+def render(id_: str, answer: Answer) -> bytes:
+    """Return the body."""
+    counts = [
+        {"reference": reference, "count": count} for (reference, _), count in zip(WINDOWS, answer.counts, strict=True)
+    ]
+    return orjson.dumps({"id": id_, "counts": counts})
+
+
+def build_headers(answer: Answer) -> dict[str, str]:
+    """Return the headers that say what the counts are worth; what is not known is left out."""
+    freshness = answer.freshness
+    headers = {}
+    if freshness.as_of_ms is not None:
+        headers[AS_OF] = format_time(freshness.as_of_ms)
+    if freshness.backlog is not None:
+        headers[BACKLOG] = str(freshness.backlog)
+    if answer.is_stale:
+        headers[STALE] = "true"
+    return headers
+
+
+_HEADERS: Final = {
+    AS_OF: {
+        "description": "Every hit accepted before this time is in the counts, or a dead letter. Left out while it is "
+        "not known.",
+        "schema": {"type": "string", "format": "date-time"},
+        "example": "2026-11-23T08:15:30.250Z",
+    },
+    BACKLOG: {
+        "description": "Hits accepted and not yet settled, of all ids. Left out while Redis is away.",
+        "schema": {"type": "integer", "minimum": 0},
+        "example": 0,
+    },
+    STALE: {
+        "description": "Elasticsearch is away: these are the last known counts, from the time of the as-of.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
+_ID_PARAMETER: Final = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The id, up to 512 bytes of UTF-8.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 512},
+    "example": EXAMPLE_ID,
+}

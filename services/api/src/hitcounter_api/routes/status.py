@@ -1,0 +1,45 @@
+"""GET /status: the ledger and the queue."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from hitcounter import __version__
+from hitcounter.ledger import StreamStatus
+
+from hitcounter_api.openapi import problem_responses
+from hitcounter_api.queue_watch import QueueWatch
+from hitcounter_api.schemas import Status, Versions
+from hitcounter_api.times import format_time
+
+
+def build_router(watch: QueueWatch) -> APIRouter:
+    """Return the route that answers the status."""
+    router = APIRouter(tags=["status"])
+
+    @router.get(
+        "/status",
+        operation_id="readStatus",
+        summary="Read the ledger and the queue",
+        response_model=Status,
+        responses=problem_responses(503),
+    )
+    async def read_status() -> Status:
+        return build_status(await watch.look())
+
+    return router
+
+
+def build_status(status: StreamStatus) -> Status:
+    """Return the status as it is shown."""
+    ledger = status.ledger
+    return Status(
+        accepted=ledger.accepted,
+        indexed=ledger.indexed,
+        duplicate=ledger.duplicate,
+        dead=ledger.dead,
+        backlog=ledger.backlog,
+        entries=status.entries,
+        oldest_age_seconds=status.oldest_age_seconds,
+        as_of=None if status.as_of_ms is None else format_time(status.as_of_ms),
+        versions=Versions(hitcounter=__version__),
+    )

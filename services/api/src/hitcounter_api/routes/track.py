@@ -1,0 +1,108 @@
+"""POST /analytics, whose work is done in hot_path.py and which is only described here, and POST /analytics/batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from hitcounter.hits import BATCH_MAX_HITS
+
+from hitcounter_api.batches import read_hits
+from hitcounter_api.hot_path import PATH
+from hitcounter_api.intake import Intake, Refusal, RefusalReason
+from hitcounter_api.openapi import problem_responses, schema_ref
+from hitcounter_api.problems import Kind, Problem, problem_of_refusal
+from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES, read_body, read_headers
+from hitcounter_api.schemas import EXAMPLE_ID, Hit
+
+
+def build_router(intake: Intake, clock_ms: Callable[[], int], *, max_batch_requests: int) -> APIRouter:
+    """Return the routes that take hits."""
+    router = APIRouter(tags=["track"])
+    under_way = 0
+
+    @router.post(
+        PATH,
+        operation_id="trackHit",
+        summary="Track one hit",
+        description="Answered once the hit is safe in Redis. The body is JSON whatever its content type says, so that "
+        f"a browser's beacon is enough. At most {HIT_MAX_BYTES:,} bytes.",
+        status_code=204,
+        responses={204: {"description": "The hit is taken, and will be counted."}, **_PROBLEMS},
+        openapi_extra={"requestBody": _HIT_BODY, "parameters": [_KEY_HEADER]},
+    )
+    async def track_hit() -> None:
+        raise AssertionError("hot_path.py answers before any routing")
+
+    @router.post(
+        f"{PATH}/batch",
+        operation_id="trackBatch",
+        summary="Track many hits, all or none",
+        description=f"A JSON array, or NDJSON: one hit on each line. At most {BATCH_MAX_HITS:,} hits and "
+        f"{BATCH_MAX_BYTES:,} bytes. If any hit is bad, none is taken and the answer lists each bad one. Keys are "
+        "given with each hit.",
+        status_code=204,
+        responses={204: {"description": "All hits are taken, and will be counted."}, **_PROBLEMS},
+        openapi_extra={"requestBody": _BATCH_BODY},
+    )
+    async def track_batch(request: Request) -> Response:
+        nonlocal under_way
+        if under_way >= max_batch_requests:
+            raise problem_of_refusal(Refusal(RefusalReason.FULL, f"{under_way:,} batches are under way"))
+        under_way += 1
+        try:
+            refusal = await _take_batch(request, intake, clock_ms)
+        finally:
+            under_way -= 1
+        if refusal is not None:
+            raise problem_of_refusal(refusal)
+        return Response(status_code=204)
+
+    return router
+
+
+async def _take_batch(request: Request, intake: Intake, clock_ms: Callable[[], int]) -> Refusal | None:
+    declared_bytes, header_key = read_headers(request.scope["headers"])
+    if header_key is not None:
+        detail = "a batch takes no Idempotency-Key: give each of its hits a key"
+        raise Problem(Kind.INVALID_BATCH, detail, {"field": "Idempotency-Key"})
+    body = await read_body(request.receive, declared_bytes, BATCH_MAX_BYTES)
+    return await intake.add_all(read_hits(body, clock_ms()))
+
+
+_PROBLEMS: Final = problem_responses(400, 408, 413, 422, 503)
+
+_EXAMPLES: Final[Mapping[str, Any]] = {
+    "plain": {"summary": "A hit of now", "value": {"id": EXAMPLE_ID}},
+    "dated": {
+        "summary": "Three hits of another time",
+        "value": {"id": EXAMPLE_ID, "weight": 3, "timestamp": "2026-11-23T08:15:30.250Z"},
+    },
+    "keyed": {
+        "summary": "A hit that may be sent again",
+        "value": {"id": EXAMPLE_ID, "key": "019aaf3c-8d5a-7cc3-9c1b-3f1d2a6b7c8d"},
+    },
+}
+_HIT_CONTENT: Final = {"schema": schema_ref(Hit), "examples": _EXAMPLES}
+_HIT_BODY: Final = {"required": True, "content": {"application/json": _HIT_CONTENT, "text/plain": _HIT_CONTENT}}
+_BATCH_BODY: Final = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "array", "items": schema_ref(Hit), "minItems": 1, "maxItems": BATCH_MAX_HITS},
+            "example": [example["value"] for example in _EXAMPLES.values()],
+        },
+        "application/x-ndjson": {
+            "schema": {"type": "string"},
+            "example": f'{{"id": "{EXAMPLE_ID}"}}\n{{"id": "{EXAMPLE_ID}", "weight": 3}}\n',
+        },
+    },
+}
+_KEY_HEADER: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same as `key` in the body; where both are given, they must be equal.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}

@@ -1,0 +1,97 @@
+"""The settings of the API."""
+
+from __future__ import annotations
+
+from hitcounter.health import ManagementSettings
+from hitcounter.hits import BATCH_MAX_HITS
+from hitcounter.settings import ElasticsearchSettings, Port, Section, SettingsBase
+from pydantic import Field
+
+
+class HttpSettings(Section):
+    """Where clients connect."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: Port = Field(8001, description="Port of the HTTP API.")
+    keep_alive_seconds: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="How long an idle connection is kept. Must be longer than the balancer's own (60 s for most): "
+        "else it now and then sends a request into a connection that we are closing, and its client sees a 502.",
+    )
+    drain_seconds: int = Field(
+        15,
+        ge=1,
+        le=600,
+        description="How long SIGTERM lets requests under way finish. Must be shorter than the pod's grace period.",
+    )
+
+
+class IntakeSettings(Section):
+    """How hits wait for Redis."""
+
+    limit: int = Field(
+        20_000,
+        ge=BATCH_MAX_HITS,
+        le=1_000_000,
+        description="Hits that may wait for Redis; any more are refused with 503. 20,000 is what one process takes in "
+        "about a second: those further behind would get their answer too late to be of use. Bounds the memory, too. "
+        "Too low: refusals at every hiccup of Redis.",
+    )
+    budget_seconds: float = Field(
+        0.7,
+        ge=0.05,
+        le=60,
+        description="How long one batch of hits is tried, retries included, before its requests get 503. Too low: "
+        "refusals where Redis was only slow; too high: clients wait for an answer that does not come.",
+    )
+    batch_requests: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="Requests of POST /analytics/batch that may be under way at once, at 1 MiB of memory and more "
+        "each; any more are refused with 503.",
+    )
+
+
+class ReadSettings(Section):
+    """How counts are read."""
+
+    timeout_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=120,
+        description="How long Elasticsearch may take for one read. Too low: refusals while it is only busy; too high: "
+        "reads pile up while it hangs.",
+    )
+    max_concurrent: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="Reads under way at once; any more are answered from memory, or with 503. Keeps a slow "
+        "Elasticsearch from filling the API with waiting reads.",
+    )
+    remembered_ids: int = Field(
+        10_000,
+        ge=0,
+        le=10_000_000,
+        description="Ids whose last counts are kept in memory (about 1 KB each) to be answered while Elasticsearch is "
+        "away. 0: never answer stale counts.",
+    )
+
+
+class ApiManagementSettings(ManagementSettings):
+    """Where the API's management port listens."""
+
+    port: Port = Field(8081, description="Port of /livez, /readyz and /metrics.")
+
+
+class ApiSettings(SettingsBase):
+    """Everything the API reads from its environment."""
+
+    elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
+    http: HttpSettings = HttpSettings()
+    management: ApiManagementSettings = ApiManagementSettings()
+    intake: IntakeSettings = IntakeSettings()
+    reads: ReadSettings = ReadSettings()
