@@ -116,6 +116,11 @@ def build_index(prefix: str, index: str, settings: IndexSettings) -> dict[str, o
     }
 
 
+_TEMPLATE_PRIORITY: Final = 200
+"""The longer prefix goes first: the pattern of `hits` fits the indices of `hits-eu` too, and Elasticsearch refuses
+a template whose pattern overlaps another of the same priority."""
+
+
 def template_name(prefix: str) -> str:
     """Return the name of the index template; `hitcounter-hits` by default."""
     return f"{OWNER}-{prefix}"
@@ -125,7 +130,7 @@ def build_template(prefix: str, settings: IndexSettings) -> dict[str, object]:
     """Return the index template: a second net, should anyone else create a day's index."""
     return {
         "index_patterns": [f"{prefix}-*.*.*"],
-        "priority": 200,
+        "priority": _TEMPLATE_PRIORITY + len(prefix),
         "version": MAPPING_VERSION,
         "_meta": {"owner": OWNER, "settings": build_settings(settings)},
         "template": {
