@@ -126,6 +126,10 @@ class Part(abc.ABC):
         """Return all that it printed, over all of its starts."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
+    def tail(self) -> str:
+        """Return the last lines that it printed."""
+        return self._started().tail()
+
     def _started(self) -> GuardedProcess:
         if self._process is None:
             raise DevstackError(f"{self.name} was not started")
