@@ -49,12 +49,13 @@ class Client:
         async with self._turn:
             exchange = await self._take()
             try:
-                answer = await asyncio.wait_for(exchange.ask(request), _TIMEOUT_SECONDS)
+                # Not asyncio.wait_for: before Python 3.12 it may swallow a cancellation that meets the answer.
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
+                    return await exchange.ask(request)
             except TimeoutError as error:
                 raise ClientError(f"no answer in {_TIMEOUT_SECONDS:.0f} s") from error
             finally:
                 self._give_back(exchange)
-            return answer
 
     async def _take(self) -> "_Exchange":
         while self._free:

@@ -6,6 +6,7 @@ Where the order is broken, the measured time is too long, never too short.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -70,10 +71,9 @@ class Freshness:
         while not self._is_stopped.is_set():
             await self._send_probe(f"{self._id_prefix}-{number}")
             number += 1
-            try:
-                await asyncio.wait_for(self._is_stopped.wait(), self._every_seconds)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_seconds):
+                    await self._is_stopped.wait()
 
     async def _send_probe(self, hit_id: str) -> None:
         request = self._client.target.post("/analytics", orjson.dumps({"id": hit_id}))
