@@ -1,13 +1,16 @@
 """The command hitcounter-devstack, as people use it: started, interrupted, started twice, robbed of a part."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,27 @@ def shut_down_redis(port: int) -> None:
         connection.recv(16)
 
 
+def answers(url: str, body: str | None = None) -> str | None:
+    """Return the body of the answer to a GET, or to a POST of `body`; None while there is none."""
+    try:
+        with urllib.request.urlopen(url, None if body is None else body.encode(), timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+    except OSError:
+        return None
+
+
+def api_of(running: Running) -> str:
+    return f"http://127.0.0.1:{port_of(running.text[running.text.index('curl -i') :])}/analytics"
+
+
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never became true"
+        time.sleep(0.05)
+
+
 def take(port: int) -> socket.socket:
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -127,3 +151,36 @@ def test_taken_ports_are_replaced_by_free_ones_and_named(folder: Path) -> None:
             assert re.search(r"port 9200 is taken: elasticsearch gets \d+", running.text)
             running.process.terminate()
             running.ends_with(0)
+
+
+def test_run_counts_a_hit_and_nothing_survives_its_sigkill(folder: Path) -> None:
+    with devstack("run", "--data", folder) as running:
+        running.read_until("curl localhost:")
+        api = api_of(running)
+        assert answers(api, '{"id": "run"}') == ""
+        wait_until(lambda: '"count":1' in (answers(f"{api}/run") or "").replace(" ", ""))
+        ports = [int(port) for port in re.findall(r"(?:127.0.0.1|localhost):(\d+)", running.text)]
+        os.killpg(running.process.pid, signal.SIGKILL)
+        wait_until(lambda: all(map(is_free, ports)))
+
+
+def test_run_keeps_its_data_until_the_next_time(folder: Path) -> None:
+    for expected in ('"count":1', '"count":2'):
+        with devstack("run", "--data", folder) as running:
+            running.read_until("curl localhost:")
+            api = api_of(running)
+            assert answers(api, '{"id": "kept"}') == ""
+            wait_until(lambda: expected in (answers(f"{api}/kept") or "").replace(" ", ""))  # noqa: B023 - awaited here
+            running.process.terminate()
+            running.ends_with(0)
+
+
+def test_the_stack_that_make_started_ends_with_make(folder: Path) -> None:
+    makefile = folder / "Makefile"
+    makefile.write_text(f"run:\n\t@{COMMAND} servers --data {folder}\n")
+    with subprocess.Popen(["make", "-f", makefile], stdout=subprocess.PIPE, text=True) as make:
+        running = Running(make)
+        running.read_until("REPLICAS=0")
+        make.kill()
+        running.read_until("stopping elasticsearch")
+    wait_until(lambda: is_free(port_of(running.url_of("ELASTICSEARCH"))))
