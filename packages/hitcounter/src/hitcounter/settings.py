@@ -7,16 +7,20 @@ value shows; docs/configuration.md is made from that.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hitcounter.errors import ConfigurationError
 
 ENV_PREFIX = "HITCOUNTER_"
 EXIT_CONFIGURATION = 2
+
+_BAD_ADDRESS = "bad_address"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -53,6 +57,13 @@ class RedisSettings(Section):
         "than an indexer's wait for entries. Too low: indexers repeat work when Redis is slow.",
     )
 
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: SecretStr) -> SecretStr:
+        if not _is_address(url.get_secret_value(), {"redis": 6379, "rediss": 6379}):
+            raise PydanticCustomError(_BAD_ADDRESS, "must be an address such as redis://127.0.0.1:6379/0 or rediss://…")
+        return url
+
 
 class ElasticsearchSettings(Section):
     """Where the indices are, and how to get in."""
@@ -78,6 +89,13 @@ class ElasticsearchSettings(Section):
         description="How long an indexer waits for one answer. Too low: a slow bulk is sent again while it still runs, "
         "which counts nothing twice but costs the slow server more.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if not all(_is_address(address, {"http": None, "https": 443}) for address in url.split(",")):
+            raise PydanticCustomError(_BAD_ADDRESS, "must be http://host:port or https://host, several without spaces")
+        return url
 
 
 class IndexSettings(Section):
@@ -108,7 +126,12 @@ class SettingsBase(BaseSettings):
     """What the settings of every service have in common."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        enable_decoding=False,  # a variable holds one field, never a section as JSON
+        extra="ignore",
+        frozen=True,
     )
 
     redis: RedisSettings = RedisSettings()
@@ -148,4 +171,18 @@ def _describe(item: ErrorDetails) -> str:
     name = variable_name(*(str(part) for part in item["loc"]))
     if item["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
+    if item["type"] == "model_type":
+        return f"{name}: is a group of settings, {name}__…, and has no value of its own"
+    if item["type"] == _BAD_ADDRESS:  # the address may hold a password
+        return f"{name}: {item['msg']}"
     return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]} (it is {item['input']!r})"
+
+
+def _is_address(address: str, default_ports: Mapping[str, int | None]) -> bool:
+    """Tell whether the address has one of the schemes, a host, and a port where its scheme has none by default."""
+    try:
+        parts = urlsplit(address)
+        port = default_ports[parts.scheme] if parts.port is None else parts.port
+    except (KeyError, ValueError):
+        return False
+    return parts.scheme in default_ports and bool(parts.hostname and port) and " " not in address
