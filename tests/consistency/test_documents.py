@@ -1,0 +1,67 @@
+"""The documents point at things that exist: files, tests, decisions."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.consistency.house import ROOT, markdown_files
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+NOT_SHOWN = "not shown yet"
+
+
+def existing_tests() -> set[str]:
+    return {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+
+
+def failure_table() -> list[list[str]]:
+    """Return the cells of each row of the failure table in docs/architecture.md, without its head."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    section = text.partition("\n## When something fails\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [row for row in rows if row[0] not in ("failure", "---")]
+
+
+def test_failure_table_has_rows_of_four_cells() -> None:
+    table = failure_table()
+    assert len(table) > 20
+    assert {len(row) for row in table} == {4}
+
+
+@pytest.mark.parametrize("row", failure_table(), ids=lambda row: row[0])
+def test_row_of_the_failure_table_names_its_test_or_says_that_there_is_none(row: list[str]) -> None:
+    assert re.search(r"`test_\w+`", row[3]) or NOT_SHOWN in row[3]
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    named = {(path.name, name) for path in markdown_files() for name in re.findall(r"`(test_\w+)`", path.read_text())}
+    existing = existing_tests()
+    assert not {pair for pair in named if pair[1] not in existing}
+
+
+def test_every_relative_link_leads_to_a_file() -> None:
+    broken = {
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in markdown_files()
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())
+        if "://" not in target and not (path.parent / target).exists()
+    }
+    assert not broken
+
+
+def test_decision_records_are_numbered_without_gaps() -> None:
+    numbers = [path.name.partition("-")[0] for path in DECISIONS]
+    assert numbers == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_decision_record_has_its_number_and_its_four_parts(path: object) -> None:
+    name, text = str(path).rpartition("/")[2], (ROOT / str(path)).read_text()
+    assert re.match(rf"# {name[:4]}\. \S", text)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences", "Rejected"]

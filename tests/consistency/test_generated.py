@@ -1,0 +1,24 @@
+"""What is generated and committed is what the generator would write now."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.consistency.house import ROOT, run
+
+
+@pytest.mark.parametrize("name", ["hit_pb2.py", "hit_pb2.pyi"])
+def test_generated_protobuf_module_is_fresh(tmp_path: Path, name: str) -> None:
+    run("bash", "tools/generate.sh", tmp_path)
+    generated = (tmp_path / "hitcounter" / "v1" / name).read_text()
+    committed = (ROOT / "packages/hitcounter/src/hitcounter/v1" / name).read_text()
+    assert committed == generated, "run: make generate"
+
+
+@pytest.mark.parametrize("name", ["configuration.md", "metrics.md"])
+def test_document_made_from_the_code_is_fresh(tmp_path: Path, name: str) -> None:
+    run(sys.executable, "tools/docgen.py", tmp_path)
+    assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run: make generate"

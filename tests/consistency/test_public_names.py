@@ -1,0 +1,64 @@
+"""What the foundation offers to the services is a decision: a name that comes or goes is seen here."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.consistency.house import ROOT
+
+FOUNDATION = ROOT / "packages/hitcounter/src/hitcounter"
+
+PUBLIC = {
+    "__init__": "",
+    "backoff": "backoff_seconds",
+    "codec": ("HitBatch ID_RULE PRODUCER_BYTES READER_VERSION SEQUENCE_MAX TIME_MAX_MS build_batch decode encode"),
+    "elastic": "Indices RetentionReport open_client translated",
+    "entries": "DeadLetter Durability Entry Settlement StoredDeadLetter",
+    "errors": (
+        "ConfigurationError DurabilityUnavailable EntryTooNew HitcounterError IndexUnavailable InvalidHit Outcome "
+        "PermanentError StreamUnavailable TransientError UndecodableEntry"
+    ),
+    "health": "EmbeddedServer ManagementSettings Readiness build_management_app open_socket serve_management",
+    "hits": (
+        "ACCEPT_AHEAD_MS ACCEPT_BACK_MS BATCH_MAX_HITS DAY_MS FIELDS HOUR_MS Hit ID_MAX_BYTES KEY_MAX_BYTES "
+        "MINUTE_MS WEIGHT_MAX check_id has_utf8_form is_longer_than parse_timestamp read_hit uuid7_time_ms"
+    ),
+    "indices": (
+        "MAPPING MAPPING_VERSION OWNER build_index build_settings build_template day_of document_id "
+        "document_id_prefix expired_indices find_mapping_fault index_of indices_of_windows indices_to_prepare "
+        "keyed_document_id template_name write_alias"
+    ),
+    "ledger": "Audit Ledger StreamStatus",
+    "logs": "configure_logging get_logger",
+    "metrics": "QueueMetrics create_registry",
+    "redis_lane": "AcceptLane build_pool check_memory_policy translate translated",
+    "settings": (
+        "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings IndexSettings LogSettings Port RedisSettings Section "
+        "SettingsBase load_settings load_settings_or_exit variable_name"
+    ),
+    "stream": "GROUP HitStream Keys open_stream",
+}
+
+
+def public_names(module: str) -> set[str]:
+    """Return the names that a module defines itself, at its top level, without an underscore."""
+    names: set[str] = set()
+    for node in ast.parse((FOUNDATION / f"{module}.py").read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names - {"log"} if not name.startswith("_")}
+
+
+def test_foundation_has_exactly_these_modules() -> None:
+    assert {path.stem for path in FOUNDATION.glob("*.py")} == set(PUBLIC)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_module_offers_exactly_these_names(module: str) -> None:
+    assert public_names(module) == set(PUBLIC[module].split())

@@ -1,0 +1,38 @@
+"""The storeys of the house hold, and every part of the workspace stands in them."""
+
+from __future__ import annotations
+
+import configparser
+import re
+
+import pytest
+
+from tests.consistency.house import COMMANDS, MEMBERS, ROOT, read_toml, run
+
+MODULES = {path.name for member in MEMBERS for path in (member / "src").iterdir() if path.is_dir()}
+
+
+def test_every_arrow_points_down() -> None:
+    run(COMMANDS / "lint-imports", "--no-logo", "--no-cache")
+
+
+def test_every_package_stands_in_the_import_contracts() -> None:
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    assert set(contracts["importlinter"]["root_packages"].split()) == MODULES
+
+
+def test_every_package_is_checked_by_mypy_from_its_source() -> None:
+    path = read_toml(ROOT / "pyproject.toml")["tool"]["mypy"]["mypy_path"]
+    assert set(path.split(":")) == {str((member / "src").relative_to(ROOT)) for member in MEMBERS}
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)
+def test_member_is_named_wherever_the_workspace_lists_its_members(member: object) -> None:
+    name = read_toml(ROOT / str(member) / "pyproject.toml")["project"]["name"]
+    workspace = read_toml(ROOT / "pyproject.toml")
+    assert name in workspace["project"]["dependencies"]
+    assert workspace["tool"]["uv"]["sources"][name] == {"workspace": True}
+    members = re.search(r"^members=\((.+)\)$", (ROOT / "tools/lock.sh").read_text(), re.MULTILINE)
+    assert members is not None
+    assert name in members[1].split()
