@@ -98,7 +98,7 @@ def test_thousand_hits_on_short_ids_take_less_than_ten_bytes_each() -> None:
 
 def no_hits(message: HitBatchMessage) -> None:
     for column in ("ids", "time_offsets_ms", "weights", "keys"):
-        message.ClearField(column)  # type: ignore[arg-type]  # a name of a field
+        message.ClearField(column)
 
 
 def too_many_hits(message: HitBatchMessage) -> None:
