@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from hitcounter import hits
+from hitcounter_api.counts import WINDOWS
+from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES
 
 from tests.consistency.house import ROOT, markdown_files
 
@@ -65,3 +68,20 @@ def test_decision_record_has_its_number_and_its_four_parts(path: object) -> None
     name, text = str(path).rpartition("/")[2], (ROOT / str(path)).read_text()
     assert re.match(rf"# {name[:4]}\. \S", text)
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences", "Rejected"]
+
+
+def test_readme_tells_the_limits_that_the_code_has() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    limits = [
+        f"1 to {hits.ID_MAX_BYTES} bytes of UTF-8",
+        f"from 1 to {hits.WEIGHT_MAX:,}",
+        f"up to {hits.BATCH_MAX_HITS:,} hits",
+        f"{hits.ACCEPT_BACK_MS // hits.DAY_MS} days back to {hits.ACCEPT_AHEAD_MS // hits.MINUTE_MS} minutes ahead",
+        f"{HIT_MAX_BYTES // 1024} KiB; a batch {BATCH_MAX_BYTES // 1024**2} MiB",
+    ]
+    assert [limit for limit in limits if limit not in text] == []
+
+
+def test_readme_shows_the_windows_in_their_order() -> None:
+    shown = re.findall(r'"reference":"([^"]+)"', (ROOT / "README.md").read_text())
+    assert shown == [name for name, _ in WINDOWS]

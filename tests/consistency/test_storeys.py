@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.consistency.house import COMMANDS, MEMBERS, ROOT, read_toml, run
+from tests.consistency.house import COMMANDS, MEMBERS, ROOT, committed_texts, read_toml, run
 
 MODULES = {path.name for member in MEMBERS for path in (member / "src").iterdir() if path.is_dir()}
 
@@ -36,3 +36,9 @@ def test_member_is_named_wherever_the_workspace_lists_its_members(member: object
     members = re.search(r"^members=\((.+)\)$", (ROOT / "tools/lock.sh").read_text(), re.MULTILINE)
     assert members is not None
     assert name in members[1].split()
+
+
+def test_roof_knows_no_python() -> None:
+    roof = {path: text for path, text in committed_texts() if path.startswith(("charts/", "k8s/"))}
+    assert not [path for path in roof if path.endswith(".py")]
+    assert not [path for path, text in roof.items() if any(f"{module}." in text for module in MODULES - {"hitcounter"})]
