@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from hitcounter_benchmark.histogram import Histogram
 from hitcounter_benchmark.load import Load
 from hitcounter_benchmark.mix import build_mix
 from hitcounter_benchmark.plan import Plan
+from hitcounter_benchmark.processes import Usage, read_cpu_seconds, read_usage
 from hitcounter_benchmark.progress import say, showing
 from hitcounter_benchmark.reading import NotSettledError, now, read_settled, wait_until_drained
 from hitcounter_benchmark.verdict import Verdict, judge, not_verified
@@ -46,6 +48,8 @@ class Result:
     """From the end of the load until the backlog was 0; None when that was not looked at or did not happen."""
     freshness: Freshness | None
     verdict: Verdict | None
+    usage: Mapping[str, Usage]
+    """Of the watched processes, from the start of the load until the backlog was 0."""
 
     @property
     def accepted_per_second(self) -> float:
@@ -65,8 +69,12 @@ class Result:
         return (self.verdict is None or self.verdict.is_right) and not (self.freshness and self.freshness.missing)
 
 
-async def run_benchmark(plan: Plan) -> Result:
+async def run_benchmark(plan: Plan, pids: Mapping[str, int] | None = None) -> Result:
     """Carry out the plan; a first SIGINT ends the load early, and the counts are still verified.
+
+    Args:
+        plan: What to do.
+        pids: Processes of this machine to watch meanwhile, by name.
 
     Raises:
         BenchmarkError: Nothing answers there, or the counts cannot be read before the load.
@@ -77,10 +85,14 @@ async def run_benchmark(plan: Plan) -> Result:
         await _require_answer(client)
         before = await _read_before(client, plan)
         async with _probing(probe_client, plan) as freshness:
+            cpu_before = read_cpu_seconds(pids or {})
             cpu_share = await _run_load(load)
+            ended = now()
             if freshness:
                 freshness.stop()
-            drain_seconds, verdict = await _verify(client, plan, load, before)
+            drain_seconds = await _drain(client, plan)
+            usage = read_usage(pids or {}, since=cpu_before)
+            verdict = await _verify(client, plan, load, before, ended) if plan.is_verified else None
     return Result(
         plan=plan,
         seconds=load.elapsed_ns / 1e9,
@@ -93,6 +105,7 @@ async def run_benchmark(plan: Plan) -> Result:
         drain_seconds=drain_seconds,
         freshness=freshness,
         verdict=verdict,
+        usage=usage,
     )
 
 
@@ -150,21 +163,20 @@ def _stopping_on_interrupt(load: Load) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _verify(
-    client: Client, plan: Plan, load: Load, before: Mapping[str, int]
-) -> tuple[float | None, Verdict | None]:
-    """Wait until the queue is empty and everything accepted is countable, then judge."""
-    if not plan.is_verified:
-        return None, None
-    ended, started_waiting = now(), time.monotonic()
-    is_drained = await wait_until_drained(client, plan.settle_seconds)
-    waited_seconds = time.monotonic() - started_waiting
+async def _drain(client: Client, plan: Plan) -> float | None:
+    """Wait until the queue is empty; returns the seconds that took, or None if it was not to be, or not waited for."""
+    started = time.monotonic()
+    if plan.is_verified and await wait_until_drained(client, plan.settle_seconds):
+        return time.monotonic() - started
+    return None
+
+
+async def _verify(client: Client, plan: Plan, load: Load, before: Mapping[str, int], ended: datetime) -> Verdict:
+    """Wait until everything accepted before the load's end is countable, then judge."""
     say(f"reading the counts of {len(plan.ids):,} ids back")
-    remaining_seconds = plan.settle_seconds - waited_seconds
+    remaining_seconds = max(plan.settle_seconds - (now() - ended).total_seconds(), 0.0)
     try:
         after = await read_settled(client, plan.ids, since=ended, settle_seconds=remaining_seconds)
     except NotSettledError as error:
-        verdict = not_verified(f"{error} ({plan.settle_seconds:g} s were allowed)")
-    else:
-        verdict = judge(load.tally.by_id(), before, after)
-    return waited_seconds if is_drained else None, verdict
+        return not_verified(f"{error} ({plan.settle_seconds:g} s were allowed)")
+    return judge(load.tally.by_id(), before, after)
