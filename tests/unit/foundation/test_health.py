@@ -1,0 +1,161 @@
+"""The management port: what /livez, /readyz and /metrics answer, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from hitcounter.errors import ConfigurationError
+from hitcounter.health import ManagementSettings, Readiness, build_management_app, open_socket, serve_management
+from hitcounter.metrics import create_registry
+from prometheus_client import CollectorRegistry, Counter
+
+
+async def get(
+    path: str,
+    *,
+    readiness: Readiness | None = None,
+    registry: CollectorRegistry | None = None,
+    is_alive: Callable[[], bool] = lambda: True,
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Ask the application directly, without a server."""
+    app = build_management_app(registry or CollectorRegistry(), readiness or Readiness(), is_alive)
+    messages: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        messages.append(message)
+
+    await app({"type": "http", "method": "GET", "path": path}, None, send)
+    start, body = messages
+    return start["status"], dict(start["headers"]), body["body"]
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+# ── readiness ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_part_is_ready_once_all_that_it_waits_for_is_there() -> None:
+    readiness = Readiness("redis", "elasticsearch")
+    assert readiness.problems == {"redis": "not reached yet", "elasticsearch": "not reached yet"}
+    readiness.clear("redis")
+    assert not readiness.is_ready
+    readiness.clear("elasticsearch")
+    assert readiness.is_ready
+
+
+def test_part_that_waits_for_nothing_is_ready() -> None:
+    assert Readiness().is_ready
+
+
+def test_part_that_lost_something_is_unready_until_it_is_back() -> None:
+    readiness = Readiness()
+    readiness.set_problem("redis", "does not answer")
+    assert readiness.problems == {"redis": "does not answer"}
+    readiness.clear("redis")
+    assert readiness.is_ready
+
+
+def test_only_news_is_worth_a_line_in_the_log() -> None:
+    readiness = Readiness("redis")
+    assert readiness.set_problem("redis", "does not answer")
+    assert not readiness.set_problem("redis", "does not answer")
+    assert readiness.set_problem("redis", "is full")
+    assert readiness.clear("redis")
+    assert not readiness.clear("redis")
+
+
+def test_nobody_can_change_the_problems_from_outside() -> None:
+    readiness = Readiness("redis")
+    readiness.problems.clear()
+    assert not readiness.is_ready
+
+
+# ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_readyz_says_what_is_waited_for_and_why() -> None:
+    status, headers, body = await get("/readyz", readiness=Readiness("redis"))
+    assert status == 503
+    assert headers[b"content-type"] == b"application/json"
+    assert orjson.loads(body) == {"ready": False, "waiting_for": {"redis": "not reached yet"}}
+
+
+async def test_readyz_of_a_ready_part_is_200() -> None:
+    status, _, body = await get("/readyz")
+    assert (status, orjson.loads(body)) == (200, {"ready": True, "waiting_for": {}})
+
+
+async def test_livez_does_not_look_at_what_is_waited_for() -> None:
+    assert (await get("/livez", readiness=Readiness("redis")))[0] == 200
+
+
+async def test_livez_of_a_part_whose_work_stands_still_is_503() -> None:
+    status, _, body = await get("/livez", is_alive=lambda: False)
+    assert (status, body) == (503, b"stuck\n")
+
+
+async def test_metrics_are_the_registrys_in_the_text_form() -> None:
+    registry = CollectorRegistry()
+    Counter("hitcounter_example", "Something.", registry=registry).inc(3)
+    status, headers, body = await get("/metrics", registry=registry)
+    assert status == 200
+    assert headers[b"content-type"].startswith(b"text/plain; version=")
+    assert b"hitcounter_example_total 3.0" in body
+
+
+@pytest.mark.parametrize("path", ["/", "/livez/", "/healthz", "/metricsx"])
+async def test_any_other_path_is_404_and_says_which_there_are(path: str) -> None:
+    status, _, body = await get(path)
+    assert status == 404
+    assert b"/livez, /readyz and /metrics" in body
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/other"])
+async def test_every_answer_tells_its_length(path: str) -> None:
+    _, headers, body = await get(path, registry=create_registry("test"))
+    assert int(headers[b"content-length"]) == len(body)
+
+
+# ── the port ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_port_is_served_while_the_block_runs_and_free_after_it(free_port: int) -> None:
+    settings = ManagementSettings(host="127.0.0.1", port=free_port)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{free_port}") as client:
+        async with serve_management(settings, CollectorRegistry(), Readiness()), client.get("/readyz") as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await client.get("/readyz")
+    open_socket("127.0.0.1", free_port, "HITCOUNTER_MANAGEMENT__PORT").close()
+
+
+async def test_signals_stay_with_the_process_while_the_port_is_served(free_port: int) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    async with serve_management(ManagementSettings(port=free_port), CollectorRegistry(), Readiness()):
+        await asyncio.sleep(0)  # let the server start
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+async def test_taken_port_is_an_error_that_names_the_setting_to_change() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = ManagementSettings(port=listener.getsockname()[1])
+        with pytest.raises(ConfigurationError, match="HITCOUNTER_MANAGEMENT__PORT"):
+            async with serve_management(settings, CollectorRegistry(), Readiness()):
+                pass
+
+
+def test_address_of_another_machine_is_an_error_that_names_the_setting_to_change() -> None:
+    with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1.*HITCOUNTER_HTTP__PORT"):
+        open_socket("192.0.2.1", 8001, "HITCOUNTER_HTTP__PORT")
