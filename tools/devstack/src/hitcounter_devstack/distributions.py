@@ -74,7 +74,7 @@ def require_elasticsearch(release: ElasticsearchRelease) -> Path:
     """
     if release.is_unpacked:
         return release.home
-    with exclusive(cache_folder() / f"elasticsearch-{release.version}.lock"):
+    with exclusive(release.home.name):
         if not release.is_unpacked:
             with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="download-") as folder:
                 archive = _download(release, Path(folder))

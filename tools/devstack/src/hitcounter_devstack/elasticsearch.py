@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 from hitcounter_devstack.distributions import ELASTICSEARCH_8, ElasticsearchRelease, require_elasticsearch
-from hitcounter_devstack.environment import cache_folder
 from hitcounter_devstack.java import require_java
 from hitcounter_devstack.ports import LOCALHOST, free_port, http_status
 from hitcounter_devstack.processes import LineHandler
 from hitcounter_devstack.server import Command, Server
-from hitcounter_devstack.users import User, can_enter, give_to, unprivileged_user
+from hitcounter_devstack.substitutes import claim_substitute, drop_abandoned, reachable_folder
+from hitcounter_devstack.users import give_to, unprivileged_user
 
 DEFAULT_PORT = 9200
 DEFAULT_HEAP_MB = 512
@@ -107,7 +107,9 @@ class ElasticsearchServer(Server):
     def _prepare(self) -> Command:
         java = require_java(self.release.java, self._user)
         home = require_elasticsearch(self.release)
-        self._drop_abandoned_data()
+        if self.data_dir != self._wanted_dir:
+            claim_substitute(self.data_dir, self._wanted_dir)
+            drop_abandoned()
         self._write_configuration(home)
         environment = {
             "ES_JAVA_HOME": str(java.home),
@@ -116,12 +118,6 @@ class ElasticsearchServer(Server):
             "ES_JAVA_OPTS": "",  # somebody's own would override the heap asked for here
         }
         return Command([str(home / "bin" / "elasticsearch")], environment, self._user)
-
-    def _drop_abandoned_data(self) -> None:
-        """Forget what a substitute folder holds when the wanted folder was deleted: that was meant for both."""
-        if not self._wanted_dir.exists():
-            shutil.rmtree(self.data_dir / "data", ignore_errors=True)
-            self._wanted_dir.mkdir()
 
     def _write_configuration(self, home: Path) -> None:
         config = self.data_dir / "config"
@@ -139,14 +135,6 @@ class ElasticsearchServer(Server):
     def is_ready(self) -> bool:
         """Say whether it answers and has found all of its primary shards."""
         return elasticsearch_answers(self.url)
-
-
-def reachable_folder(folder: Path, user: User | None) -> Path:
-    """Return the folder itself if the user can get there, else one in the cache that belongs to it, by its path."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if user is None or can_enter(user, folder.parent):
-        return folder
-    return cache_folder() / "data" / str(folder).strip("/").replace("/", "-")
 
 
 def elasticsearch_answers(url: str) -> bool:

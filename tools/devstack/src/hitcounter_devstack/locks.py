@@ -7,20 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hitcounter_devstack.environment import cache_folder
 from hitcounter_devstack.errors import DataInUseError
+from hitcounter_devstack.progress import ticking
 
 RELEASE_SECONDS = 5.0
 
 
 @contextmanager
-def exclusive(lock_file: Path) -> Iterator[None]:
-    """Hold the lock for the length of a block; waits for whoever has it. The kernel frees it if we die."""
-    with lock_file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def exclusive(what: str) -> Iterator[None]:
+    """Hold the lock on a thing in the cache for the length of a block; waits for whoever has it, and says so.
+
+    The kernel frees it if we die.
+    """
+    with (cache_folder() / f"{what}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with ticking(f"waiting for another process that fetches {what}"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def lock_data(data_dir: Path) -> int:
+def lock_data(data_dir: Path, timeout_seconds: float = RELEASE_SECONDS) -> int:
     """Take the lock of a data folder and return its descriptor, which frees it when its last copy is closed.
 
     Waits a moment: a guard whose parent was just killed needs some milliseconds to end its server.
@@ -29,7 +38,7 @@ def lock_data(data_dir: Path) -> int:
         DataInUseError: a running server has the folder.
     """
     descriptor = os.open(data_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + RELEASE_SECONDS
+    deadline = time.monotonic() + timeout_seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

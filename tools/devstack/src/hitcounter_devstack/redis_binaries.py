@@ -63,7 +63,7 @@ def redis_version(binary: Path) -> str:
 def debian_redis() -> Path:
     """Return the redis-server of this Debian or Ubuntu, unpacked into the cache; downloads it the first time."""
     binary = _debian_binary()
-    with exclusive(cache_folder() / "redis-debian.lock"):
+    with exclusive(binary.parent.name):
         if not binary.exists():
             _unpack_debian_redis(binary.parent)
     return binary
