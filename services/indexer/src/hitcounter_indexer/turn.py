@@ -7,9 +7,9 @@ What a turn does with a document that is not written at once depends on who is a
 - It refuses these documents for a reason that is not known to be their own: the turn tries for a while, but not beyond
   the moment at which the same index takes documents from others. Then the entries are left pending, so that nothing
   waits behind them, and come back when they are reclaimed.
-- An entry that came back too often is tried alone and once. Only if its index is seen to take other documents is the
-  fault its own, and its documents become dead letters. A closed index, a missing permission, a shard limit hit
-  everybody alike and so condemn nobody.
+- An entry that came back too often is tried alone and once. Only if it is refused again after its index was seen to take
+  other documents is the fault its own, and its documents become dead letters. A closed index, a missing permission, a
+  shard limit hit everybody alike and so condemn nobody.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 
 _TOO_LARGE = 413
-_KNOWN_WELL_SECONDS = 60.0
-"""How long an index counts as well after it took a document."""
+_REFUSALS_REMEMBERED = 10_000
+"""Bounds the memory; a forgotten refusal costs one more delivery before an entry is condemned."""
 
 log = get_logger()
 
@@ -62,6 +62,8 @@ class TurnWriter:
         self._conditions = conditions
         self._took_at: dict[str, float] = {}
         """When each index last took a document."""
+        self._refused_alone_at: dict[str, float] = {}
+        """When each of the entries that came back too often was first refused alone."""
 
     async def finish(self, entries: Sequence[Entry]) -> None:
         """Bring the entries to their ends; some may be left pending (see above, and when stopping).
@@ -91,12 +93,18 @@ class TurnWriter:
     async def _try_alone(self, entry: Entry) -> None:
         work = await self._decode([entry])
         held = await self._write_open(work, is_repeat=True)
-        if held is None or not work.open or not self._are_well(held, time.monotonic() - _KNOWN_WELL_SECONDS):
+        if not held or not self._are_well(held, self._first_refusal(entry)):
             return
         reason = ItemResult(ItemOutcome.REJECT, "refused_too_often", f"{held[0][1].reason}: {held[0][1].detail}")
         for chunk in work.take_chunks(self._settings.bulk_max_documents, self._settings.bulk_max_bytes):
             work.note(chunk, [reason] * len(chunk))
         await self._settle(work.take_finished())
+
+    def _first_refusal(self, entry: Entry) -> float:
+        """Return when the entry was first refused alone, which may be now."""
+        if len(self._refused_alone_at) >= _REFUSALS_REMEMBERED:
+            self._refused_alone_at.clear()
+        return self._refused_alone_at.setdefault(entry.entry_id, time.monotonic())
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,7 +133,8 @@ class TurnWriter:
         documents = build_documents(decode(entry.payload), self._index_prefix)
         if entry.positions is not None:
             documents = [document for document in documents if document.position in entry.positions]
-        if (hits := sum(document.hits for document in documents)) != entry.hits:
+        hits = sum(document.hits for document in documents)
+        if not documents or hits != entry.hits:
             raise UndecodableEntry(f"it holds {hits} hits, the ledger has booked {entry.hits}")
         return build_actions(documents)
 

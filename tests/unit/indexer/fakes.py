@@ -1,0 +1,250 @@
+"""A stream, a sink and indices in memory that fail on demand, and a journal of what the indexer did to them.
+
+Only the unit ring has fakes. They keep the contracts of the real ones (a settled entry cannot be settled again, a
+document can be created once), which the ring of stores holds the real ones to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+
+import orjson
+from hitcounter.codec import build_batch, encode
+from hitcounter.elastic import Indices
+from hitcounter.entries import Entry, Settlement
+from hitcounter.errors import IndexUnavailable, StreamUnavailable
+from hitcounter.health import Readiness
+from hitcounter.hits import Hit
+from hitcounter.stream import HitStream
+from hitcounter_indexer.documents import Action
+from hitcounter_indexer.indexer import Indexer
+from hitcounter_indexer.metrics import create_metrics
+from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
+from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
+from hitcounter_indexer.settings import IndexerSection
+from prometheus_client import CollectorRegistry
+
+PRODUCER = bytes(range(12))
+NOW_MS = 1_795_507_200_000  # 2026-11-24T08:00:00Z
+TODAY = "hits-2026.11.24"
+
+DUPLICATE = ItemResult(ItemOutcome.DUPLICATE)
+BUSY = ItemResult(ItemOutcome.RETRY, "es_rejected_execution_exception", "queue is full")
+REFUSED = ItemResult(ItemOutcome.HOLD, "cluster_block_exception", "index is read-only")
+REJECTED = ItemResult(ItemOutcome.REJECT, "mapper_parsing_exception", "bad field")
+REDIS_AWAY = StreamUnavailable("Redis does not answer")
+SINK_AWAY = IndexUnavailable("Elasticsearch does not answer")
+
+Journal = list[tuple[str, object]]
+Rule = Callable[[str], ItemResult | None]
+"""What to answer for a document of that id; None to store it."""
+
+
+class FakeStream(HitStream):
+    """The stream of one group, in memory."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.queued: deque[Entry] = deque()
+        self.silent: deque[Entry] = deque()
+        self.pending: dict[str, Entry] = {}
+        self.settlements: dict[str, Settlement] = {}
+        self.failures: dict[str, list[Exception]] = {}
+        self.renewed: list[list[str]] = []
+        self.has_left: bool | None = None
+        self._arrived = asyncio.Event()
+        self._sequence = 0
+
+    def add(self, *hits: Hit, **changes: object) -> Entry:
+        """Queue an entry with these hits; `changes` go into the entry as it is delivered."""
+        self._sequence += 1
+        payload = encode(build_batch(PRODUCER, self._sequence, hits))
+        return self.add_entry(Entry(f"{self._sequence}-0", payload, len(hits)), **changes)
+
+    def add_entry(self, entry: Entry, **changes: object) -> Entry:
+        changed = replace(entry, **changes)  # type: ignore[arg-type]  # fields of Entry
+        self.queued.append(changed)
+        self._arrived.set()
+        return changed
+
+    def fail(self, call: str, *errors: Exception) -> None:
+        """Let the next calls fail with these errors, one after the other."""
+        self.failures.setdefault(call, []).extend(errors)
+
+    async def ensure_group(self) -> None:
+        self._note("group", None)
+
+    async def read(self, consumer: str, *, count: int, block_ms: int) -> list[Entry]:
+        self._note("read", count)
+        if not self.queued and block_ms:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), block_ms / 1000)
+            except TimeoutError:
+                return []
+        return self._deliver(self.queued, count)
+
+    async def reclaim(self, consumer: str, *, min_idle_ms: int, count: int) -> list[Entry]:
+        self._fail_if_told("reclaim")
+        return self._deliver(self.silent, count)
+
+    async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
+        self._fail_if_told("renew")
+        self.renewed.append(list(entry_ids))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> int:
+        self._note("settle", [settlement.entry_id for settlement in settlements])
+        ours = [settlement for settlement in settlements if self.pending.pop(settlement.entry_id, None)]
+        self.settlements |= {settlement.entry_id: settlement for settlement in ours}
+        return len(ours)
+
+    async def leave(self, consumer: str) -> bool:
+        self._fail_if_told("leave")
+        self.has_left = not self.pending
+        return self.has_left
+
+    def _deliver(self, entries: deque[Entry], count: int) -> list[Entry]:
+        delivered = [entries.popleft() for _ in range(min(count, len(entries)))]
+        self.pending |= {entry.entry_id: entry for entry in delivered}
+        return delivered
+
+    def _note(self, call: str, about: object) -> None:
+        self.journal.append((call, about))
+        self._fail_if_told(call)
+
+    def _fail_if_told(self, call: str) -> None:
+        if errors := self.failures.get(call):
+            raise errors.pop(0)
+
+
+class FakeSink:
+    """A place for documents that answers by a rule, fails on demand, and can be made to wait."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.documents: dict[str, tuple[str, int]] = {}
+        """The id and n of each stored document, by the document's own id."""
+        self.rule: Rule = lambda _id: None
+        self.failures: list[Exception] = []
+        self.flush_failures: list[Exception] = []
+        self.max_documents = 1_000_000
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.under_way = 0
+
+    async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
+        documents = [_read(action) for action in actions]
+        self.journal.append(("write", [id_ for _, id_, _ in documents]))
+        self.under_way += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.under_way -= 1
+        if len(actions) > self.max_documents:
+            raise IndexUnavailable("the bulk is too large", status=413)
+        if self.failures:
+            raise self.failures.pop(0)
+        return [self._store(*document) for document in documents]
+
+    async def flush(self, indices: Collection[str]) -> None:
+        self.journal.append(("flush", sorted(indices)))
+        if self.flush_failures:
+            raise self.flush_failures.pop(0)
+
+    def _store(self, document_id: str, id_: str, n: int) -> ItemResult:
+        if result := self.rule(id_):
+            return result
+        if document_id in self.documents:
+            return DUPLICATE
+        self.documents[document_id] = (id_, n)
+        return INDEXED
+
+
+class FakeIndices(Indices):
+    """Indices that are always there, unless told to fail."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.prefix = "hits"
+        self.failures: list[Exception] = []
+
+    async def ensure_template(self) -> None:
+        self._note("template", None)
+
+    async def ensure(self, indices: Collection[str]) -> None:
+        self._note("indices", list(indices))
+
+    async def refresh(self) -> None:
+        self._note("refresh", None)
+
+    def _note(self, call: str, about: object) -> None:
+        self.journal.append((call, about))
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+class Rig:
+    """An indexer between fakes, with all there is to look at."""
+
+    def __init__(self) -> None:
+        self.journal: Journal = []
+        self.stream = FakeStream(self.journal)
+        self.sink = FakeSink(self.journal)
+        self.indices = FakeIndices(self.journal)
+        self.readiness = Readiness(REDIS, ELASTICSEARCH)
+        self.registry = CollectorRegistry()
+        self._metrics = create_metrics(self.registry)
+
+    def indexer(self, **settings: float) -> Indexer:
+        """Build the indexer; waits are short unless said otherwise."""
+        return Indexer(
+            consumer="me",
+            stream=self.stream,
+            sink=self.sink,
+            indices=self.indices,
+            settings=IndexerSection.model_validate({"block_ms": 10, "bulk_max_age_ms": 0, **settings}),
+            metrics=self._metrics,
+            readiness=self.readiness,
+        )
+
+    def calls(self, *names: str) -> list[tuple[str, object]]:
+        """Return the journal's entries of these names, in order."""
+        return [(name, about) for name, about in self.journal if name in names]
+
+    @property
+    def writes(self) -> list[object]:
+        """The ids in each bulk, in order."""
+        return [ids for _, ids in self.calls("write")]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is stored, summed by id."""
+        sums: dict[str, int] = {}
+        for id_, n in self.sink.documents.values():
+            sums[id_] = sums.get(id_, 0) + n
+        return sums
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+def answers(*results: ItemResult, ids: Collection[str]) -> Rule:
+    """Return a rule that gives these answers to documents of the ids, one after the other, and then stores them."""
+    waiting: dict[str, Iterator[ItemResult]] = {id_: iter(results) for id_ in ids}
+    return lambda id_: next(waiting[id_], None) if id_ in waiting else None
+
+
+async def until(condition: Callable[[], object], timeout_seconds: float = 5.0) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(timeout_seconds):
+        while not condition():  # noqa: ASYNC110 - any condition, without an event of its own
+            await asyncio.sleep(0.001)
+
+
+def _read(action: Action) -> tuple[str, str, int]:
+    create, document, _ = action.lines.split(b"\n")
+    fields = orjson.loads(document)
+    return orjson.loads(create)["create"]["_id"], fields["id"], fields["n"]

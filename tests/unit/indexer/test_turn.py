@@ -1,0 +1,442 @@
+"""One turn of the indexer: what becomes of each document and each entry, whatever fails in between."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from hitcounter.codec import HitBatch
+from hitcounter.entries import Entry, Settlement
+from hitcounter.errors import IndexUnavailable, StreamUnavailable
+from hitcounter.hits import DAY_MS, Hit
+from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
+from hitcounter_indexer import turn
+from hitcounter_indexer.documents import Document, build_documents
+
+from tests.unit.indexer.fakes import (
+    BUSY,
+    NOW_MS,
+    REDIS_AWAY,
+    REFUSED,
+    REJECTED,
+    SINK_AWAY,
+    TODAY,
+    Rig,
+    answers,
+    until,
+)
+
+TOO_OFTEN = 6
+"""Deliveries beyond those after which an entry is tried by itself."""
+
+
+def hit(id_: str, *, key: str = "") -> Hit:
+    return Hit(id_, NOW_MS, key=key)
+
+
+# ── the way of a hit ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_hits_of_an_entry_become_documents_and_the_entry_is_settled_with_their_number(rig: Rig) -> None:
+    entry = rig.stream.add(hit("a"), hit("b"), hit("a"))
+    assert await rig.indexer().run_until_empty() == 1
+    assert rig.counts == {"a": 2, "b": 1}
+    assert rig.stream.settlements == {entry.entry_id: Settlement(entry.entry_id, indexed=3, dead_letters=[])}
+    assert rig.stream.pending == {}
+
+
+async def test_entries_that_wait_together_share_a_bulk_and_a_settling(rig: Rig) -> None:
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("b"))
+    await rig.indexer().run_until_empty()
+    assert rig.writes == [["a", "b"]]
+    assert rig.calls("settle") == [("settle", ["1-0", "2-0"])]
+
+
+async def test_bulks_are_no_larger_than_asked_for(rig: Rig) -> None:
+    rig.stream.add(*[hit(str(number)) for number in range(7)])
+    await rig.indexer(bulk_max_documents=3).run_until_empty()
+    assert [len(ids) for ids in rig.writes if isinstance(ids, list)] == [3, 3, 1]
+    assert len(rig.stream.settlements) == 1
+
+
+async def test_turn_that_finds_nothing_writes_nothing(rig: Rig) -> None:
+    assert await rig.indexer().run_until_empty() == 0
+    assert rig.calls("write", "settle", "flush") == []
+
+
+async def test_hits_settled_are_counted_by_how_they_ended(rig: Rig) -> None:
+    rig.sink.rule = answers(REJECTED, ids=["bad"])
+    rig.stream.add(hit("a"), hit("a"), hit("bad"))
+    rig.stream.add(hit("k", key="k"), hit("k", key="k"))
+    await rig.indexer().run_until_empty()
+    assert {
+        end: rig.metric("hitcounter_settled_hits_total", result=end) for end in ("indexed", "duplicate", "dead")
+    } == {
+        "indexed": 3,
+        "duplicate": 1,
+        "dead": 1,
+    }
+
+
+# ── trying again ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_only_what_was_pushed_back_is_written_again(rig: Rig) -> None:
+    rig.sink.rule = answers(BUSY, BUSY, ids=["b"])
+    rig.stream.add(hit("a"), hit("b"), hit("c"))
+    await rig.indexer().run_until_empty()
+    assert rig.writes == [["a", "b", "c"], ["b"], ["b"]]
+    assert rig.stream.settlements["1-0"].indexed == 3
+
+
+async def test_entry_that_is_done_is_settled_before_another_is_tried_again(rig: Rig) -> None:
+    rig.sink.rule = answers(BUSY, ids=["b"])
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("b"))
+    await rig.indexer().run_until_empty()
+    assert rig.calls("write", "settle") == [
+        ("write", ["a", "b"]),
+        ("settle", ["1-0"]),
+        ("write", ["b"]),
+        ("settle", ["2-0"]),
+    ]
+
+
+async def test_whole_bulk_is_written_again_when_no_answer_came(rig: Rig) -> None:
+    rig.sink.failures = [SINK_AWAY, SINK_AWAY]
+    rig.stream.add(hit("a"), hit("b"))
+    await rig.indexer().run_until_empty()
+    assert rig.writes == [["a", "b"]] * 3
+    assert rig.stream.settlements["1-0"].indexed == 2
+
+
+@pytest.mark.parametrize("status", [None, 429, 500, 502, 503, 401, 403])
+async def test_failure_of_the_whole_request_never_makes_a_dead_letter(rig: Rig, status: int | None) -> None:
+    rig.sink.failures = [IndexUnavailable("no", status=status)] * 20
+    rig.stream.add(hit("a"), deliveries=TOO_OFTEN - 1)
+    await rig.indexer().run_until_empty()
+    assert rig.stream.settlements["1-0"] == Settlement("1-0", indexed=1, dead_letters=[])
+
+
+async def test_push_back_is_said_in_readiness_and_metrics_until_it_is_over(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: BUSY
+    rig.stream.add(hit("a"))
+    turning = asyncio.create_task(rig.indexer().run_until_empty())
+    await until(lambda: "queue is full" in rig.readiness.problems.get("elasticsearch", ""))
+    rig.sink.rule = lambda _id: None
+    await turning
+    assert rig.readiness.is_ready
+    assert rig.metric("hitcounter_retried_documents_total", reason="es_rejected_execution_exception") >= 1
+    assert rig.metric("hitcounter_failures_total", where="elasticsearch") >= 1
+
+
+async def test_bulk_that_is_too_large_is_written_in_halves_until_it_fits(rig: Rig) -> None:
+    rig.sink.max_documents = 2
+    rig.stream.add(*[hit(id_) for id_ in "abcdefg"])
+    await rig.indexer().run_until_empty()
+    assert len(rig.sink.documents) == 7
+    assert rig.stream.settlements["1-0"].indexed == 7
+    assert rig.writes[-1] == ["f", "g"]
+
+
+async def test_single_document_that_is_too_large_is_kept(rig: Rig) -> None:
+    rig.sink.max_documents = 0
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer()
+    turning = asyncio.create_task(indexer.run_until_empty())
+    await until(lambda: len(rig.writes) > 2)
+    indexer.stop()
+    await turning
+    assert rig.stream.settlements == {}
+
+
+# ── rejects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_rejected_documents_become_a_dead_letter_with_their_positions_beside_indexed_neighbours(rig: Rig) -> None:
+    rig.sink.rule = answers(REJECTED, ids=["bad", "worse"])
+    entry = rig.stream.add(hit("a"), hit("bad"), hit("bad"), hit("b"), hit("worse"))
+    await rig.indexer().run_until_empty()
+    (settlement,) = rig.stream.settlements.values()
+    (letter,) = settlement.dead_letters
+    assert (letter.reason, letter.detail) == ("mapper_parsing_exception", "bad field")
+    assert (letter.positions, letter.hits, letter.payload) == ([1, 4], 3, entry.payload)
+    assert (settlement.indexed, rig.counts) == (2, {"a": 1, "b": 1})
+
+
+async def test_dead_letter_sent_again_writes_only_the_documents_it_stands_for(rig: Rig) -> None:
+    entry = rig.stream.add(hit("a"), hit("bad"), hit("b"), hit("worse"))
+    rig.stream.queued.clear()
+    rig.stream.add_entry(entry, entry_id="9-0", positions=frozenset({1, 3}), hits=2)
+    await rig.indexer().run_until_empty()
+    assert rig.counts == {"bad": 1, "worse": 1}
+    assert rig.stream.settlements["9-0"].indexed == 2
+
+
+# ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_refused_documents_are_kept_and_said_in_readiness_and_written_once_they_are_taken(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: REFUSED
+    rig.stream.add(hit("a"))
+    turning = asyncio.create_task(rig.indexer().run_until_empty())
+    await until(lambda: "index is read-only" in rig.readiness.problems.get("elasticsearch", ""))
+    assert not turning.done()
+    rig.sink.rule = lambda _id: None
+    await turning
+    assert rig.readiness.is_ready
+    assert rig.stream.settlements["1-0"] == Settlement("1-0", indexed=1, dead_letters=[])
+
+
+async def test_refused_documents_are_left_pending_at_once_while_their_index_takes_others(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: REFUSED if id_ == "refused" else None
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("refused"))
+    assert await rig.indexer(reclaim_after_seconds=3600).run_until_empty() == 2
+    assert list(rig.stream.settlements) == ["1-0"]
+    assert list(rig.stream.pending) == ["2-0"]
+
+
+async def test_refused_documents_are_left_pending_after_a_while_so_that_nothing_waits_behind_them(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: REFUSED if id_ == "old" else None
+    rig.stream.add(Hit("old", NOW_MS - DAY_MS))  # its index is closed; today's is not
+    indexer = rig.indexer(reclaim_after_seconds=0.5)
+    assert await indexer.run_until_empty() == 1
+    assert len(rig.writes) > 2
+    rig.stream.add(hit("new"))
+    await indexer.run_until_empty()
+    assert rig.counts == {"new": 1}
+    assert list(rig.stream.pending) == ["1-0"]
+
+
+# ── entries that came back too often ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_entry_delivered_too_often_is_tried_by_itself_behind_the_others(rig: Rig) -> None:
+    rig.stream.add(hit("suspect"), deliveries=TOO_OFTEN)
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("b"))
+    await rig.indexer().run_until_empty()
+    assert rig.writes == [["a", "b"], ["suspect"]]
+    assert rig.stream.settlements["1-0"].indexed == 1
+
+
+async def test_high_delivery_count_alone_condemns_nothing(rig: Rig) -> None:
+    rig.stream.add(hit("a"), deliveries=10_000)
+    await rig.indexer().run_until_empty()
+    assert rig.stream.settlements["1-0"] == Settlement("1-0", indexed=1, dead_letters=[])
+
+
+async def test_entry_refused_alone_is_left_pending_while_its_index_takes_nothing(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: REFUSED
+    indexer = rig.indexer()
+    for _ in range(3):
+        rig.stream.add(hit("a"), deliveries=TOO_OFTEN)
+        await indexer.run_until_empty()
+    assert rig.stream.settlements == {}
+    assert len(rig.stream.pending) == 3
+
+
+async def test_entry_refused_alone_just_after_its_index_took_others_is_left_pending(rig: Rig) -> None:
+    """The index may have been closed in the very moment between: that is no proof against the entry."""
+    indexer = rig.indexer()
+    rig.stream.add(hit("a"))
+    await indexer.run_until_empty()
+    rig.sink.rule = lambda _id: REFUSED
+    rig.stream.add(hit("b"), deliveries=TOO_OFTEN)
+    await indexer.run_until_empty()
+    assert list(rig.stream.pending) == ["2-0"]
+
+
+async def test_entry_refused_alone_again_after_its_index_took_others_is_a_dead_letter(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: REFUSED if id_ == "bad" else None
+    indexer = rig.indexer()
+    entry = rig.stream.add(hit("bad"), deliveries=TOO_OFTEN)
+    await indexer.run_until_empty()
+    rig.stream.add(hit("good"))
+    await indexer.run_until_empty()
+    rig.stream.add_entry(entry, deliveries=TOO_OFTEN + 1)
+    await indexer.run_until_empty()
+    (letter,) = rig.stream.settlements[entry.entry_id].dead_letters
+    assert letter.reason == "refused_too_often"
+    assert "index is read-only" in letter.detail
+    assert rig.counts == {"good": 1}
+
+
+async def test_entry_tried_alone_while_elasticsearch_is_away_is_left_pending(rig: Rig) -> None:
+    indexer = rig.indexer()
+    for number in range(3):
+        rig.sink.failures = [SINK_AWAY]
+        rig.stream.add(hit("a"), deliveries=TOO_OFTEN + number)
+        await indexer.run_until_empty()
+    assert rig.stream.settlements == {}
+
+
+# ── entries that cannot be handled ──────────────────────────────────────────────────────────────────────────────────
+
+
+def newer(entry: Entry) -> bytes:
+    message = HitBatchMessage.FromString(entry.payload)
+    message.min_reader = 2
+    return message.SerializeToString()
+
+
+async def test_undecodable_entry_is_a_dead_letter_whole_and_its_neighbours_are_indexed(rig: Rig) -> None:
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("b"), hit("c"), payload=b"not a batch")
+    rig.stream.add(hit("d"))
+    await rig.indexer().run_until_empty()
+    (letter,) = rig.stream.settlements["2-0"].dead_letters
+    assert (letter.reason, letter.hits, letter.positions, letter.payload) == ("undecodable", 2, None, b"not a batch")
+    assert rig.counts == {"a": 1, "d": 1}
+
+
+@pytest.mark.parametrize("booked", [0, 1, 3])
+async def test_entry_that_holds_other_hits_than_were_booked_is_undecodable(rig: Rig, booked: int) -> None:
+    rig.stream.add(hit("a"), hit("b"), hits=booked)
+    await rig.indexer().run_until_empty()
+    (letter,) = rig.stream.settlements["1-0"].dead_letters
+    assert (letter.reason, letter.hits) == ("undecodable", booked)
+    assert rig.counts == {}
+
+
+async def test_entry_of_which_nothing_is_meant_is_undecodable_and_does_not_come_back_for_ever(rig: Rig) -> None:
+    rig.stream.add(hit("a"), hits=0, positions=frozenset())
+    await rig.indexer().run_until_empty()
+    assert rig.stream.pending == {}
+
+
+async def test_entry_for_a_newer_indexer_is_left_pending_and_its_neighbours_are_indexed(rig: Rig) -> None:
+    rig.stream.add(hit("a"))
+    entry = rig.stream.add(hit("b"))
+    rig.stream.queued[1] = replace(entry, payload=newer(entry))
+    await rig.indexer().run_until_empty()
+    assert list(rig.stream.pending) == [entry.entry_id]
+    assert rig.counts == {"a": 1}
+    assert rig.metric("hitcounter_entries_total", origin="left") == 1
+
+
+@pytest.mark.parametrize("deliveries", [1, TOO_OFTEN, 1000])
+async def test_entry_for_a_newer_indexer_is_never_condemned(rig: Rig, deliveries: int) -> None:
+    entry = rig.stream.add(hit("b"), deliveries=deliveries)
+    rig.stream.queued[0] = replace(entry, payload=newer(entry))
+    await rig.indexer().run_until_empty()
+    assert list(rig.stream.pending) == [entry.entry_id]
+
+
+@pytest.fixture
+def bug_met_by_unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let our own code fail on entries with a hit on that id."""
+
+    def build(batch: HitBatch, index_prefix: str) -> list[Document]:
+        if "unlucky" in batch.ids:
+            raise ZeroDivisionError("a bug of ours")
+        return build_documents(batch, index_prefix)
+
+    monkeypatch.setattr(turn, "build_documents", build)
+
+
+@pytest.mark.usefixtures("bug_met_by_unlucky")
+async def test_bug_in_handling_one_entry_does_not_hold_up_its_neighbours(rig: Rig) -> None:
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("unlucky"))
+    rig.stream.add(hit("b"))
+    await rig.indexer().run_until_empty()
+    assert rig.counts == {"a": 1, "b": 1}
+    assert list(rig.stream.pending) == ["2-0"]
+    assert rig.metric("hitcounter_entries_total", origin="failed") == 1
+
+
+@pytest.mark.usefixtures("bug_met_by_unlucky")
+async def test_entry_that_meets_a_bug_each_time_is_a_dead_letter_in_the_end(rig: Rig) -> None:
+    rig.stream.add(hit("unlucky"), deliveries=TOO_OFTEN)
+    await rig.indexer().run_until_empty()
+    (letter,) = rig.stream.settlements["1-0"].dead_letters
+    assert (letter.reason, letter.detail) == ("failed_too_often", "ZeroDivisionError: a bug of ours")
+
+
+# ── duplicates ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_documents_found_there_are_duplicates_and_flushed_before_their_entry_is_settled(rig: Rig) -> None:
+    indexer = rig.indexer()
+    entry = rig.stream.add(hit("a"), hit("b"))
+    await indexer.run_until_empty()
+    rig.journal.clear()
+    rig.stream.add_entry(entry, deliveries=2)
+    await indexer.run_until_empty()
+    assert rig.calls("write", "flush", "settle") == [
+        ("write", ["a", "b"]),
+        ("flush", [TODAY]),
+        ("settle", [entry.entry_id]),
+    ]
+    assert rig.stream.settlements[entry.entry_id].duplicate == 2
+    assert rig.counts == {"a": 1, "b": 1}
+
+
+async def test_key_that_a_client_sent_twice_is_a_duplicate_that_needs_no_flush(rig: Rig) -> None:
+    rig.stream.add(hit("a", key="k"))
+    rig.stream.add(hit("a", key="k"))
+    await rig.indexer().run_until_empty()
+    assert rig.calls("flush") == []
+    assert rig.stream.settlements["2-0"].duplicate == 1
+
+
+async def test_entry_is_not_settled_as_duplicate_while_the_flush_fails(rig: Rig) -> None:
+    indexer = rig.indexer()
+    entry = rig.stream.add(hit("a"))
+    await indexer.run_until_empty()
+    rig.journal.clear()
+    rig.sink.flush_failures = [SINK_AWAY, SINK_AWAY]
+    rig.stream.add_entry(entry, deliveries=2)
+    await indexer.run_until_empty()
+    names = [name for name, _ in rig.calls("write", "flush", "settle")]
+    assert names == ["write", "flush"] * 3 + ["settle"]
+
+
+async def test_document_written_by_a_bulk_whose_answer_was_lost_is_flushed_before_it_is_settled(rig: Rig) -> None:
+    entry = rig.stream.add(hit("a", key="k"))
+    written = rig.indexer()
+    await written.run_until_empty()  # this bulk's answer is "lost": the entry is delivered as if for the first time
+    rig.journal.clear()
+    rig.sink.failures = [SINK_AWAY]
+    rig.stream.add_entry(entry)
+    await written.run_until_empty()
+    assert [name for name, _ in rig.calls("write", "flush", "settle")] == ["write", "write", "flush", "settle"]
+
+
+# ── Redis ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_settling_is_repeated_while_redis_is_away_and_nothing_is_written_again(rig: Rig) -> None:
+    rig.stream.fail("settle", REDIS_AWAY, REDIS_AWAY)
+    rig.stream.add(hit("a"))
+    await rig.indexer().run_until_empty()
+    assert rig.writes == [["a"]]
+    assert list(rig.stream.settlements) == ["1-0"]
+    assert rig.readiness.is_ready
+    assert rig.metric("hitcounter_failures_total", where="redis") == 2
+
+
+async def test_redis_away_while_stopping_leaves_the_entry_pending(rig: Rig) -> None:
+    rig.stream.fail("settle", *[REDIS_AWAY] * 10_000)
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer()
+    turning = asyncio.create_task(indexer.run_until_empty())
+    await until(lambda: len(rig.calls("settle")) > 2)
+    indexer.stop()
+    with pytest.raises(StreamUnavailable):
+        await turning
+    assert list(rig.stream.pending) == ["1-0"]
+
+
+async def test_entry_settled_by_another_indexer_meanwhile_is_no_fault(rig: Rig) -> None:
+    entry = rig.stream.add(hit("a"))
+    rig.sink.gate.clear()
+    turning = asyncio.create_task(rig.indexer().run_until_empty())
+    await until(lambda: rig.sink.under_way)
+    await rig.stream.settle([Settlement(entry.entry_id, indexed=1)])
+    rig.sink.gate.set()
+    assert await turning == 1
