@@ -23,8 +23,8 @@ COLOURS: Mapping[str, str] = {
 
 REDIS_WARNING = re.compile(r"^\d+:\w .* # ")
 ELASTICSEARCH_WARNING = re.compile(r"\[(WARN |ERROR|FATAL)\]")
-# True of nearly every developer's machine, and of no concern to a stack on one: memory overcommit, file limits.
-EXPECTED_WARNING = re.compile(r"overcommit|BootstrapChecks|ready to exit")
+# Of no concern to a stack on one machine: memory overcommit, file limits, ciphers that a newer Java dropped.
+EXPECTED_WARNING = re.compile(r"overcommit|BootstrapChecks|SSLService|ready to exit")
 
 
 class Console:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hitcounter_devstack.elasticsearch import elasticsearch_answers
+from hitcounter_devstack.distributions import ELASTICSEARCH_9
+from hitcounter_devstack.elasticsearch import DEFAULT_HEAP_MB, elasticsearch_answers
 from hitcounter_devstack.ports import LOCALHOST
 from hitcounter_devstack.processes import LineHandler
-from hitcounter_devstack.redis import DEFAULT_OPTIONS, redis_answers
+from hitcounter_devstack.redis import DEFAULT_OPTIONS, build_arguments, redis_answers
 from hitcounter_devstack.server import Command, Server
 
 STOP_SECONDS = 20
@@ -55,17 +56,12 @@ REDIS_IMAGE = Image(
     data="/data",
     is_ready=lambda _url, port: redis_answers(port),
     # Inside, it listens to its container's network; only this machine reaches that (see build_command).
-    arguments=["redis-server"]
-    + [
-        argument
-        for name, value in {**DEFAULT_OPTIONS, "bind": "*", "protected-mode": "no"}.items()
-        for argument in (f"--{name}", value)
-    ],
+    arguments=["redis-server", *build_arguments({**DEFAULT_OPTIONS, "bind": "*", "protected-mode": "no"})],
 )
 ELASTICSEARCH_IMAGE = Image(
     name="elasticsearch",
     repository="docker.elastic.co/elasticsearch/elasticsearch",
-    tag="9.3.2",
+    tag=ELASTICSEARCH_9.version,
     port=9200,
     scheme="http",
     data="/usr/share/elasticsearch/data",
@@ -76,7 +72,7 @@ ELASTICSEARCH_IMAGE = Image(
         "xpack.ml.enabled": "false",
         "node.store.allow_mmap": "false",
         "cluster.routing.allocation.disk.threshold_enabled": "false",
-        "ES_JAVA_OPTS": "-Xms512m -Xmx512m",
+        "ES_JAVA_OPTS": f"-Xms{DEFAULT_HEAP_MB}m -Xmx{DEFAULT_HEAP_MB}m",
     },
 )
 

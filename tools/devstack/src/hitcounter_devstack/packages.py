@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hitcounter_devstack.environment import inherited_environment
 from hitcounter_devstack.errors import MissingPartError
-from hitcounter_devstack.progress import say
+from hitcounter_devstack.locks import exclusive
+from hitcounter_devstack.progress import say, ticking
 
 
 def can_use_apt() -> bool:
@@ -45,11 +46,11 @@ def install_packages(names: Sequence[str]) -> None:
     Raises:
         MissingPartError: the installation failed.
     """
-    say(f"installing {' '.join(names)} from the distribution")
     install = ["apt-get", "-q", "install", "-y", "--no-install-recommends", *names]
     folder = Path("/")
-    if not (_succeeds(["apt-get", "-q", "update"], folder) and _succeeds(install, folder)):
-        raise MissingPartError(f"{' '.join(names)} could not be installed", " ".join(install))
+    with exclusive("packages"), ticking(f"installing {' '.join(names)} from the distribution"):
+        if not (_succeeds(["apt-get", "-q", "update"], folder) and _succeeds(install, folder)):
+            raise MissingPartError(f"{' '.join(names)} could not be installed", " ".join(install))
 
 
 def newest_java_on_offer() -> int | None:

@@ -66,12 +66,16 @@ class RedisServer(Server):
 
     def _prepare(self) -> Command:
         options = {"port": str(self.port), "dir": str(self.data_dir), **self.options}
-        arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
-        return Command([str(self.binary), *arguments])
+        return Command([str(self.binary), *build_arguments(options)])
 
     def is_ready(self) -> bool:
         """Say whether it answers PING now."""
         return redis_answers(self.port)
+
+
+def build_arguments(options: Mapping[str, str]) -> list[str]:
+    """Return settings of redis.conf as arguments of redis-server."""
+    return [argument for name, value in options.items() for argument in (f"--{name}", value)]
 
 
 def redis_answers(port: int) -> bool:
