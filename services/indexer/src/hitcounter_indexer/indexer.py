@@ -137,7 +137,7 @@ class Indexer:
         """Return entries for about one bulk: what others left behind, then what is new, waiting a little for more."""
         entries = await self._reclaim()
         has_waited = False
-        while (wanted := self._settings.bulk_max_documents - sum(entry.hits for entry in entries)) > 0:
+        while (wanted := self._room_beside(entries)) > 0:
             count = next_read_count(wanted, len(entries), sum(entry.hits for entry in entries))
             block_ms = 0 if entries else self._settings.block_ms
             read = await self._stream.read(self.consumer, count=count, block_ms=block_ms)
@@ -145,11 +145,15 @@ class Indexer:
             entries += read
             if len(read) == count:
                 continue
-            if not read or has_waited or self.pace.is_stopping:
+            if not read or has_waited or self.pace.is_stopping or self._room_beside(entries) <= 0:
                 break
             has_waited = True
             await self.pace.pause(self._settings.bulk_max_age_ms / 1000)
         return entries
+
+    def _room_beside(self, entries: Sequence[Entry]) -> int:
+        """Return how many hits would still fit into a bulk of these entries."""
+        return self._settings.bulk_max_documents - sum(entry.hits for entry in entries)
 
     async def _reclaim(self) -> list[Entry]:
         silence_seconds = self._settings.reclaim_after_seconds

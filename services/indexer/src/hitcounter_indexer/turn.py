@@ -7,9 +7,9 @@ What a turn does with a document that is not written at once depends on who is a
 - It refuses these documents for a reason that is not known to be their own: the turn tries for a while, but not beyond
   the moment at which the same index takes documents from others. Then the entries are left pending, so that nothing
   waits behind them, and come back when they are reclaimed.
-- An entry that came back too often is tried alone and once. Only if it is refused again after its index was seen to take
-  other documents is the fault its own, and its documents become dead letters. A closed index, a missing permission, a
-  shard limit hit everybody alike and so condemn nobody.
+- An entry that came back too often is tried alone and once. Only if it is refused again after its index took other
+  documents is the fault its own, and its documents become dead letters. A closed index, a missing permission, a shard
+  limit hit everybody alike and so condemn nobody.
 """
 
 from __future__ import annotations

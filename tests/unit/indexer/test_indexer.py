@@ -1,0 +1,288 @@
+"""The indexer's loops: starting, reading, keeping claims, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from hitcounter.entries import Entry
+from hitcounter.hits import Hit
+from hitcounter_indexer.indexer import Indexer
+
+from tests.unit.indexer.fakes import BUSY, NOW_MS, REDIS_AWAY, SINK_AWAY, Rig, until
+
+
+def hit(id_: str) -> Hit:
+    return Hit(id_, NOW_MS)
+
+
+@contextlib.asynccontextmanager
+async def running(indexer: Indexer) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the indexer during the block, then stop it and wait for its end."""
+    task = asyncio.create_task(indexer.run())
+    try:
+        yield task
+    finally:
+        indexer.stop()
+        async with asyncio.timeout(5):
+            await task
+
+
+# ── starting ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_group_template_and_indices_are_made_before_the_first_read(rig: Rig) -> None:
+    async with running(rig.indexer()):
+        await until(lambda: rig.calls("read"))
+    assert [name for name, _ in rig.journal][:3] == ["group", "template", "indices"]
+
+
+async def test_indices_of_today_and_tomorrow_are_made(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hitcounter_indexer.indexer.time.time_ns", lambda: NOW_MS * 1_000_000)
+    await rig.indexer().run_until_empty()
+    assert rig.calls("indices") == [("indices", ["hits-2026.11.24", "hits-2026.11.25"])]
+
+
+async def test_indexer_is_ready_once_both_servers_did_what_it_asked(rig: Rig) -> None:
+    assert not rig.readiness.is_ready
+    async with running(rig.indexer()):
+        await until(lambda: rig.readiness.is_ready)
+
+
+async def test_indexer_waits_for_redis_and_says_so_and_starts_by_itself(rig: Rig) -> None:
+    rig.stream.fail("group", *[REDIS_AWAY] * 20)
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: rig.readiness.problems.get("redis") == "Redis does not answer")
+        await until(lambda: rig.counts == {"a": 1})
+        await until(lambda: rig.readiness.is_ready)
+
+
+async def test_indexer_waits_for_elasticsearch_before_it_takes_an_entry(rig: Rig) -> None:
+    rig.indices.failures = [SINK_AWAY] * 20
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: rig.readiness.problems == {"elasticsearch": "Elasticsearch does not answer"})
+        assert rig.calls("read") == []
+        await until(lambda: rig.counts == {"a": 1})
+
+
+async def test_indexer_that_still_waits_for_its_servers_can_be_stopped(rig: Rig) -> None:
+    rig.stream.fail("group", *[REDIS_AWAY] * 100_000)
+    async with running(rig.indexer()):
+        await until(lambda: len(rig.calls("group")) > 2)
+    assert rig.calls("read") == []
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_nothing_is_read_while_every_lane_tries_again(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: BUSY
+    for number in range(2):
+        rig.stream.add(hit(str(number)))
+    async with running(rig.indexer(bulk_max_documents=1, bulks_in_flight=2)):
+        await until(lambda: len(rig.writes) > 10)
+        reads = len(rig.calls("read"))
+        rig.stream.add(hit("more"))
+        written = len(rig.writes)
+        await until(lambda: len(rig.writes) > written + 20)
+        assert len(rig.calls("read")) == reads
+        rig.sink.rule = lambda _id: None
+        await until(lambda: len(rig.counts) == 3)
+
+
+async def test_one_lane_goes_on_while_another_tries_again(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: BUSY if id_ == "slow" else None
+    rig.stream.add(hit("slow"))
+    async with running(rig.indexer(bulk_max_documents=1, bulks_in_flight=2)):
+        await until(lambda: rig.writes)
+        for number in range(5):
+            rig.stream.add(hit(str(number)))
+        await until(lambda: len(rig.counts) == 5)
+
+
+async def test_no_more_bulks_are_in_flight_than_asked_for(rig: Rig) -> None:
+    rig.sink.gate.clear()
+    async with running(rig.indexer(bulk_max_documents=1, bulks_in_flight=3)):
+        for number in range(3):
+            rig.stream.add(hit(str(number)))
+            await until(lambda: not rig.stream.queued)
+        await until(lambda: rig.sink.under_way == 3)
+        rig.stream.add(hit("waiting"))
+        await asyncio.sleep(0.03)  # several times as long as a read waits
+        assert [entry.entry_id for entry in rig.stream.queued] == ["4-0"]
+        rig.sink.gate.set()
+        await until(lambda: len(rig.counts) == 4)
+
+
+async def test_small_bulk_waits_a_little_for_more_entries(rig: Rig) -> None:
+    indexer = rig.indexer(bulk_max_age_ms=200)
+    rig.stream.add(hit("a"))
+    turning = asyncio.create_task(indexer.run_once())
+    await until(lambda: rig.stream.pending)
+    rig.stream.add(hit("b"))
+    assert await turning == 2
+    assert rig.writes == [["a", "b"]]
+
+
+async def test_full_bulk_waits_for_nothing(rig: Rig) -> None:
+    rig.stream.add(hit("a"), hit("b"))
+    async with asyncio.timeout(5):
+        assert await rig.indexer(bulk_max_documents=2, bulk_max_age_ms=10_000).run_once() == 1
+
+
+async def test_entries_beyond_a_bulk_are_left_to_the_next_turn(rig: Rig) -> None:
+    for number in range(10):
+        rig.stream.add(*[hit(f"{number}-{position}") for position in range(100)])
+    indexer = rig.indexer(bulk_max_documents=100)
+    assert await indexer.run_once() == 10  # nothing is known yet of their size
+    for number in range(10, 20):
+        rig.stream.add(*[hit(f"{number}-{position}") for position in range(100)])
+    assert await indexer.run_until_empty() == 10
+
+
+async def test_redis_away_while_reading_is_said_and_passes(rig: Rig) -> None:
+    async with running(rig.indexer()):
+        await until(lambda: rig.readiness.is_ready)
+        rig.stream.fail("read", *[REDIS_AWAY] * 30)
+        await until(lambda: "redis" in rig.readiness.problems)
+        rig.stream.add(hit("a"))
+        await until(lambda: rig.counts == {"a": 1})
+        await until(lambda: rig.readiness.is_ready)
+
+
+async def test_bug_in_a_turn_is_counted_and_the_next_turn_goes_on(rig: Rig) -> None:
+    rig.stream.fail("read", ZeroDivisionError("a bug of ours"))
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: rig.counts == {"a": 1})
+    assert rig.metric("hitcounter_failures_total", where="indexer") == 1
+
+
+# ── others' entries ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_entries_of_silent_consumers_are_taken_over_first(rig: Rig) -> None:
+    left_behind = rig.stream.add(hit("old"))
+    rig.stream.queued.clear()
+    rig.stream.silent.append(replace(left_behind, deliveries=2))
+    rig.stream.add(hit("new"))
+    await rig.indexer().run_until_empty()
+    assert rig.writes == [["old", "new"]]
+    assert rig.metric("hitcounter_entries_total", origin="reclaimed") == 1
+
+
+async def test_entry_that_this_indexer_holds_itself_is_not_taken_twice(rig: Rig) -> None:
+    entry = rig.stream.add(hit("a"))
+    indexer = rig.indexer(reclaim_after_seconds=0.5)
+    rig.sink.gate.clear()
+    first = asyncio.create_task(indexer.run_once())
+    await until(lambda: rig.sink.under_way == 1)
+    indexer._next_reclaim = 0.0
+    rig.stream.silent.append(replace(entry, deliveries=2))  # its renewal came too late
+    assert await indexer.run_once() == 0
+    rig.sink.gate.set()
+    assert await first == 1
+    assert rig.writes == [["a"]]
+
+
+async def test_claims_are_renewed_while_a_turn_lasts(rig: Rig) -> None:
+    rig.sink.gate.clear()
+    rig.stream.add(hit("a"))
+    rig.stream.fail("renew", REDIS_AWAY)
+    async with running(rig.indexer(reclaim_after_seconds=0.5)):
+        await until(lambda: len(rig.stream.renewed) >= 2)
+        assert rig.metric("hitcounter_entries_in_flight") == 1
+        rig.sink.gate.set()
+        await until(lambda: rig.counts)
+        await until(lambda: rig.metric("hitcounter_entries_in_flight") == 0)
+    assert rig.stream.renewed[0] == ["1-0"]
+
+
+# ── stopping ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_idle_indexer_that_is_stopped_leaves_the_group(rig: Rig) -> None:
+    async with running(rig.indexer()):
+        await until(lambda: rig.calls("read"))
+    assert rig.stream.has_left
+
+
+async def test_bulk_under_way_is_finished_and_settled_before_the_indexer_ends(rig: Rig) -> None:
+    rig.sink.gate.clear()
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer(bulk_max_documents=1, bulks_in_flight=1)
+    async with running(indexer) as task:
+        await until(lambda: rig.sink.under_way == 1)
+        indexer.stop()
+        rig.stream.add(hit("b"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(task), 0.05)
+        rig.sink.gate.set()
+    assert rig.counts == {"a": 1}
+    assert [entry.entry_id for entry in rig.stream.queued] == ["2-0"]
+    assert rig.stream.has_left
+
+
+async def test_turn_that_is_stopped_while_it_tries_again_leaves_its_entries_pending(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: BUSY if id_ == "b" else None
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("b"))
+    async with running(rig.indexer()):
+        await until(lambda: len(rig.writes) > 3)
+    assert list(rig.stream.settlements) == ["1-0"]
+    assert list(rig.stream.pending) == ["2-0"]
+    assert rig.stream.has_left is False
+
+
+async def test_pause_between_two_tries_ends_when_the_indexer_is_to_stop(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hitcounter_indexer.turn.backoff_seconds", lambda _attempt: 3600.0)
+    rig.sink.rule = lambda _id: BUSY
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: rig.writes)
+    assert list(rig.stream.pending) == ["1-0"]
+
+
+async def test_redis_away_while_leaving_is_no_failure(rig: Rig) -> None:
+    rig.stream.fail("leave", REDIS_AWAY)
+    async with running(rig.indexer()):
+        await until(lambda: rig.calls("read"))
+    assert rig.stream.has_left is None
+
+
+# ── liveness ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_waiting_on_purpose_counts_as_being_alive(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: BUSY
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer()
+    async with running(indexer):
+        await until(lambda: rig.writes)
+        seen = indexer.pace.last_beat
+        await until(lambda: indexer.pace.last_beat > seen)
+
+
+async def test_work_that_hangs_does_not_count_as_being_alive(rig: Rig) -> None:
+    rig.sink.gate.clear()
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer(bulks_in_flight=1)
+    async with running(indexer):
+        await until(lambda: rig.sink.under_way)
+        seen = indexer.pace.last_beat
+        await asyncio.sleep(0.05)
+        assert indexer.pace.last_beat == seen
+        rig.sink.gate.set()
+
+
+async def test_run_until_empty_takes_all_that_waits(rig: Rig) -> None:
+    entries: list[Entry] = [rig.stream.add(hit(str(number))) for number in range(250)]
+    assert await rig.indexer(bulk_max_documents=10).run_until_empty() == len(entries)
+    assert len(rig.stream.settlements) == len(entries)
