@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hitcounter_devstack.ports import FALLBACK_PORTS, is_free
+from hitcounter_devstack.ports import is_free
 
 COMMAND = Path(sys.executable).parent / "hitcounter-devstack"
 
@@ -100,14 +100,6 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float = 15.0) -> 
         time.sleep(0.05)
 
 
-def take(port: int) -> socket.socket:
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", port))
-    holder.listen()
-    return holder
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_the_servers_and_exits_with_0(folder: Path, number: signal.Signals) -> None:
     with devstack("servers", "--data", folder) as running:
@@ -136,21 +128,6 @@ def test_a_part_that_dies_is_named_and_ends_the_stack_with_1(folder: Path) -> No
         running.ends_with(1)
     assert "redis ended with exit code 0; its last lines:" in running.text
     assert "stopping elasticsearch" in running.text
-
-
-def test_taken_ports_are_replaced_by_free_ones_and_named(folder: Path) -> None:
-    with contextlib.ExitStack() as holders:
-        for port in (6379, 9200):
-            if is_free(port):
-                holders.enter_context(take(port))
-        with devstack("servers", "--data", folder) as running:
-            running.read_until("REPLICAS=0")
-            for store in ("REDIS", "ELASTICSEARCH"):
-                assert port_of(running.url_of(store)) in FALLBACK_PORTS
-            assert re.search(r"port 6379 is taken: redis gets \d+", running.text)
-            assert re.search(r"port 9200 is taken: elasticsearch gets \d+", running.text)
-            running.process.terminate()
-            running.ends_with(0)
 
 
 def test_run_counts_a_hit_and_nothing_survives_its_sigkill(folder: Path) -> None:

@@ -1,11 +1,12 @@
 """What the local stack takes, refuses and says, without starting a server."""
 
+import io
 import os
 import socket
 from pathlib import Path
 
 import pytest
-from hitcounter_devstack.console import is_elasticsearch_warning, is_redis_warning
+from hitcounter_devstack.console import Console, is_elasticsearch_warning, is_redis_warning
 from hitcounter_devstack.distributions import (
     ELASTICSEARCH_8,
     ELASTICSEARCH_9,
@@ -17,6 +18,7 @@ from hitcounter_devstack.errors import DevstackError, MissingPartError
 from hitcounter_devstack.java import MODULES_OF_9, Java, JavaNeed
 from hitcounter_devstack.ports import FALLBACK_PORTS, free_port
 from hitcounter_devstack.redis_binaries import find_redis
+from hitcounter_devstack.stores import choose_port
 
 FULL_JAVA_25 = Java(Path("/jdk-25"), 25, MODULES_OF_9 | {"java.base"})
 TRIMMED_JAVA_25 = Java(Path("/jre-25"), 25, frozenset({"java.base"}))
@@ -67,6 +69,14 @@ def test_the_preferred_port_is_given_unless_somebody_listens_there() -> None:
         taken = holder.getsockname()[1]
         assert free_port(taken) in FALLBACK_PORTS
     assert free_port(taken) == taken
+
+
+def test_a_part_whose_usual_port_is_taken_gets_a_free_one_and_says_so() -> None:
+    told = io.StringIO()
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = holder.getsockname()[1]
+        port = choose_port("redis", taken, Console(told))
+    assert f"port {taken} is taken: redis gets {port}" in told.getvalue()
 
 
 @pytest.mark.parametrize("image", [REDIS_IMAGE, ELASTICSEARCH_IMAGE], ids=lambda image: image.name)

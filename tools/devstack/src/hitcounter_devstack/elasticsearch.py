@@ -60,9 +60,8 @@ class ElasticsearchServer(Server):
     """An Elasticsearch node.
 
     Args:
-        data_dir: holds its indices, configuration and logs. When root may not share this folder with the account
-            that runs the
-            server, a folder in the cache is used instead (`data_dir` tells).
+        data_dir: holds its indices, configuration and logs. When the account that root's server
+            runs as cannot reach this folder, one in the cache stands for it (`data_dir` tells).
         release: the version to run; fetched at the first start.
         port: the port to listen on; None takes a free one, once.
         heap_mb: the size of its heap.
