@@ -1,0 +1,24 @@
+{{/* redis.authSecret (root of this chart): the Secret with the passwords. */}}
+{{- define "redis.authSecret" -}}
+{{- .Values.auth.existingSecret | default (printf "%s-auth" (include "redis.fullname" .)) -}}
+{{- end -}}
+
+{{/* redis.maxmemoryBytes (root of this chart): the share of the memory limit. Without a proper limit the chart is
+refused anyway (the parent's validate.yaml), but not by a template error here. */}}
+{{- define "redis.maxmemoryBytes" -}}
+{{- $limit := dig "limits" "memory" "0" (.Values.resources | default dict) | toString -}}
+{{- $units := dict "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $unit := regexFind "[A-Za-z]*$" $limit -}}
+{{- mulf (trimSuffix $unit $limit | float64) (get $units $unit | default 1) (divf .Values.maxmemoryPercent 100) | floor | int64 -}}
+{{- end -}}
+
+{{/* redis.users (root of this chart): who may do what. Keys carry a prefix in braces, whichever it is.
+The scripts are checked by what they call, so what they call stands here, too. */}}
+{{- define "redis.users" -}}
+{{- $connection := "+auth +client|setinfo +client|setname +hello +ping +select" -}}
+{{- $script := "+evalsha +script|load" -}}
+api:
+  rules: ~{*}:hits ~{*}:ledger ~{*}:dead ~{*}:producer:* %R~{*}:as-of {{ $connection }} {{ $script }} +info +multi +exec +discard +time +get +set +hmget +hincrby +xadd +xlen +xrange +waitaof
+indexer:
+  rules: ~{*}:hits ~{*}:ledger ~{*}:dead ~{*}:as-of ~{*}:as-of-lease {{ $connection }} {{ $script }} +info +multi +exec +discard +time +get +set +hmget +hincrby +xadd +xlen +xrange +xdel +xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xpending +xack
+{{- end -}}

@@ -1,0 +1,114 @@
+{{/*
+Names, labels and images: every name in the chart, the subcharts' included, is made here.
+
+Two kinds of context. A helper that says "root" takes the chart's own context (`.`); one that says "part" takes
+a dict with `root` and `component` (api, indexer, redis, elasticsearch, ...):
+
+    metadata:
+      {{- include "hitcounter.metadata" (dict "root" . "component" "api") | nindent 2 }}
+
+Labels that select are name, instance and component, and nothing else ever: a Deployment's selector cannot change.
+*/}}
+
+{{/* hitcounter.shorten (string): at most 36 characters, so that the longest name made from it fits everywhere: a
+StatefulSet's pods and a CronJob's jobs append up to 11 of their own to 52. What is cut off leaves a hash. */}}
+{{- define "hitcounter.shorten" -}}
+{{- if gt (len .) 36 -}}
+{{- printf "%s-%s" (. | trunc 29 | trimSuffix "-") (. | sha256sum | trunc 6) -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* hitcounter.fullname (root): first part of the names of our own parts. */}}
+{{- define "hitcounter.fullname" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = ternary .Release.Name (printf "%s-hitcounter" .Release.Name) (contains "hitcounter" .Release.Name) -}}
+{{- end -}}
+{{- include "hitcounter.shorten" $name -}}
+{{- end -}}
+
+{{/* hitcounter.name (part): the name of a component's objects, such as hc-hitcounter-api. */}}
+{{- define "hitcounter.name" -}}
+{{- printf "%s-%s" (include "hitcounter.fullname" .root) .component -}}
+{{- end -}}
+
+{{/* hitcounter.storesSecret (root): the Secret made from passwords that stand in the values. */}}
+{{- define "hitcounter.storesSecret" -}}
+{{- include "hitcounter.name" (dict "root" . "component" "stores") -}}
+{{- end -}}
+
+{{/* hitcounter.serviceAccountName (part) */}}
+{{- define "hitcounter.serviceAccountName" -}}
+{{- $values := (index .root.Values .component).serviceAccount -}}
+{{- $values.name | default (ternary (include "hitcounter.name" .) "default" $values.create) -}}
+{{- end -}}
+
+{{/* hitcounter.scaledObjectName (root): KEDA names its HorizontalPodAutoscaler after it. */}}
+{{- define "hitcounter.scaledObjectName" -}}
+{{- include "hitcounter.name" (dict "root" . "component" "indexer") -}}
+{{- end -}}
+
+{{/* redis.fullname, elasticsearch.fullname (root of the subchart; from the parent: .Subcharts.redis) */}}
+{{- define "redis.fullname" -}}
+{{- .Values.fullnameOverride | default (printf "%s-redis" (include "hitcounter.shorten" .Release.Name)) -}}
+{{- end -}}
+{{- define "elasticsearch.fullname" -}}
+{{- .Values.fullnameOverride | default (printf "%s-elasticsearch" (include "hitcounter.shorten" .Release.Name)) -}}
+{{- end -}}
+
+{{/* hitcounter.selectorLabels (part) */}}
+{{- define "hitcounter.selectorLabels" -}}
+app.kubernetes.io/name: hitcounter
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* hitcounter.labels (part) */}}
+{{- define "hitcounter.labels" -}}
+{{ include "hitcounter.selectorLabels" . }}
+app.kubernetes.io/part-of: hitcounter
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.global.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* hitcounter.metadata (part; `name` and `annotations` may be given): all of an object's metadata. */}}
+{{- define "hitcounter.metadata" -}}
+name: {{ .name | default (include "hitcounter.name" .) }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
+labels:
+  {{- include "hitcounter.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) (.root.Values.global.commonAnnotations | default dict) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* hitcounter.image (dict: root, image): registry/repository:tag, or @digest where there is one. */}}
+{{- define "hitcounter.image" -}}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
+{{- $path := list $registry .image.repository | compact | join "/" -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $path .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $path (.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* hitcounter.imagePullSecrets (root) */}}
+{{- define "hitcounter.imagePullSecrets" -}}
+{{- with .Values.global.imagePullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end -}}
+{{- end -}}

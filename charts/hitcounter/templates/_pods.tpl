@@ -1,0 +1,195 @@
+{{/*
+What the pods of our own parts have in common. "part": a dict of `root` and `component` (api or indexer), with
+`values`, the section of the values that the pod's knobs come from.
+*/}}
+
+{{/* hitcounter.configData (part): the component's whole environment that is not secret, as YAML. */}}
+{{- define "hitcounter.configData" -}}
+{{- $root := .root -}}
+{{- $sections := deepCopy $root.Values.config -}}
+{{- $_ := set $sections "index" (mergeOverwrite (fromYaml (include "hitcounter.indexDefaults" $root)) $sections.index) -}}
+{{- if eq .component "api" -}}
+{{- $_ := unset $sections "index" -}}
+{{- $_ := set $sections "http" (dict "host" $root.Values.bindAddress) -}}
+{{- end -}}
+{{- $_ := set $sections "management" (dict "host" $root.Values.bindAddress) -}}
+{{- $sections = mergeOverwrite $sections (deepCopy (index $root.Values .component).config) -}}
+{{- range $section, $fields := $sections -}}
+{{- range $field, $value := $fields }}
+{{ printf "HITCOUNTER_%s__%s" $section $field | upper }}: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}
+{{- end -}}
+{{- end }}
+{{ include "hitcounter.redis.config" $root }}
+{{ include "hitcounter.elasticsearch.config" $root }}
+{{- end -}}
+
+{{/* hitcounter.indexDefaults (root): one node cannot hold a copy of its own shards. */}}
+{{- define "hitcounter.indexDefaults" -}}
+{{- if and .Values.elasticsearch.enabled (eq (int .Values.elasticsearch.replicas) 1) -}}
+replicas: 0
+{{- end -}}
+{{- end -}}
+
+{{/* hitcounter.podMetadata (part): labels and annotations of a pod template; it changes when its settings do. */}}
+{{- define "hitcounter.podMetadata" -}}
+labels:
+  {{- include "hitcounter.labels" . | nindent 2 }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  checksum/config: {{ include "hitcounter.configData" . | sha256sum }}
+  checksum/secrets: {{ include "hitcounter.secretChecksum" .root }}
+  {{- with merge (dict) .values.podAnnotations .root.Values.global.commonAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* hitcounter.secretChecksum (root): of the passwords that stand in the values; those in Secrets of yours are not
+seen, so restart the pods when you change them. */}}
+{{- define "hitcounter.secretChecksum" -}}
+{{- $bundled := "" -}}
+{{- if .Values.redis.enabled -}}
+{{- $bundled = toJson .Values.redis.auth -}}
+{{- end -}}
+{{- if .Values.elasticsearch.enabled -}}
+{{- $bundled = print $bundled (toJson .Values.elasticsearch.security) -}}
+{{- end -}}
+{{- print (include "hitcounter.storesSecret.data" .) $bundled | sha256sum -}}
+{{- end -}}
+
+{{/* hitcounter.podSpec (part): everything of a pod but its containers and volumes. */}}
+{{- define "hitcounter.podSpec" -}}
+serviceAccountName: {{ include "hitcounter.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with include "hitcounter.imagePullSecrets" .root }}
+{{ . }}
+{{- end }}
+securityContext:
+  {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* hitcounter.topologySpread (part): the values', or over nodes and zones where that is possible. */}}
+{{- define "hitcounter.topologySpread" -}}
+{{- if kindIs "invalid" .values.topologySpreadConstraints -}}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- topologyKey: {{ . }}
+  maxSkew: 1
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "hitcounter.selectorLabels" $ | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
+{{- end -}}
+{{- else if .values.topologySpreadConstraints -}}
+{{- toYaml .values.topologySpreadConstraints -}}
+{{- end -}}
+{{- end -}}
+
+{{/* hitcounter.container (part): image, environment and mounts of a container of ours. */}}
+{{- define "hitcounter.container" -}}
+image: {{ include "hitcounter.image" (dict "root" .root "image" .values.image) }}
+imagePullPolicy: {{ .values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .root.Values.securityContext | nindent 2 }}
+envFrom:
+  - configMapRef:
+      name: {{ include "hitcounter.name" . }}
+  {{- with .values.extraEnvFrom }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with include "hitcounter.environment" . | trim }}
+env:
+  {{- . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  - name: tmp
+    mountPath: /tmp
+  {{- range $store, $_ := include "hitcounter.authorities" .root | fromYaml }}
+  - name: {{ $store }}-ca
+    mountPath: /etc/hitcounter/{{ $store }}
+    readOnly: true
+  {{- end }}
+  {{- with .values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* hitcounter.environment (part): what is secret, and what the user adds. */}}
+{{- define "hitcounter.environment" -}}
+{{- with include "hitcounter.redis.secrets" . | trim }}
+{{ . }}
+{{- end }}
+{{- with include "hitcounter.elasticsearch.secrets" .root | trim }}
+{{ . }}
+{{- end }}
+{{- with .values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* hitcounter.volumes (part): what hitcounter.container mounts. */}}
+{{- define "hitcounter.volumes" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 64Mi
+{{- $root := .root -}}
+{{- range $store, $secret := include "hitcounter.authorities" .root | fromYaml }}
+- name: {{ $store }}-ca
+  secret:
+    secretName: {{ $secret }}
+    items:
+      {{- $key := include "hitcounter.authorityKey" (dict "root" $root "store" $store) }}
+      - key: {{ $key }}
+        path: {{ $key }}
+{{- end }}
+{{- with .values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* hitcounter.probes (nothing): the same for every part, on the management port. Starting and living ask only
+whether the event loop turns; ready says whether the part can do its job. No probe asks for another server's health:
+an outage of Elasticsearch must not restart pods. */}}
+{{- define "hitcounter.probes" -}}
+startupProbe:
+  httpGet: {path: /livez, port: management}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /livez, port: management}
+  periodSeconds: 10
+  timeoutSeconds: 3
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: management}
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 2
+{{- end -}}
+
+{{/* hitcounter.gracePeriod (dict: values, section, drain, sleep): seconds from the end's announcement to SIGKILL: the
+sleep of preStop, what the part itself takes to drain (its default if not set), and a margin to close up. */}}
+{{- define "hitcounter.gracePeriod" -}}
+{{- $section := index .values.config .section | default dict -}}
+{{- add .sleep (ceil ($section.drain_seconds | default .drain)) 10 -}}
+{{- end -}}
