@@ -15,10 +15,10 @@ DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 NOT_SHOWN = "not shown yet"
 
 
-def existing_tests() -> set[str]:
+def existing_tests(ring: str = "") -> set[str]:
     return {
         name
-        for path in (ROOT / "tests").rglob("test_*.py")
+        for path in (ROOT / "tests" / ring).rglob("test_*.py")
         for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
     }
 
@@ -40,6 +40,12 @@ def test_failure_table_has_rows_of_four_cells() -> None:
 @pytest.mark.parametrize("row", failure_table(), ids=lambda row: row[0])
 def test_row_of_the_failure_table_names_its_test_or_says_that_there_is_none(row: list[str]) -> None:
     assert re.search(r"`test_\w+`", row[3]) or NOT_SHOWN in row[3]
+
+
+def test_failure_table_marks_the_tests_of_the_unit_ring_and_no_others() -> None:
+    named = {match for row in failure_table() for match in re.findall(r"`(test_\w+)`( \(unit\))?", row[3])}
+    unit = existing_tests("unit")
+    assert not {name for name, mark in named if bool(mark) != (name in unit)}
 
 
 def test_every_test_that_a_document_names_exists() -> None:
