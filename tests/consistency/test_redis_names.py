@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hitcounter import stream
+from hitcounter.indices import index_of, template_name, write_alias
 from hitcounter.stream import GROUP, Keys
 
 from tests.consistency.house import ROOT
@@ -46,6 +47,15 @@ def test_module_holds_no_name_of_redis(path: Path) -> None:
         or (isinstance(constant, str) and any(re.search(rf"{name}\b", constant) for name in key_names()))
     }
     assert not held
+
+
+def test_architecture_tells_every_name_that_others_may_rely_on() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    told = set(re.findall(r"^\| (?:Redis|Elasticsearch) \| `([^`]+)` \|", text, re.MULTILINE))
+    keys, day = Keys("hitcounter"), index_of("hits", 1_795_392_000_000)
+    in_redis = {keys.stream, keys.ledger, keys.dead, keys.as_of, keys.as_of_lease, f"{keys.producer(b'')}…"}
+    assert told == in_redis | {day, write_alias(day), "hits", template_name("hits")}
+    assert f"its group is `{GROUP}`" in text
 
 
 def test_scripts_name_no_key_and_no_group() -> None:
