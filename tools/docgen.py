@@ -189,7 +189,7 @@ def read_metrics(service: str) -> Iterator[Series]:
     registry = create_registry(service)
     for declare in METRICS[service]:
         declare(registry)
-    for collector in list(registry._collector_to_names):
+    for collector in list(registry._collector_to_names):  # prometheus-client lists what it holds in no public way
         if isinstance(collector, MetricWrapperBase):
             (family,) = collector.describe()
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
