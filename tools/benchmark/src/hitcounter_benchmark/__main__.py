@@ -12,12 +12,15 @@ from hitcounter_benchmark.benchmark import BenchmarkError, run_benchmark
 from hitcounter_benchmark.progress import say
 from hitcounter_benchmark.report import build_record, render_table
 from hitcounter_benchmark.settings import BenchmarkSettings, explain
+from hitcounter_benchmark.suite import run_suite
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0 right, 1 wrong or not shown, 2 used wrongly, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
+        if arguments[:1] == ["suite"]:
+            return run_suite(arguments[1:])
         return _run(parse_arguments(arguments, BenchmarkSettings()))
     except ValidationError as error:
         say(explain(error))

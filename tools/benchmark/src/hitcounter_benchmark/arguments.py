@@ -74,26 +74,51 @@ def _build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--url", default="http://127.0.0.1:8001", help="the API, on this machine only (%(default)s)")
     workers = f"connections (default {DEFAULT_WORKERS}; {OPEN_LOOP_WORKERS} with --rate)"
-    add("-w", "--workers", type=_whole(1, _MAX_WORKERS), help=f"{workers}; or HITCOUNTER_BENCHMARK__WORKERS")
+    add("-w", "--workers", type=parse_whole(1, _MAX_WORKERS), help=f"{workers}; or HITCOUNTER_BENCHMARK__WORKERS")
     add("-i", "--id", help="the id that takes the hits (default 1); or HITCOUNTER_BENCHMARK__ID")
-    add("--ids", type=_whole(1, _MAX_IDS), default=1, help="spread the hits over this many ids, named ID-0, ID-1, …")
+    add(
+        "--ids",
+        type=parse_whole(1, _MAX_IDS),
+        default=1,
+        help="spread the hits over this many ids, named ID-0, ID-1, …",
+    )
     add("--skew", choices=get_args(Skew), default="uniform", help="how ids are drawn (%(default)s)")
-    add("--batch", type=_whole(1, _MAX_BATCH), help="send this many hits in one request, to /analytics/batch")
-    add("--seconds", type=_number(0.01, 86_400), help=f"how long to send (default {DEFAULT_SECONDS:g})")
-    add("--requests", type=_whole(1, 1_000_000_000), help="how many requests to send, if that is reached first")
-    add("--rate", type=_number(0.1, _MAX_RATE), help="open loop: hits a second, whatever the answers do")
+    add("--batch", type=parse_whole(1, _MAX_BATCH), help="send this many hits in one request, to /analytics/batch")
+    add("--seconds", type=parse_number(0.01, 86_400), help=f"how long to send (default {DEFAULT_SECONDS:g})")
+    add("--requests", type=parse_whole(1, 1_000_000_000), help="how many requests to send, if that is reached first")
+    add("--rate", type=parse_number(0.1, _MAX_RATE), help="open loop: hits a second, whatever the answers do")
     profiles = f"{', '.join(PROFILES)}, or a file of lines SECONDS START END in multiples of the rate"
     add("--profile", default="steady", help=f"shape of the rate: {profiles} (a spike is {SPIKE_FACTOR} times the rate)")
-    add("--timeout-seconds", type=_number(0.01, 600), default=5.0, help="give an answer up after this (%(default)s)")
-    add("--settle-seconds", type=_number(0, 86_400), default=60.0, help="wait for the counts this long (%(default)s)")
-    add("--probe-every-ms", type=_number(0, 60_000), default=250, help="freshness probes; 0: none (%(default)s)")
+    add(
+        "--timeout-seconds",
+        type=parse_number(0.01, 600),
+        default=5.0,
+        help="give an answer up after this (%(default)s)",
+    )
+    add(
+        "--settle-seconds",
+        type=parse_number(0, 86_400),
+        default=60.0,
+        help="wait for the counts this long (%(default)s)",
+    )
+    add("--probe-every-ms", type=parse_number(0, 60_000), default=250, help="freshness probes; 0: none (%(default)s)")
     add("--no-verify", dest="verify", action="store_false", help="read nothing: no freshness, no verdict")
     add("--seed", type=int, default=1, help="of the order of ids (%(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write machine, versions, settings and results there")
+    add("--json", type=parse_new_file, metavar="FILE", help="write machine, versions, settings and results there")
     return parser
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def parse_new_file(text: str) -> Path:
+    """Parse the path of a file to be written, for argparse: found wrong now rather than when all is measured."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a file: is its folder there?")
+    return path
+
+
+def parse_whole(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers within bounds, for argparse."""
+
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low:,} to {high:,}")
@@ -102,7 +127,9 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _number(low: float, high: float) -> Callable[[str], float]:
+def parse_number(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of numbers within bounds, for argparse."""
+
     def parse(text: str) -> float:
         try:
             number = float(text)

@@ -69,12 +69,15 @@ class Result:
         return (self.verdict is None or self.verdict.is_right) and not (self.freshness and self.freshness.missing)
 
 
-async def run_benchmark(plan: Plan, pids: Mapping[str, int] | None = None) -> Result:
-    """Carry out the plan; a first SIGINT ends the load early, and the counts are still verified.
+async def run_benchmark(
+    plan: Plan, pids: Mapping[str, int] | None = None, *, stops_on_interrupt: bool = True
+) -> Result:
+    """Carry out the plan.
 
     Args:
         plan: What to do.
         pids: Processes of this machine to watch meanwhile, by name.
+        stops_on_interrupt: Whether a first SIGINT only ends the load, so that what was sent is still verified.
 
     Raises:
         BenchmarkError: Nothing answers there, or the counts cannot be read before the load.
@@ -86,7 +89,8 @@ async def run_benchmark(plan: Plan, pids: Mapping[str, int] | None = None) -> Re
         before = await _read_before(client, plan)
         async with _probing(probe_client, plan) as freshness:
             cpu_before = read_cpu_seconds(pids or {})
-            cpu_share = await _run_load(load)
+            with _ending_on_interrupt(load) if stops_on_interrupt else contextlib.nullcontext():
+                cpu_share = await _run_load(load)
             ended = now()
             if freshness:
                 freshness.stop()
@@ -148,15 +152,21 @@ async def _probing(client: Client, plan: Plan) -> AsyncIterator[Freshness | None
 async def _run_load(load: Load) -> float:
     """Run the load, and return the client's share of a core meanwhile."""
     started, cpu_started = time.perf_counter(), time.process_time()
-    with _stopping_on_interrupt(load), showing(load):
+    with showing(load):
         await load.run()
     return (time.process_time() - cpu_started) / (time.perf_counter() - started)
 
 
 @contextlib.contextmanager
-def _stopping_on_interrupt(load: Load) -> Iterator[None]:
+def _ending_on_interrupt(load: Load) -> Iterator[None]:
+    """Let the first SIGINT inside the block end the load; the next one is a KeyboardInterrupt again."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, load.stop)
+
+    def end_load() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        load.stop()
+
+    loop.add_signal_handler(signal.SIGINT, end_load)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ _ELASTICSEARCH_HEAP_MB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Something under load: where it answers, and its processes by name."""
+    """Something under load: where it answers, and its processes by name; `api` is the one that answers."""
 
     target: Target
     pids: Mapping[str, int]
@@ -93,7 +93,7 @@ class _Starter:
         url = f"http://{LOCALHOST}:{port}/"
         service = _Endpoint(command, log_file=self._logs / f"{name}.log", ready_url=url)
         self._started.enter_context(service)
-        return Installation(Target(LOCALHOST, port), {name: service.pid})
+        return Installation(Target(LOCALHOST, port), {"api": service.pid})
 
     def api(self, name: str, redis_url: str, elasticsearch_url: str) -> tuple[Service, Target]:
         port = free_port()

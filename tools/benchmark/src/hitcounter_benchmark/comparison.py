@@ -1,0 +1,93 @@
+"""Several rounds of several measurements made one number each: medians, and ratios to the bare endpoint. Pure.
+
+A ratio is taken within a round, between neighbours in time, and only then the median over the rounds: a machine that
+slows down as it gets warm, or a neighbour on it, then moves both sides of the fraction.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from hitcounter_benchmark.benchmark import Result
+from hitcounter_benchmark.processes import Usage
+
+BARE: Final = "bare uvicorn"
+
+Round = Mapping[str, Result]
+"""The results of one round, by the name of what was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What all rounds together say of one measurement; rates in hits per second, durations in milliseconds."""
+
+    name: str
+    accepted_ratio: float | None
+    """To the bare endpoint's requests per second; None for an open loop, which chooses its own rate."""
+    countable_ratio: float | None
+    accepted: float
+    countable: float | None
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    freshness_p50_ms: float | None
+    freshness_p99_ms: float | None
+    client_cpu_share: float
+    cpu_seconds_per_million: Mapping[str, float]
+    peak_memory_mb: Mapping[str, float]
+
+
+def compare(rounds: Sequence[Round]) -> list[Line]:
+    """Return one line for each measurement, in the order of the first round; every round must have them all."""
+    return [_build_line(name, rounds) for name in rounds[0]]
+
+
+def _build_line(name: str, rounds: Sequence[Round]) -> Line:
+    results = [results_by_name[name] for results_by_name in rounds]
+    is_open = results[0].plan.rate is not None
+    return Line(
+        name=name,
+        accepted_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.accepted_per_second),
+        countable_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.countable_per_second),
+        accepted=median(result.accepted_per_second for result in results),
+        countable=_median_of_known(result.countable_per_second for result in results),
+        p50_ms=_median_ms(results, 50),
+        p90_ms=_median_ms(results, 90),
+        p99_ms=_median_ms(results, 99),
+        freshness_p50_ms=_median_freshness_ms(results, 50),
+        freshness_p99_ms=_median_freshness_ms(results, 99),
+        client_cpu_share=median(result.client_cpu_share for result in results),
+        cpu_seconds_per_million=_by_process(results, _cpu_seconds_per_million),
+        peak_memory_mb=_by_process(results, lambda _, usage: usage.peak_memory_mb),
+    )
+
+
+def _median_ratio(name: str, rounds: Sequence[Round], rate: Callable[[Result], float | None]) -> float | None:
+    """Return the median of the ratios of those rounds in which both sides are known."""
+    pairs = [(rate(results[name]), results[BARE].accepted_per_second) for results in rounds]
+    return _median_of_known(own / bare if own is not None and bare else None for own, bare in pairs)
+
+
+def _median_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _median_ms(results: Sequence[Result], percent: float) -> float:
+    return median(result.latency.percentile_ns(percent) for result in results) / 1e6
+
+
+def _median_freshness_ms(results: Sequence[Result], percent: float) -> float | None:
+    durations = [result.freshness.durations for result in results if result.freshness is not None]
+    return median(one.percentile_ns(percent) for one in durations) / 1e6 if durations else None
+
+
+def _cpu_seconds_per_million(result: Result, usage: Usage) -> float:
+    return 1e6 * usage.cpu_seconds / max(result.acknowledged_hits, 1)
+
+
+def _by_process(results: Sequence[Result], measure: Callable[[Result, Usage], float]) -> dict[str, float]:
+    return {
+        process: median(measure(result, result.usage[process]) for result in results) for process in results[0].usage
+    }
