@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Final, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
 from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
@@ -34,14 +36,56 @@ _FULL_RETRY_SECONDS: Final = 5.0
 
 def build_pool(settings: RedisSettings, timeout_seconds: float | None) -> ConnectionPool:
     """Return a pool whose connections never repeat a command by themselves: who calls decides what may be repeated."""
-    return ConnectionPool.from_url(
-        settings.url.get_secret_value(),
-        protocol=2,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=settings.connect_timeout_seconds,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-    )
+    options = _build_options(settings)
+    options |= {"socket_timeout": timeout_seconds, "socket_keepalive": True}
+    if settings.sentinels is None:
+        return ConnectionPool(**options)
+    sentinel = _build_sentinel(settings, options)
+    return _MasterPool(settings.sentinel_master, sentinel, **_for_any_server(options))  # type: ignore[no-untyped-call]
+
+
+class _MasterPool(SentinelConnectionPool):
+    """Connects to whichever server the sentinels call master at the time."""
+
+    async def aclose(self) -> None:
+        """Close the connections, those to the sentinels included."""
+        await super().aclose()
+        await self.sentinel_manager.aclose()
+
+
+def _build_options(settings: RedisSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {**parse_url(settings.url.get_secret_value())}
+    options |= {
+        "protocol": 2,
+        "socket_connect_timeout": settings.connect_timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if settings.username is not None:
+        options["username"] = settings.username
+    if settings.password is not None:
+        options["password"] = settings.password.get_secret_value()
+    if settings.ca_file is not None:
+        options["ssl_ca_certs"] = settings.ca_file
+    return options
+
+
+def _build_sentinel(settings: RedisSettings, options: Mapping[str, Any]) -> Sentinel:
+    addresses = [address.rsplit(":", 1) for address in (settings.sentinels or "").split(",")]
+    password = settings.sentinel_password
+    sentinel_options = _for_any_server(options) | {
+        "db": 0,
+        "username": settings.sentinel_username,
+        "password": password.get_secret_value() if password else None,
+        "socket_timeout": settings.connect_timeout_seconds,
+    }
+    sentinels = [(host, int(port)) for host, port in addresses]
+    return Sentinel(sentinels, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]  # redis-py
+
+
+def _for_any_server(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the address out, and say TLS in the way that does not depend on one."""
+    remaining = {name: value for name, value in options.items() if name not in ("host", "port", "connection_class")}
+    return remaining | {"ssl": options.get("connection_class") is SSLConnection}
 
 
 class AcceptLane:

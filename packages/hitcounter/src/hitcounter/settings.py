@@ -36,8 +36,22 @@ class RedisSettings(Section):
 
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis 7.0 or newer, as redis:// or rediss:// (TLS), user and password included.",
+        description="Redis 7.0 or newer, as redis:// or rediss:// (TLS).",
     )
+    username: str | None = Field(None, description="User, in place of the one in the URL.")
+    password: SecretStr | None = Field(None, description="Password, in place of the one in the URL.")
+    ca_file: str | None = Field(
+        None, description="A PEM file with the authority that signed the server's certificate, for rediss://."
+    )
+    sentinels: str | None = Field(
+        None,
+        pattern=r"^[^\s,:]+:[0-9]{1,5}(,[^\s,:]+:[0-9]{1,5})*$",
+        description="Sentinels as host:port, separated by commas. They know the server; of the URL only scheme, user, "
+        "password and database then count.",
+    )
+    sentinel_master: str = Field("mymaster", min_length=1, description="The sentinels' name for the server.")
+    sentinel_username: str | None = Field(None, description="User for the sentinels themselves.")
+    sentinel_password: SecretStr | None = Field(None, description="Password for the sentinels themselves.")
     prefix: str = Field(
         "hitcounter",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
