@@ -36,45 +36,37 @@ class HotPath:
         self._metrics = metrics
         self._clock_ms = clock_ms
 
-    @staticmethod
-    def is_for(scope: Scope) -> bool:
-        """Tell whether this endpoint answers the request."""
-        is_ours: bool = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
-        return is_ours
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        try:
-            problem = await self._take(scope, receive)
-        except ClientGone:
-            return
-        except Exception as error:  # the last layer before the server
-            log.exception("a hit could not be handled")
-            problem = problem_of(error)
-        if problem is None:
-            await send(_ACCEPTED)
-            await send(_NO_BODY)
-        else:
-            await send_problem(send, problem)
-
-    async def _take(self, scope: Scope, receive: Receive) -> Problem | None:
-        """Hand the hit over; return what is wrong, if anything is."""
         fields: object = None
         header_key = None
         try:
             declared_bytes, header_key = read_headers(scope["headers"])
             body = await read_body(receive, declared_bytes, HIT_MAX_BYTES)
             fields = orjson.loads(body)
-            hit = read_hit(fields, self._clock_ms(), header_key)
-        except InvalidHit as error:
-            return self._count(problem_of_hit(error, fields, header_key))
-        except orjson.JSONDecodeError as error:
-            return self._count(Problem(Kind.NOT_JSON, f"the body is not JSON: {error}"))
-        except Problem as problem:
-            return self._count(problem)
-        refusal = await self._intake.add(hit)
-        return None if refusal is None else problem_of_refusal(refusal)
+            refusal = await self._intake.add(read_hit(fields, self._clock_ms(), header_key))
+        except ClientGone:
+            return
+        except Exception as error:  # the last layer before the server
+            problem = self._explain(error, fields, header_key)
+        else:
+            if refusal is None:
+                await send(_ACCEPTED)
+                await send(_NO_BODY)
+                return
+            problem = problem_of_refusal(refusal)
+        await send_problem(send, problem)
 
-    def _count(self, problem: Problem) -> Problem:
+    def _explain(self, error: Exception, fields: object, header_key: str | None) -> Problem:
+        match error:
+            case InvalidHit():
+                problem = problem_of_hit(error, fields, header_key)
+            case orjson.JSONDecodeError():
+                problem = Problem(Kind.NOT_JSON, f"the body is not JSON: {error}")
+            case Problem():
+                problem = error
+            case _:
+                log.error("a hit could not be handled", exc_info=error)
+                return problem_of(error)
         self._metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
         return problem

@@ -44,22 +44,23 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int) -> by
     if declared_bytes > max_bytes:
         raise _too_large(declared_bytes, max_bytes)
     message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message["body"]
-    else:
+    if message.get("more_body", True):  # not in one piece, or not at all: rare, and only this needs a timer
         body = await _read_pieces(receive, message, max_bytes)
+    else:
+        body = message["body"]
     if len(body) > max_bytes:
         raise _too_large(len(body), max_bytes)
     return body
 
 
 async def _read_pieces(receive: Receive, message: Mapping[str, Any], max_bytes: int) -> bytes:
+    """Read on after the first message, to the end or until it is too much."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_MAX_SECONDS):
             while message["type"] == "http.request":
-                body += message["body"]
-                if not message.get("more_body") or len(body) > max_bytes:
+                body += message.get("body", b"")
+                if not message.get("more_body", False) or len(body) > max_bytes:
                     return bytes(body)
                 message = await receive()
     except TimeoutError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import FastAPI, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
 from hitcounter_api.counts import WINDOWS
@@ -37,12 +37,12 @@ class _AnyText(Convertor[str]):
 register_url_convertor("any_text", _AnyText())
 
 
-def build_router(reads: Reads, clock_ms: Callable[[], int]) -> APIRouter:
-    """Return the route that answers counts."""
-    router = APIRouter(tags=["counts"])
+def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
+    """Add the route that answers counts."""
 
-    @router.get(
+    @app.get(
         "/analytics/{id:any_text}",
+        tags=["counts"],
         operation_id="readCounts",
         summary="Read how often an id was hit",
         description="Five windows that end now, to the millisecond; an id that was never hit has zeros. All that "
@@ -55,8 +55,6 @@ def build_router(reads: Reads, clock_ms: Callable[[], int]) -> APIRouter:
         id_ = read_id(request.scope["raw_path"], PREFIX)
         answer = await reads.read(id_, clock_ms())
         return Response(render(id_, answer), headers=build_headers(answer), media_type="application/json")
-
-    return router
 
 
 def render(id_: str, answer: Answer) -> bytes:

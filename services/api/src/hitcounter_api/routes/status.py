@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from hitcounter import __version__
 from hitcounter.ledger import StreamStatus
 
@@ -12,12 +12,12 @@ from hitcounter_api.schemas import Status, Versions
 from hitcounter_api.times import format_time
 
 
-def build_router(watch: QueueWatch) -> APIRouter:
-    """Return the route that answers the status."""
-    router = APIRouter(tags=["status"])
+def add_routes(app: FastAPI, watch: QueueWatch) -> None:
+    """Add the route that answers the status."""
 
-    @router.get(
+    @app.get(
         "/status",
+        tags=["status"],
         operation_id="readStatus",
         summary="Read the ledger and the queue",
         response_model=Status,
@@ -25,8 +25,6 @@ def build_router(watch: QueueWatch) -> APIRouter:
     )
     async def read_status() -> Status:
         return build_status(await watch.look())
-
-    return router
 
 
 def build_status(status: StreamStatus) -> Status:

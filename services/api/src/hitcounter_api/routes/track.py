@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import FastAPI, Request, Response
 from hitcounter.hits import BATCH_MAX_HITS
 
 from hitcounter_api.batches import read_hits
@@ -17,13 +17,13 @@ from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES, read_body, r
 from hitcounter_api.schemas import EXAMPLE_ID, Hit
 
 
-def build_router(intake: Intake, clock_ms: Callable[[], int], *, max_batch_requests: int) -> APIRouter:
-    """Return the routes that take hits."""
-    router = APIRouter(tags=["track"])
+def add_routes(app: FastAPI, intake: Intake, clock_ms: Callable[[], int], *, max_batch_requests: int) -> None:
+    """Add the routes that take hits."""
     under_way = 0
 
-    @router.post(
+    @app.post(
         PATH,
+        tags=["track"],
         operation_id="trackHit",
         summary="Track one hit",
         description="Answered once the hit is safe in Redis. The body is JSON whatever its content type says, so that "
@@ -35,8 +35,9 @@ def build_router(intake: Intake, clock_ms: Callable[[], int], *, max_batch_reque
     async def track_hit() -> None:
         raise AssertionError("hot_path.py answers before any routing")
 
-    @router.post(
+    @app.post(
         f"{PATH}/batch",
+        tags=["track"],
         operation_id="trackBatch",
         summary="Track many hits, all or none",
         description=f"A JSON array, or NDJSON: one hit on each line. At most {BATCH_MAX_HITS:,} hits and "
@@ -58,8 +59,6 @@ def build_router(intake: Intake, clock_ms: Callable[[], int], *, max_batch_reque
         if refusal is not None:
             raise problem_of_refusal(refusal)
         return Response(status_code=204)
-
-    return router
 
 
 async def _take_batch(request: Request, intake: Intake, clock_ms: Callable[[], int]) -> Refusal | None:
