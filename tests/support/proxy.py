@@ -140,7 +140,9 @@ class FaultyWire:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self._carry(reader, writer)
+            # Only `_stop` cancels, and asyncio's streams would report that as if it were a fault.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._carry(reader, writer)
         finally:
             self._tasks.discard(task)
 

@@ -55,15 +55,17 @@ class Stack:
             "HITCOUNTER_LOG__FORMAT": "json",
         }
 
-    def api(self, *, is_awaited: bool = True, **overrides: str) -> Api:
+    def api(self, environment: Mapping[str, str] | None = None, *, is_awaited: bool = True, **overrides: str) -> Api:
         """Start an API."""
         port = free_port()
-        environment = {"HITCOUNTER_HTTP__PORT": str(port), **overrides}
+        environment = {"HITCOUNTER_HTTP__PORT": str(port), **(environment or {}), **overrides}
         return Api(self._start("hitcounter-api", environment, is_awaited=is_awaited), port)
 
-    def indexer(self, *, is_awaited: bool = True, **overrides: str) -> Service:
+    def indexer(
+        self, environment: Mapping[str, str] | None = None, *, is_awaited: bool = True, **overrides: str
+    ) -> Service:
         """Start an indexer."""
-        return self._start("hitcounter-indexer", overrides, is_awaited=is_awaited)
+        return self._start("hitcounter-indexer", {**(environment or {}), **overrides}, is_awaited=is_awaited)
 
     def _start(self, command: str, environment: Mapping[str, str], *, is_awaited: bool) -> Service:
         management_port = free_port()

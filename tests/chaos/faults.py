@@ -1,0 +1,293 @@
+"""How each kind of fault is done to an installation, and undone. Blocking; one thread for each fault under way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from hitcounter.hits import DAY_MS
+from hitcounter.indices import index_of
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.chaos.installation import Installation
+from tests.chaos.schedule import DAYS, Fault, Kind
+from tests.support.bulk_faults import Mood
+
+_PERSIST_SECONDS: Final = 60.0
+"""How long a fault is tried to be done, or undone, while what it needs is away by another fault."""
+_SLOW_SECONDS: Final = 0.15
+_LEFT_ON_DISK_BYTES: Final = 4096
+
+_SWALLOWED: Final = {
+    ("api", "redis"): b"EVALSHA",  # accept
+    ("indexer", "redis"): b":dead",  # settle: the only script that is given the dead letters
+    ("api", "elasticsearch"): b"_msearch",
+    ("indexer", "elasticsearch"): b"_bulk",
+}
+
+
+class FaultError(Exception):
+    """What a fault hit did not behave as it should, apart from any hit."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one fault happens."""
+
+    installation: Installation
+    fault: Fault
+
+    @property
+    def victim(self) -> str:
+        """The name of what it happens to."""
+        return self.fault.victim
+
+
+Inflict = Callable[[Site], AbstractContextManager[None]]
+
+
+def inflict(installation: Installation, fault: Fault) -> AbstractContextManager[None]:
+    """Do the fault at the beginning of the block and undo it at its end.
+
+    Raises:
+        FaultError: a part did not take it as it should.
+    """
+    return _FAULTS[fault.kind](Site(installation, fault))
+
+
+# ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def _kill(site: Site) -> Iterator[None]:
+    part = site.installation.parts[site.victim]
+    part.kill()
+    try:
+        yield
+    finally:
+        part.start()
+
+
+@contextlib.contextmanager
+def _replace(site: Site) -> Iterator[None]:
+    part = site.installation.parts[site.victim]
+    status = part.terminate()
+    try:
+        yield
+    finally:
+        part.start()
+    if status != 0:
+        raise FaultError(f"{site.victim} ended with exit code {status} after SIGTERM")
+
+
+@contextlib.contextmanager
+def _pause(site: Site) -> Iterator[None]:
+    part = site.installation.parts[site.victim]
+    part.pause()
+    try:
+        yield
+    finally:
+        part.resume()
+
+
+# ── wires ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def _cut(site: Site) -> Iterator[None]:
+    wire = site.installation.wires[site.victim]
+    wire.refuse()
+    try:
+        yield
+    finally:
+        wire.heal()
+
+
+@contextlib.contextmanager
+def _slow(site: Site) -> Iterator[None]:
+    wire = site.installation.wires[site.victim]
+    wire.delay(_SLOW_SECONDS)
+    try:
+        yield
+    finally:
+        wire.heal()
+
+
+@contextlib.contextmanager
+def _blackhole(site: Site) -> Iterator[None]:
+    wire = site.installation.wires[site.victim]
+    wire.blackhole()
+    try:
+        yield
+    finally:
+        wire.heal()
+
+
+@contextlib.contextmanager
+def _swallow(site: Site) -> Iterator[None]:
+    part, store = site.victim.split("/")
+    wire = site.installation.wires[site.victim]
+    wire.swallow_answers_to(_SWALLOWED[part.split("-")[0], store], times=3)
+    try:
+        yield
+    finally:
+        wire.heal()
+
+
+# ── Redis ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def _fill_redis(site: Site) -> Iterator[None]:
+    with _redis(site) as redis:
+        used = int(redis.info("memory")["used_memory"])
+        redis.config_set("maxmemory", used // 2)
+        try:
+            yield
+        finally:
+            _persist(lambda: redis.config_set("maxmemory", 0))
+
+
+@contextlib.contextmanager
+def _fill_disk_of_redis(site: Site) -> Iterator[None]:
+    """Let no file of Redis grow any further.
+
+    It goes on by `everysec` meanwhile: with `always` it would end itself, and there would be nothing to see.
+    """
+    server = site.installation.redis
+    with _redis(site) as redis:
+        redis.config_set("appendfsync", "everysec")
+        written = max(server.data_dir.rglob("*.aof"), key=lambda path: path.stat().st_mtime_ns)
+        limits = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (written.stat().st_size + _LEFT_ON_DISK_BYTES, limits[1]))
+        try:
+            yield
+        finally:
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, limits)
+            _persist(lambda: _check_disk(redis))
+            redis.config_set("appendfsync", "always")
+
+
+def _check_disk(redis: Redis) -> None:
+    if redis.info("persistence")["aof_last_write_status"] != "ok":
+        raise RedisError("Redis has not noticed yet that its disk has room again")
+
+
+@contextlib.contextmanager
+def _redis(site: Site) -> Iterator[Redis]:
+    with Redis.from_url(site.installation.redis.url, socket_timeout=5.0) as redis:
+        yield redis
+
+
+# ── Elasticsearch ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _spoil_bulks(mood: Mood) -> Inflict:
+    @contextlib.contextmanager
+    def spoil(site: Site) -> Iterator[None]:
+        bulk_faults = site.installation.bulk_faults
+        bulk_faults.mood = mood
+        try:
+            yield
+        finally:
+            bulk_faults.mood = Mood.HONEST
+
+    return spoil
+
+
+def _block_index(block: str) -> Inflict:
+    @contextlib.contextmanager
+    def block_index(site: Site) -> Iterator[None]:
+        index = _index_of(site)
+        name = f"index.blocks.{block}"
+        _ask(site, "PUT", f"/{index}/_settings", {name: True})
+        try:
+            yield
+        finally:
+            _ask(site, "PUT", f"/{index}/_settings", {name: None})
+
+    return block_index
+
+
+@contextlib.contextmanager
+def _close_index(site: Site) -> Iterator[None]:
+    index = _index_of(site)
+    _ask(site, "POST", f"/{index}/_close")
+    try:
+        yield
+    finally:
+        _ask(site, "POST", f"/{index}/_open")
+
+
+def _index_of(site: Site) -> str:
+    time_ms = time.time_ns() // 1_000_000 - DAYS.index(site.victim) * DAY_MS
+    return index_of(site.installation.stack.name, time_ms)
+
+
+def _ask(site: Site, method: str, path: str, body: Mapping[str, object] | None = None) -> None:
+    request = urllib.request.Request(
+        f"{site.installation.elasticsearch.url}{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+
+    def ask() -> None:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
+
+    _persist(ask)
+
+
+def _persist(action: Callable[[], object]) -> None:
+    """Do it, again and again while it fails: another fault may be in its way.
+
+    Raises:
+        FaultError: it failed for too long.
+    """
+    deadline = time.monotonic() + _PERSIST_SECONDS
+    while True:
+        try:
+            action()
+            return
+        except (OSError, RedisError) as error:
+            if time.monotonic() > deadline:
+                raise FaultError(f"a fault could not be done or undone: {error}") from error
+        time.sleep(0.1)
+
+
+_FAULTS: Final[Mapping[Kind, Inflict]] = {
+    Kind.KILL_API: _kill,
+    Kind.KILL_INDEXER: _kill,
+    Kind.KILL_REDIS: _kill,
+    Kind.KILL_ELASTICSEARCH: _kill,
+    Kind.REPLACE_API: _replace,
+    Kind.REPLACE_INDEXER: _replace,
+    Kind.PAUSE_API: _pause,
+    Kind.PAUSE_INDEXER: _pause,
+    Kind.PAUSE_REDIS: _pause,
+    Kind.PAUSE_ELASTICSEARCH: _pause,
+    Kind.CUT: _cut,
+    Kind.SLOW: _slow,
+    Kind.BLACKHOLE: _blackhole,
+    Kind.SWALLOW: _swallow,
+    Kind.FILL_REDIS: _fill_redis,
+    Kind.FILL_DISK_OF_REDIS: _fill_disk_of_redis,
+    Kind.FILL_DISK_OF_ELASTICSEARCH: _block_index("read_only_allow_delete"),  # what it does itself at its flood stage
+    Kind.BULKS_PUSHED_BACK: _spoil_bulks(Mood.PUSHED_BACK),
+    Kind.BULKS_REFUSED: _spoil_bulks(Mood.REFUSED),
+    Kind.BULKS_DENIED: _spoil_bulks(Mood.DENIED),
+    Kind.ITEMS_FAILED: _spoil_bulks(Mood.ITEMS_FAILED),
+    Kind.ITEMS_DENIED: _spoil_bulks(Mood.ITEMS_DENIED),
+    Kind.WRITES_BLOCKED: _block_index("write"),
+    Kind.INDEX_CLOSED: _close_index,
+}
