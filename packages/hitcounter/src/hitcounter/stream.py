@@ -50,6 +50,7 @@ _LEDGER_FIELDS: Final = ("accepted", "indexed", "duplicate", "dead")
 _SEQUENCE_TTL_MS: Final = 24 * 60 * 60 * 1000
 """How long a producer's last sequence is kept: a whole day beyond its last batch, where retries take a second."""
 _AUDIT_PAGE: Final = 500
+_NUMBER_MAX_DIGITS: Final = 6
 _Items = list[tuple[bytes, dict[bytes, bytes]]]
 """Entries as redis-py returns them, whose own types leave open what RESP2 settles."""
 
@@ -111,6 +112,8 @@ class HitStream:
             durability: AcceptLane(build_pool(settings, None), accept, durability) for durability in Durability
         }
         self._reclaim_cursor = b"0-0"  # each call looks on from where the last one stopped, round and round
+        self._status = _load_script(self._redis, "status")
+        self._group = _load_script(self._redis, "group")
         self._settle = _load_script(self._redis, "settle")
         self._sample = _load_script(self._redis, "sample")
         self._publish = _load_script(self._redis, "publish")
@@ -154,19 +157,15 @@ class HitStream:
     async def status(self) -> StreamStatus:
         """Return one consistent look at ledger, stream, as-of and Redis's clock, in constant time."""
         with translated("read the ledger"):
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.hmget(self.keys.ledger, list(_LEDGER_FIELDS))
-                pipe.xlen(self.keys.stream)
-                pipe.xrange(self.keys.stream, count=1)
-                pipe.get(self.keys.as_of)
-                pipe.time()
-                counters, entries, oldest, as_of, (seconds, microseconds) = await pipe.execute()
+            counters, entries, oldest, as_of, now_ms = await self._status(
+                [self.keys.stream, self.keys.ledger, self.keys.as_of], _LEDGER_FIELDS
+            )
         return StreamStatus(
             ledger=Ledger(*(int(counter or 0) for counter in counters)),
             entries=entries,
-            oldest_ms=_entry_time_ms(oldest[0][0]) if oldest else None,
+            oldest_ms=_entry_time_ms(oldest) if oldest is not None else None,
             as_of_ms=int(as_of) if as_of is not None else None,
-            now_ms=seconds * 1000 + microseconds // 1000,
+            now_ms=now_ms,
         )
 
     # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
@@ -174,11 +173,7 @@ class HitStream:
     async def ensure_group(self) -> None:
         """Create the stream and its group where they are missing. The group starts at the stream's first entry."""
         with translated("create the consumer group"):
-            try:
-                await self._redis.xgroup_create(self.keys.stream, GROUP, id="0", mkstream=True)
-            except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+            await self._group([self.keys.stream], [GROUP])
 
     async def read(self, consumer: str, *, count: int, block_ms: int) -> list[Entry]:
         """Return up to count entries that no consumer has yet, oldest first; waits up to block_ms for the first.
@@ -341,12 +336,17 @@ def _build_dead_letter(letter_id: bytes, fields: dict[bytes, bytes]) -> StoredDe
 
 def _read_hits(fields: dict[bytes, bytes]) -> int:
     hits = fields.get(_FIELD_HITS, b"")
-    return int(hits) if hits.isdigit() else 0
+    return int(hits) if _is_number(hits) else 0
 
 
 def _read_positions(fields: dict[bytes, bytes]) -> list[int] | None:
     positions = fields.get(_FIELD_POSITIONS)
-    return [int(position) for position in positions.split(b",") if position.isdigit()] if positions else None
+    return [int(position) for position in positions.split(b",") if _is_number(position)] if positions else None
+
+
+def _is_number(text: bytes) -> bool:
+    """Tell whether the text is a number that we could have written; anybody may write into a stream."""
+    return text.isdigit() and len(text) <= _NUMBER_MAX_DIGITS
 
 
 def _entry_time_ms(entry_id: bytes) -> int:

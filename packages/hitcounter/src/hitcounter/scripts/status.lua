@@ -1,0 +1,17 @@
+#!lua flags=no-writes,allow-oom
+-- status: one consistent look at ledger, stream and as-of. A script and no transaction: Redis 7.0 refuses any command
+-- of a transaction while it is full, and that is when everybody wants to look.
+--
+-- KEYS  1 stream  2 ledger  3 as of
+-- ARGV  the fields of the ledger
+-- Returns the counters, the number of entries, the id of the oldest, the as-of, and Redis's time in milliseconds.
+
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local time = redis.call('TIME')
+return {
+    redis.call('HMGET', KEYS[2], unpack(ARGV)),
+    redis.call('XLEN', KEYS[1]),
+    oldest and oldest[1] or false,
+    redis.call('GET', KEYS[3]),
+    time[1] * 1000 + math.floor(time[2] / 1000),
+}

@@ -1,0 +1,257 @@
+"""Reading and taking over: each entry to one consumer, none lost with a consumer, a group or a connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hitcounter.codec import decode
+from hitcounter.entries import Settlement
+from hitcounter.errors import StreamUnavailable
+from hitcounter.stream import GROUP, HitStream
+from hitcounter_devstack import RedisServer
+from redis.asyncio import Redis
+
+from tests.integration.stores.conftest import Producer, append
+from tests.integration.stores.waiting import until
+
+
+@pytest.fixture
+async def group(stream: HitStream) -> None:
+    await stream.ensure_group()
+
+
+async def read_ids(stream: HitStream, consumer: str = "me", count: int = 100) -> list[str]:
+    """Return the first id in each entry that is there now."""
+    return [decode(entry.payload).ids[0] for entry in await stream.read(consumer, count=count, block_ms=0)]
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("group")
+async def test_entries_are_read_oldest_first_and_each_only_once(stream: HitStream, producer: Producer) -> None:
+    await append(stream, *[producer.batch(id_) for id_ in "abc"])
+    assert await read_ids(stream, "me", count=2) == ["a", "b"]
+    assert await read_ids(stream, "another") == ["c"]
+    assert await read_ids(stream, "me") == []
+
+
+@pytest.mark.usefixtures("group")
+async def test_entry_brings_its_batch_and_the_hits_that_were_booked(stream: HitStream, producer: Producer) -> None:
+    batch = producer.batch("a", "b", "🐦")
+    await append(stream, batch)
+    (entry,) = await stream.read("me", count=10, block_ms=0)
+    assert (entry.hits, entry.deliveries, entry.positions) == (3, 1, None)
+    assert list(decode(entry.payload).ids) == ["a", "b", "🐦"]
+    assert decode(entry.payload).sequence == batch.sequence
+
+
+@pytest.mark.usefixtures("group")
+async def test_read_waits_for_the_first_entry_and_returns_as_soon_as_it_is_there(
+    stream: HitStream, producer: Producer
+) -> None:
+    reading = asyncio.create_task(stream.read("me", count=10, block_ms=5000))
+    await asyncio.sleep(0.05)
+    assert not reading.done()
+    await append(stream, producer.batch())
+    async with asyncio.timeout(1):
+        assert len(await reading) == 1
+
+
+@pytest.mark.usefixtures("group")
+async def test_read_that_finds_nothing_returns_nothing_after_its_wait(stream: HitStream) -> None:
+    start = asyncio.get_running_loop().time()
+    assert await stream.read("me", count=10, block_ms=50) == []
+    assert 0.04 < asyncio.get_running_loop().time() - start < 2
+
+
+async def test_entries_from_before_the_group_was_made_are_read(stream: HitStream, producer: Producer) -> None:
+    await append(stream, producer.batch("early"))
+    await stream.ensure_group()
+    assert await read_ids(stream) == ["early"]
+
+
+async def test_group_that_is_there_is_left_as_it_is(stream: HitStream, producer: Producer) -> None:
+    await stream.ensure_group()
+    await append(stream, producer.batch("a"))
+    assert await read_ids(stream) == ["a"]
+    await stream.ensure_group()
+    assert await read_ids(stream) == []
+
+
+@pytest.mark.usefixtures("group")
+async def test_entry_of_a_stranger_is_read_as_one_without_batch_and_hits(stream: HitStream, raw: Redis) -> None:
+    await raw.xadd(stream.keys.stream, {"greeting": "hello"})
+    await raw.xadd(stream.keys.stream, {"batch": b"\xff", "hits": "many", "positions": "here,there"})
+    await raw.xadd(stream.keys.stream, {"batch": b"", "hits": "9" * 5000, "positions": "9" * 5000})
+    await raw.xadd(stream.keys.stream, {"batch": b"", "hits": "-1"})
+    entries = await stream.read("me", count=10, block_ms=0)
+    assert [entry.payload for entry in entries] == [b"", b"\xff", b"", b""]
+    assert [entry.hits for entry in entries] == [0, 0, 0, 0]
+    assert await stream.settle([Settlement(entry.entry_id) for entry in entries]) == 4
+
+
+# ── the group is lost ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("group")
+async def test_group_that_was_destroyed_is_made_again_and_its_entries_are_delivered_again(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await append(stream, *[producer.batch(id_) for id_ in "ab"])
+    assert await read_ids(stream, count=1) == ["a"]
+    await raw.xgroup_destroy(stream.keys.stream, GROUP)
+    assert await read_ids(stream) == []
+    assert await read_ids(stream) == ["a", "b"]
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("loss", ["group destroyed", "stream deleted", "everything flushed"])
+async def test_readers_that_wait_while_the_group_is_lost_make_it_again_and_go_on(
+    redis: RedisServer, stream: HitStream, other_stream: HitStream, raw: Redis, producer: Producer, loss: str
+) -> None:
+    reading = [asyncio.create_task(stream.read(f"reader-{number}", count=10, block_ms=3000)) for number in range(3)]
+
+    async def are_blocked() -> bool:
+        clients = await raw.client_list()
+        return sum(client["cmd"].startswith("xreadgroup") and "b" in client["flags"] for client in clients) >= 3
+
+    await until(are_blocked)
+    if loss == "group destroyed":
+        await raw.xgroup_destroy(stream.keys.stream, GROUP)
+    elif loss == "stream deleted":
+        await raw.delete(stream.keys.stream)
+    else:
+        await raw.flushall()
+    async with asyncio.timeout(2):
+        assert await asyncio.gather(*reading) == [[], [], []]
+    await append(other_stream, producer.batch("after"))
+    assert await until(lambda: read_ids(stream)) == ["after"]
+
+
+@pytest.mark.usefixtures("group")
+async def test_nothing_is_reclaimed_or_renewed_or_left_in_a_group_that_is_lost(stream: HitStream, raw: Redis) -> None:
+    await raw.delete(stream.keys.stream)
+    assert await stream.reclaim("me", min_idle_ms=0, count=10) == []
+    assert await stream.settle([Settlement("1-0", indexed=1)]) == 0
+    with pytest.raises(StreamUnavailable, match="NOGROUP"):
+        await stream.renew("me", ["1-0"])
+    with pytest.raises(StreamUnavailable, match="NOGROUP"):
+        await stream.leave("me")
+
+
+# ── silent consumers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def idle_ms(stream: HitStream, raw: Redis) -> list[int]:
+    """Return how long each pending entry has had no sign of its consumer, oldest entry first."""
+    pending = await raw.xpending_range(stream.keys.stream, GROUP, min="-", max="+", count=1000)
+    return [int(item["time_since_delivered"]) for item in pending]
+
+
+@pytest.mark.usefixtures("group")
+async def test_entries_of_a_silent_consumer_are_taken_over_with_their_number_of_deliveries(
+    stream: HitStream, producer: Producer
+) -> None:
+    await append(stream, *[producer.batch(id_) for id_ in "ab"])
+    await stream.read("silent", count=10, block_ms=0)
+    entries = await until(lambda: stream.reclaim("me", min_idle_ms=20, count=10))
+    assert [(decode(entry.payload).ids[0], entry.hits, entry.deliveries) for entry in entries] == [
+        ("a", 1, 2),
+        ("b", 1, 2),
+    ]
+    again = await until(lambda: stream.reclaim("third", min_idle_ms=20, count=10))
+    assert [entry.deliveries for entry in again] == [3, 3]
+
+
+@pytest.mark.usefixtures("group")
+async def test_entry_whose_claim_is_renewed_stays_where_it_is(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await append(stream, *[producer.batch(id_) for id_ in "ab"])
+    busy, _ = await stream.read("me", count=10, block_ms=0)
+
+    async def are_both_silent() -> bool:
+        return min(await idle_ms(stream, raw)) > 500
+
+    await until(are_both_silent)
+    await stream.renew("me", [busy.entry_id])
+    taken = await stream.reclaim("another", min_idle_ms=400, count=10)
+    assert [decode(entry.payload).ids[0] for entry in taken] == ["b"]
+    await until(are_both_silent)
+    (entry, _) = await stream.reclaim("another", min_idle_ms=400, count=10)
+    assert (entry.entry_id, entry.deliveries) == (busy.entry_id, 2)  # a renewal is no delivery
+
+
+@pytest.mark.usefixtures("group")
+async def test_renewing_entries_that_are_settled_does_not_bring_them_back(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await append(stream, producer.batch())
+    (entry,) = await stream.read("me", count=10, block_ms=0)
+    await stream.settle([Settlement(entry.entry_id, indexed=1)])
+    await stream.renew("me", [entry.entry_id])
+    assert await idle_ms(stream, raw) == []
+
+
+@pytest.mark.usefixtures("group")
+async def test_silent_entries_are_found_in_few_looks_even_behind_very_many_that_are_at_work(
+    stream: HitStream, other_stream: HitStream, producer: Producer
+) -> None:
+    """Redis looks at ten times the count in one go; what lies further back must have its turn, too."""
+    for _ in range(150):
+        await append(stream, producer.batch("busy"))
+    await append(stream, producer.batch("silent"))
+    entries = await stream.read("silent", count=1000, block_ms=0)
+    busy = [entry.entry_id for entry in entries[:-1]]
+    await asyncio.sleep(0.3)
+    await stream.renew("busy", busy)
+    found = []
+    for _ in range(3):
+        found += await other_stream.reclaim("me", min_idle_ms=250, count=10)
+    assert [entry.entry_id for entry in found] == [entries[-1].entry_id]
+
+
+@pytest.mark.usefixtures("group")
+async def test_all_entries_of_a_silent_consumer_are_taken_over_page_by_page(
+    stream: HitStream, producer: Producer
+) -> None:
+    for _ in range(25):
+        await append(stream, producer.batch())
+    await stream.read("silent", count=100, block_ms=0)
+    pages = [await stream.reclaim("me", min_idle_ms=0, count=10) for _ in range(3)]
+    assert [len(page) for page in pages] == [10, 10, 5]
+    assert len({entry.entry_id for page in pages for entry in page}) == 25
+
+
+@pytest.mark.usefixtures("group")
+async def test_entry_that_somebody_deleted_by_hand_is_passed_over(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await append(stream, *[producer.batch(id_) for id_ in "ab"])
+    first, _ = await stream.read("silent", count=10, block_ms=0)
+    await raw.xdel(stream.keys.stream, first.entry_id)
+    taken = await stream.reclaim("me", min_idle_ms=0, count=10)
+    assert [decode(entry.payload).ids[0] for entry in taken] == ["b"]
+
+
+# ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("group")
+async def test_consumer_leaves_only_when_nothing_of_it_is_pending(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await append(stream, producer.batch())
+    (entry,) = await stream.read("me", count=10, block_ms=0)
+    assert not await stream.leave("me")
+    assert len(await idle_ms(stream, raw)) == 1
+    await stream.settle([Settlement(entry.entry_id, indexed=1)])
+    assert await stream.leave("me")
+    assert await raw.xinfo_consumers(stream.keys.stream, GROUP) == []
+
+
+@pytest.mark.usefixtures("group")
+async def test_consumer_that_never_was_there_is_gone(stream: HitStream) -> None:
+    assert await stream.leave("nobody")

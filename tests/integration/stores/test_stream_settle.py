@@ -1,0 +1,268 @@
+"""Settling: acknowledged, deleted and booked in one step, once, and still when Redis is full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hitcounter.entries import DeadLetter, Entry, Settlement
+from hitcounter.errors import Outcome, StreamUnavailable
+from hitcounter.ledger import Audit, Ledger
+from hitcounter.settings import RedisSettings
+from hitcounter.stream import HitStream, open_stream
+from hitcounter_devstack import RedisServer
+from redis.asyncio import Redis
+
+from tests.integration.stores.conftest import Producer, append
+from tests.support.proxy import FaultyWire
+
+
+@pytest.fixture
+async def entry(stream: HitStream, producer: Producer) -> Entry:
+    """An entry of five hits, delivered to `me`."""
+    await stream.ensure_group()
+    await append(stream, producer.batch(*"abcde"))
+    (entry,) = await stream.read("me", count=1, block_ms=0)
+    return entry
+
+
+def dead(entry: Entry, *, hits: int = 1, positions: list[int] | None = None, reason: str = "parsing") -> DeadLetter:
+    return DeadLetter(reason, "field 🐦 is wrong", hits, entry.payload, positions)
+
+
+async def ledger_of(stream: HitStream) -> Ledger:
+    return (await stream.status()).ledger
+
+
+# ── booking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_settled_entry_is_gone_and_its_hits_are_booked_by_how_they_ended(stream: HitStream, entry: Entry) -> None:
+    assert await stream.settle([Settlement(entry.entry_id, 2, 1, [dead(entry, hits=2, positions=[1, 3])])]) == 1
+    status = await stream.status()
+    assert status.ledger == Ledger(accepted=5, indexed=2, duplicate=1, dead=2)
+    assert (status.ledger.backlog, status.entries, status.oldest_ms) == (0, 0, None)
+    assert await stream.reclaim("another", min_idle_ms=0, count=10) == []
+
+
+async def test_settling_again_books_nothing(stream: HitStream, entry: Entry) -> None:
+    settlement = Settlement(entry.entry_id, 4, 0, [dead(entry)])
+    assert [await stream.settle([settlement]) for _ in range(3)] == [1, 0, 0]
+    assert await ledger_of(stream) == Ledger(accepted=5, indexed=4, dead=1)
+    assert len(await stream.list_dead_letters()) == 1
+
+
+async def test_entry_that_two_settle_at_once_is_booked_once(
+    stream: HitStream, other_stream: HitStream, producer: Producer
+) -> None:
+    await stream.ensure_group()
+    for _ in range(50):
+        await append(stream, producer.batch("a", "b"))
+    entries = await stream.read("first", count=100, block_ms=0)
+    taken_over = await other_stream.reclaim("second", min_idle_ms=0, count=100)
+    one = stream.settle([Settlement(entry.entry_id, indexed=2) for entry in entries])
+    other = other_stream.settle([Settlement(entry.entry_id, duplicate=2) for entry in reversed(taken_over)])
+    assert sum(await asyncio.gather(one, other)) == 50
+    ledger = await ledger_of(stream)
+    assert (ledger.indexed + ledger.duplicate, ledger.backlog) == (100, 0)
+
+
+async def test_settlement_whose_answer_was_lost_can_be_repeated(
+    redis: RedisServer, stream: HitStream, entry: Entry
+) -> None:
+    with FaultyWire(redis.url) as wire:
+        settings = RedisSettings.model_validate({"url": wire.url, "prefix": stream.keys.prefix})
+        async with open_stream(settings) as distant:
+            await distant.settle([])  # Redis knows the script
+            wire.swallow_answers_to(b"EVALSHA")
+            with pytest.raises(StreamUnavailable):
+                await distant.settle([Settlement(entry.entry_id, indexed=5)])
+            assert await distant.settle([Settlement(entry.entry_id, indexed=5)]) == 0
+    assert await ledger_of(stream) == Ledger(accepted=5, indexed=5)
+
+
+async def test_entry_that_was_never_delivered_cannot_be_settled(stream: HitStream, producer: Producer) -> None:
+    await stream.ensure_group()
+    await append(stream, producer.batch())
+    (waiting,) = await stream.read("me", count=1, block_ms=0)
+    assert await stream.settle([Settlement("9999999999999-0", indexed=1), Settlement(waiting.entry_id, indexed=1)]) == 1
+    assert await ledger_of(stream) == Ledger(accepted=1, indexed=1)
+
+
+async def test_entry_is_kept_when_its_group_was_lost_before_it_was_settled(
+    stream: HitStream, raw: Redis, entry: Entry
+) -> None:
+    await raw.xgroup_destroy(stream.keys.stream, "indexers")
+    assert await stream.settle([Settlement(entry.entry_id, indexed=5)]) == 0
+    await stream.ensure_group()
+    (again,) = await stream.read("me", count=10, block_ms=0)
+    assert await stream.settle([Settlement(again.entry_id, duplicate=5)]) == 1
+    assert await ledger_of(stream) == Ledger(accepted=5, duplicate=5)
+
+
+async def test_many_entries_are_settled_in_one_step(stream: HitStream, producer: Producer) -> None:
+    await stream.ensure_group()
+    for _ in range(1000):
+        await append(stream, producer.batch())
+    entries = await stream.read("me", count=1000, block_ms=0)
+    assert await stream.settle([Settlement(entry.entry_id, indexed=1) for entry in entries]) == 1000
+    assert await ledger_of(stream) == Ledger(accepted=1000, indexed=1000)
+
+
+async def test_nothing_to_settle_is_no_fault(stream: HitStream) -> None:
+    assert await stream.settle([]) == 0
+
+
+# ── Redis is full ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def full_redis(entry: Entry, raw: Redis) -> AsyncIterator[None]:
+    """A Redis that has reached its maxmemory, with one entry in flight."""
+    await raw.config_set("maxmemory", "1")
+    yield
+    await raw.config_set("maxmemory", "0")
+
+
+@pytest.mark.usefixtures("full_redis")
+async def test_full_redis_refuses_batches_and_says_that_trying_again_at_once_is_no_use(
+    stream: HitStream, producer: Producer
+) -> None:
+    with pytest.raises(StreamUnavailable, match="full") as caught:
+        await append(stream, producer.batch())
+    assert (caught.value.outcome, caught.value.is_worth_retrying) == (Outcome.REFUSED, False)
+    assert caught.value.retry_after_seconds >= 1
+    assert (await ledger_of(stream)).accepted == 5
+
+
+@pytest.mark.usefixtures("full_redis")
+async def test_full_redis_is_drained_by_the_indexers_at_work(stream: HitStream, entry: Entry) -> None:
+    await stream.renew("me", [entry.entry_id])
+    (entry,) = await stream.reclaim("another", min_idle_ms=0, count=10)
+    assert await stream.settle([Settlement(entry.entry_id, 4, 0, [dead(entry)])]) == 1
+    assert await ledger_of(stream) == Ledger(accepted=5, indexed=4, dead=1)
+    assert await stream.leave("another")
+
+
+@pytest.mark.usefixtures("full_redis")
+async def test_full_redis_is_drained_by_an_indexer_that_starts_only_now(
+    redis_settings: RedisSettings, raw: Redis, entry: Entry
+) -> None:
+    await raw.script_flush()
+    async with open_stream(redis_settings) as fresh:
+        await fresh.ping()
+        await fresh.ensure_group()
+        assert await fresh.read("new", count=10, block_ms=0) == []
+        (taken,) = await fresh.reclaim("new", min_idle_ms=0, count=10)
+        assert await fresh.settle([Settlement(taken.entry_id, indexed=5)]) == 1
+
+
+@pytest.mark.usefixtures("full_redis")
+async def test_full_redis_still_publishes_the_as_of(stream: HitStream) -> None:
+    sample_ms = await stream.sample_as_of("me", lease_ms=5000)
+    assert sample_ms is not None
+    assert await stream.publish_as_of("me", sample_ms)
+    assert (await stream.status()).as_of_ms == sample_ms
+
+
+# ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_dead_letter_keeps_all_that_is_needed_to_look_at_it_and_to_try_again(
+    stream: HitStream, entry: Entry
+) -> None:
+    letters = [dead(entry, hits=2, positions=[1, 3]), dead(entry, hits=3, reason="other")]
+    await stream.settle([Settlement(entry.entry_id, dead_letters=letters)])
+    first, second = await stream.list_dead_letters()
+    assert (first.letter, second.letter) == tuple(letters)
+    assert first.entry_id == second.entry_id == entry.entry_id
+    assert await stream.find_dead_letter(first.letter_id) == first
+    assert await stream.find_dead_letter("1-0") is None
+    assert await stream.list_dead_letters(after=first.letter_id) == [second]
+    assert await stream.list_dead_letters(count=1) == [first]
+
+
+async def test_dead_letter_sent_again_is_an_entry_for_its_positions_alone_and_back_in_the_backlog(
+    stream: HitStream, entry: Entry
+) -> None:
+    await stream.settle([Settlement(entry.entry_id, 3, 0, [dead(entry, hits=2, positions=[1, 3])])])
+    (stored,) = await stream.list_dead_letters()
+    assert await stream.replay_dead_letter(stored.letter_id)
+    assert not await stream.replay_dead_letter(stored.letter_id)
+    assert await stream.list_dead_letters() == []
+    assert (await ledger_of(stream)).backlog == 2
+    assert (await stream.audit()).difference == 0
+    (again,) = await stream.read("me", count=10, block_ms=0)
+    assert (again.payload, again.hits, again.positions) == (entry.payload, 2, frozenset({1, 3}))
+    await stream.settle([Settlement(again.entry_id, indexed=2)])
+    assert await ledger_of(stream) == Ledger(accepted=5, indexed=5)
+
+
+async def test_dead_letter_of_a_whole_entry_sent_again_is_the_whole_entry(stream: HitStream, entry: Entry) -> None:
+    await stream.settle([Settlement(entry.entry_id, dead_letters=[dead(entry, hits=5)])])
+    (stored,) = await stream.list_dead_letters()
+    await stream.replay_dead_letter(stored.letter_id)
+    (again,) = await stream.read("me", count=10, block_ms=0)
+    assert (again.payload, again.hits, again.positions) == (entry.payload, 5, None)
+
+
+async def test_dead_letter_that_is_discarded_stays_booked_as_dead(stream: HitStream, entry: Entry) -> None:
+    await stream.settle([Settlement(entry.entry_id, 4, 0, [dead(entry)])])
+    (stored,) = await stream.list_dead_letters()
+    assert await stream.discard_dead_letter(stored.letter_id)
+    assert not await stream.discard_dead_letter(stored.letter_id)
+    assert (await ledger_of(stream)).dead == 1
+    audit = await stream.audit()
+    assert (audit.difference, audit.dead_difference) == (0, -1)
+
+
+# ── audit ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_audit_of_a_still_stream_is_exact(stream: HitStream, entry: Entry, producer: Producer) -> None:
+    await append(stream, producer.batch("x", "y"))
+    await stream.settle([Settlement(entry.entry_id, 4, 0, [dead(entry)])])
+    ledger = Ledger(accepted=7, indexed=4, dead=1)
+    audit = await stream.audit()
+    assert audit == Audit(ledger, ledger, stream_hits=2, dead_hits=1)
+    assert (audit.is_exact, audit.difference, audit.dead_difference) == (True, 0, 0)
+
+
+async def test_audit_walks_over_more_entries_than_a_page_holds(stream: HitStream, producer: Producer) -> None:
+    for _ in range(1201):
+        await append(stream, producer.batch("a", "b"))
+    assert (await stream.audit()).stream_hits == 2402
+
+
+async def test_audit_of_a_moving_stream_reports_no_false_difference(
+    stream: HitStream, other_stream: HitStream, producer: Producer
+) -> None:
+    await stream.ensure_group()
+
+    async def move() -> None:
+        for round_ in range(200):
+            await append(stream, producer.batch(*["a"] * (1 + round_ % 7)))
+            if round_ % 3:
+                entries = await stream.read("me", count=5, block_ms=0)
+                await stream.settle([Settlement(entry.entry_id, indexed=entry.hits) for entry in entries])
+
+    moving = asyncio.create_task(move())
+    audits = 0
+    while not moving.done():
+        assert (await other_stream.audit()).difference == 0
+        audits += 1
+    await moving
+    assert audits > 5
+    assert (await other_stream.audit()).is_exact
+
+
+@pytest.mark.usefixtures("entry")
+async def test_audit_reports_what_the_ledger_cannot_explain(stream: HitStream, raw: Redis) -> None:
+    await raw.xadd(stream.keys.stream, {"batch": b"", "hits": "3"})
+    assert (await stream.audit()).difference == 3
+    await raw.hincrby(stream.keys.ledger, "accepted", 10)
+    assert (await stream.audit()).difference == -7
+    await raw.hincrby(stream.keys.ledger, "dead", 4)
+    audit = await stream.audit()
+    assert (audit.difference, audit.dead_difference) == (-3, -4)
