@@ -1,0 +1,132 @@
+"""The published as-of: by one indexer at a time, never later than the truth."""
+
+from __future__ import annotations
+
+import pytest
+from hitcounter.entries import Settlement
+from hitcounter.errors import StreamUnavailable
+from hitcounter.ledger import Ledger, StreamStatus
+from hitcounter.stream import HitStream
+from redis.asyncio import Redis
+
+from tests.integration.stores.conftest import Producer, append
+from tests.integration.stores.waiting import until
+
+LONG_LEASE_MS = 60_000
+
+
+async def redis_time_ms(raw: Redis) -> int:
+    seconds, microseconds = await raw.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+# ── samples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_sample_of_an_empty_stream_is_the_present_by_redis_clock(stream: HitStream, raw: Redis) -> None:
+    before_ms = await redis_time_ms(raw)
+    sample_ms = await stream.sample_as_of("me", lease_ms=LONG_LEASE_MS)
+    assert sample_ms is not None
+    assert before_ms <= sample_ms <= await redis_time_ms(raw)
+
+
+async def test_sample_is_the_time_of_the_oldest_entry_that_is_not_settled(
+    stream: HitStream, producer: Producer
+) -> None:
+    await stream.ensure_group()
+    await append(stream, producer.batch("a"), producer.batch("b"))
+    first, second = await stream.read("me", count=10, block_ms=0)
+    for settled, oldest in ((None, first), (first, second)):
+        if settled:
+            await stream.settle([Settlement(settled.entry_id, indexed=1)])
+        sample_ms = await stream.sample_as_of("me", lease_ms=LONG_LEASE_MS)
+        assert sample_ms == int(oldest.entry_id.partition("-")[0])
+
+
+async def test_sample_is_never_later_than_the_clock_even_if_entries_are(stream: HitStream, raw: Redis) -> None:
+    """Redis's clock was set back: new ids follow the last one, ahead of the clock."""
+    an_hour_ahead_ms = await redis_time_ms(raw) + 3_600_000
+    await raw.xadd(stream.keys.stream, {"batch": b""}, id=f"{an_hour_ahead_ms}-0")
+    sample_ms = await stream.sample_as_of("me", lease_ms=LONG_LEASE_MS)
+    assert sample_ms is not None
+    assert sample_ms <= await redis_time_ms(raw)
+    assert (await stream.status()).oldest_age_seconds == 0
+
+
+# ── the lease ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_one_indexer_at_a_time_samples_until_its_lease_is_over(
+    stream: HitStream, other_stream: HitStream
+) -> None:
+    assert await stream.sample_as_of("first", lease_ms=200) is not None
+    assert await other_stream.sample_as_of("second", lease_ms=LONG_LEASE_MS) is None
+    assert await stream.sample_as_of("first", lease_ms=200) is not None
+    await until(lambda: other_stream.sample_as_of("second", lease_ms=LONG_LEASE_MS))
+    assert await stream.sample_as_of("first", lease_ms=200) is None
+
+
+async def test_published_sample_is_the_as_of(stream: HitStream, other_stream: HitStream) -> None:
+    assert (await other_stream.status()).as_of_ms is None
+    sample_ms = await stream.sample_as_of("me", lease_ms=LONG_LEASE_MS)
+    assert sample_ms is not None
+    assert await stream.publish_as_of("me", sample_ms)
+    assert (await other_stream.status()).as_of_ms == sample_ms
+
+
+async def test_publisher_that_slept_cannot_set_back_what_its_successor_published(
+    stream: HitStream, other_stream: HitStream
+) -> None:
+    slept_on_ms = await stream.sample_as_of("sleeper", lease_ms=20)
+    assert slept_on_ms is not None
+    newer_ms = await until(lambda: other_stream.sample_as_of("successor", lease_ms=LONG_LEASE_MS))
+    assert newer_ms is not None
+    assert await other_stream.publish_as_of("successor", newer_ms)
+    assert not await stream.publish_as_of("sleeper", slept_on_ms)
+    assert (await stream.status()).as_of_ms == newer_ms
+
+
+async def test_publisher_whose_lease_is_over_publishes_nothing_even_without_a_successor(
+    stream: HitStream, raw: Redis
+) -> None:
+    assert await stream.sample_as_of("sleeper", lease_ms=1) is not None
+
+    async def is_over() -> bool:
+        return not await raw.exists(stream.keys.as_of_lease)
+
+    await until(is_over)
+    assert not await stream.publish_as_of("sleeper", 1)
+    assert (await stream.status()).as_of_ms is None
+
+
+# ── status ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_status_of_an_installation_that_has_just_begun_is_empty(stream: HitStream, raw: Redis) -> None:
+    before_ms = await redis_time_ms(raw)
+    status = await stream.status()
+    assert before_ms <= status.now_ms <= await redis_time_ms(raw)
+    assert status == StreamStatus(Ledger(), entries=0, oldest_ms=None, as_of_ms=None, now_ms=status.now_ms)
+
+
+async def test_status_tells_the_age_of_the_oldest_entry_whether_it_is_delivered_or_not(
+    stream: HitStream, producer: Producer
+) -> None:
+    await stream.ensure_group()
+    await append(stream, producer.batch("a"))
+    queued = await stream.status()
+    await stream.read("me", count=10, block_ms=0)
+    in_flight = await stream.status()
+    assert queued.oldest_ms is not None
+    assert queued.oldest_ms <= queued.now_ms
+    assert in_flight.oldest_ms == queued.oldest_ms
+    assert in_flight.ledger.backlog == 1
+
+
+@pytest.mark.parametrize("key", ["stream", "ledger", "as_of"])
+async def test_status_over_a_key_of_another_type_is_an_error_in_our_words(
+    stream: HitStream, raw: Redis, key: str
+) -> None:
+    await raw.sadd(getattr(stream.keys, key), "somebody else's")
+    with pytest.raises(StreamUnavailable, match="WRONGTYPE"):
+        await stream.status()
