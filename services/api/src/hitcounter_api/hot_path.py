@@ -1,4 +1,4 @@
-"""POST /analytics: one hit, as a raw ASGI endpoint that is asked before any routing.
+"""POST /analytics: one hit, asked before any routing, by the protocol itself or as a raw ASGI endpoint.
 
 Nearly all requests come here, and a FastAPI route costs four times what this does: it builds request and response
 objects, solves dependencies, validates by a model and passes half a dozen layers of middleware. What it would
@@ -8,24 +8,62 @@ routes/track.py. Whatever is added here is paid for by every hit.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 from hitcounter.errors import InvalidHit
 from hitcounter.hits import read_hit
 from hitcounter.logs import get_logger
 
-from hitcounter_api.intake import Intake
+from hitcounter_api.intake import Intake, Refusal
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.problems import Kind, Problem, problem_of, problem_of_hit, problem_of_refusal, send_problem
-from hitcounter_api.requests import HIT_MAX_BYTES, ClientGone, Receive, Scope, Send, read_body, read_headers
+from hitcounter_api.requests import (
+    HIT_MAX_BYTES,
+    ClientGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    check_size,
+    read_body,
+    read_headers,
+)
 
 PATH: Final = "/analytics"
 _ACCEPTED: Final = {"type": "http.response.start", "status": 204, "headers": []}
 _NO_BODY: Final = {"type": "http.response.body", "body": b""}
 
 log = get_logger()
+
+
+class Answerable(Protocol):
+    """A request that waits for its answer."""
+
+    def answer(self, refusal: Refusal | None) -> None:
+        """Be told what became of its hit: None when it is in Redis."""
+
+    def answer_problem(self, problem: Problem) -> None:
+        """Be told what is wrong with it."""
+
+
+class _AwaitedRequest:
+    """A request whose coroutine awaits the answer."""
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
+
+    def answer(self, refusal: Refusal | None) -> None:
+        self._set(None if refusal is None else problem_of_refusal(refusal))
+
+    def answer_problem(self, problem: Problem) -> None:
+        self._set(problem)
+
+    def _set(self, problem: Problem | None) -> None:
+        if not self.outcome.done():  # its server gave it up
+            self.outcome.set_result(problem)
 
 
 class HotPath:
@@ -36,26 +74,36 @@ class HotPath:
         self._metrics = metrics
         self._clock_ms = clock_ms
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    def take(self, headers: Headers, body: bytes, request: Answerable) -> None:
+        """Hand over the hit of a request that has come whole; the request is answered now or later, once."""
         fields: object = None
         header_key = None
         try:
-            declared_bytes, header_key = read_headers(scope["headers"])
-            body = await read_body(receive, declared_bytes, HIT_MAX_BYTES)
+            _, header_key = read_headers(headers)
+            check_size(len(body), HIT_MAX_BYTES)
             fields = orjson.loads(body)
-            refusal = await self._intake.add(read_hit(fields, self._clock_ms(), header_key))
+            self._intake.add(read_hit(fields, self._clock_ms(), header_key), request.answer)
+        except Exception as error:  # the last layer before the server
+            request.answer_problem(self._explain(error, fields, header_key))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that comes as an ASGI application's do."""
+        try:
+            declared_bytes, _ = read_headers(scope["headers"])
+            body = await read_body(receive, declared_bytes, HIT_MAX_BYTES)
         except ClientGone:
             return
-        except Exception as error:  # the last layer before the server
-            problem = self._explain(error, fields, header_key)
+        except Exception as error:  # as above
+            await send_problem(send, self._explain(error, None, None))
+            return
+        request = _AwaitedRequest()
+        self.take(scope["headers"], body, request)
+        problem = await request.outcome
+        if problem is None:
+            await send(_ACCEPTED)
+            await send(_NO_BODY)
         else:
-            if refusal is None:
-                await send(_ACCEPTED)
-                await send(_NO_BODY)
-                return
-            problem = problem_of_refusal(refusal)
-        await send_problem(send, problem)
+            await send_problem(send, problem)
 
     def _explain(self, error: Exception, fields: object, header_key: str | None) -> Problem:
         match error:

@@ -3,8 +3,9 @@
     requests ──add──▶ [waiting batch, …] ──one at a time──▶ stream.append ──▶ one answer for all of its requests
 
 An idle API sends each hit at once; a busy one sends as many together as arrived during one round trip: no timer, no
-size to tune. All requests of a batch await one future. Its *result* says what happened, since an exception would grow
-a traceback with each of thousands of waiters.
+size to tune. The requests of a batch learn what became of it from one future, or as listeners that are called, which
+spares each of them a task. The answer is a value, since an exception would grow a traceback with each of thousands of
+waiters.
 
 A batch is tried again while that may help and its time budget lasts: accept counts it once, however often it arrives.
 When it is given up, those that queued behind it are refused at once, so nobody waits for two outages in a row; the
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
@@ -69,13 +70,18 @@ class Answer(asyncio.Future["Refusal | None"]):
         return False
 
 
+Listener = Callable[["Refusal | None"], None]
+"""Told once what became of a hit: None when it is in Redis, else why it was not acknowledged."""
+
+
 class _WaitingBatch:
     """Hits that will go into one entry."""
 
-    __slots__ = ("answer", "hits", "opened_at")
+    __slots__ = ("answer", "hits", "listeners", "opened_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.hits: list[Hit] = []
+        self.listeners: list[Listener] = []
         self.answer = Answer(loop=loop)
         self.opened_at = loop.time()
 
@@ -107,25 +113,22 @@ class Intake:
         self._is_draining = False
         metrics.waiting_hits.set_function(lambda: self._waiting_hits)
 
-    def add(self, hit: Hit) -> Answer:
-        """Queue one hit and return the answer to await."""
-        if self._waiting_hits >= self._limit or self._is_draining:
-            return self._refuse(1)
-        self._waiting_hits += 1
-        batch = self._waiting[-1] if self._waiting else self._open_batch()
-        if len(batch.hits) == BATCH_MAX_HITS:
-            batch = self._open_batch()
+    def add(self, hit: Hit, listener: Listener) -> None:
+        """Queue one hit and have the listener told, now or later, what became of it."""
+        batch = self._find_room(1)
+        if batch is None:
+            listener(self._refuse(1))
+            return
         batch.hits.append(hit)
-        return batch.answer
+        batch.listeners.append(listener)
 
     def add_all(self, hits: Sequence[Hit]) -> Answer:
-        """Queue 1 to 10,000 hits that are acknowledged all or none: they share one entry."""
-        if self._waiting_hits + len(hits) > self._limit or self._is_draining:
-            return self._refuse(len(hits))
-        self._waiting_hits += len(hits)
-        batch = self._waiting[-1] if self._waiting else self._open_batch()
-        if len(batch.hits) + len(hits) > BATCH_MAX_HITS:
-            batch = self._open_batch()
+        """Queue 1 to 10,000 hits that are acknowledged all or none: they share one entry. Return the answer to await."""
+        batch = self._find_room(len(hits))
+        if batch is None:
+            answer = Answer(loop=asyncio.get_running_loop())
+            answer.set_result(self._refuse(len(hits)))
+            return answer
         batch.hits.extend(hits)
         return batch.answer
 
@@ -134,6 +137,15 @@ class Intake:
         self._is_draining = True
         if self._flight is not None:
             await self._flight
+
+    def _find_room(self, hits: int) -> _WaitingBatch | None:
+        """Return the batch that takes so many hits together, None if they must be refused."""
+        if self._is_draining or self._waiting_hits + hits > self._limit:
+            return None
+        self._waiting_hits += hits
+        if self._waiting and len(self._waiting[-1].hits) + hits <= BATCH_MAX_HITS:
+            return self._waiting[-1]
+        return self._open_batch()
 
     def _open_batch(self) -> _WaitingBatch:
         loop = asyncio.get_running_loop()
@@ -196,6 +208,11 @@ class Intake:
             self._count_refusal(refusal, hits)
         self._metrics.track_seconds.observe(asyncio.get_running_loop().time() - batch.opened_at)
         batch.answer.set_result(refusal)
+        for listener in batch.listeners:
+            try:
+                listener(refusal)
+            except Exception:  # one connection must not keep the others from their answers
+                log.exception("an answer could not be written")
 
     def _refuse_waiting(self, cause: Refusal) -> None:
         """Refuse all that queued behind a batch that was given up: none of it was sent."""
@@ -204,16 +221,14 @@ class Intake:
             self._answer(self._waiting.popleft(), refusal)
         self._waiting_hits = 0
 
-    def _refuse(self, hits: int) -> Answer:
-        """Return the answer to hits that were not even queued."""
+    def _refuse(self, hits: int) -> Refusal:
+        """Return what to answer to hits that were not even queued."""
         if self._is_draining:
             refusal = Refusal(RefusalReason.DRAINING, "this server is about to stop")
         else:
             refusal = Refusal(RefusalReason.FULL, f"the intake is full: {self._waiting_hits:,} hits wait for Redis")
         self._count_refusal(refusal, hits)
-        answer = Answer(loop=asyncio.get_running_loop())
-        answer.set_result(refusal)
-        return answer
+        return refusal
 
     def _count_refusal(self, refusal: Refusal, hits: int) -> None:
         self._metrics.refused_hits.labels(refusal.reason, refusal.outcome).inc(hits)

@@ -1,18 +1,152 @@
-"""uvicorn's HTTP protocol with one difference: what is not HTTP gets a problem, too."""
+"""uvicorn's HTTP protocol, with a short way for the one request that nearly all are.
+
+A `POST /analytics` that arrives whole in one read is handed to the hot path as it stands, and its answer is written
+as soon as its batch is in Redis. No ASGI scope, no task and no messages are made for it: they cost more than all else
+that a hit needs (docs/decisions tells how much). Everything out of the ordinary (a body in pieces, a pipelined
+request, Expect, HTTP/1.0, an upgrade, a query) goes the long way, uvicorn's own, to the same hot path as an ASGI
+application. Both ways give the same answers; the contract tests send everything over both.
+
+The other difference: what is not HTTP gets a problem, too.
+"""
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem
+from hitcounter_api.hot_path import PATH, HotPath
+from hitcounter_api.intake import Refusal
+from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of_refusal
+
+_URL: Final = PATH.encode()
+_NO_CONTENT: Final = STATUS_LINE[204] + b"\r\n"
+_NO_CONTENT_AND_CLOSE: Final = STATUS_LINE[204] + b"connection: close\r\n\r\n"
 
 
 class ApiProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. The application it serves has the hot path as its attribute ``hot_path``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hot_path: HotPath = self.app.hot_path  # type: ignore[attr-defined]  # see app.Api
+        self._short: _ShortCycle | None = None
+        """The request that is arriving, as long as it may go the short way."""
+        self._body = b""
+
+    def on_message_begin(self) -> None:
+        """Begin a request, without the ASGI scope that only the long way needs."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """Choose the way."""
+        if self.url == _URL and self._is_ordinary():
+            self._short = _ShortCycle(self, keep_alive=self.parser.should_keep_alive())
+            self._body = b""
+        else:
+            self._take_long_way()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if self._short is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """Hand over a request that has come whole."""
+        if self._short is None:
+            super().on_message_complete()
+            return
+        cycle, self._short = self._short, None
+        self.cycle = cycle  # type: ignore[assignment]  # of the same shape, as far as this protocol looks at it
+        self.hot_path.take(self.headers, self._body, cycle)
+
+    def data_received(self, data: bytes) -> None:
+        """Read; a request that has not come whole with it goes the long way from here."""
+        super().data_received(data)
+        if self._short is not None:
+            self._short = None
+            if not self.transport.is_closing():
+                self._take_long_way()
+                super().on_body(self._body)
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that cannot be parsed, such as a path that is not ASCII, and hang up."""
-        body = Problem(Kind.MALFORMED_REQUEST, f"{msg} Bytes outside of ASCII must be percent-encoded.").render()
-        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[Kind.MALFORMED_REQUEST.status] + head.encode() + body)
+        self._short = None
+        problem = Problem(Kind.MALFORMED_REQUEST, f"{msg} Bytes outside of ASCII must be percent-encoded.")
+        self.transport.write(_render(problem, keep_alive=False))
         self.transport.close()
+
+    def _is_ordinary(self) -> bool:
+        parser = self.parser
+        return (
+            parser.get_method() == b"POST"
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused  # its client does not read: the long way waits for that
+            and not self.expect_100_continue
+            and parser.get_http_version() == "1.1"
+            and not parser.should_upgrade()
+        )
+
+    def _take_long_way(self) -> None:
+        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect_100_continue
+        self.headers += headers  # the scope holds this very list
+        super().on_headers_complete()
+
+
+class _ShortCycle:
+    """One request on the short way, in the shape of uvicorn's cycles: the protocol asks whether it is complete."""
+
+    __slots__ = ("_protocol", "disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self, protocol: ApiProtocol, *, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = _NOBODY
+
+    def answer(self, refusal: Refusal | None) -> None:
+        """Write the answer: accepted, or why not."""
+        if refusal is None:
+            self._write(_NO_CONTENT if self.keep_alive else _NO_CONTENT_AND_CLOSE)
+        else:
+            self.answer_problem(problem_of_refusal(refusal))
+
+    def answer_problem(self, problem: Problem) -> None:
+        """Write what is wrong."""
+        self._write(_render(problem, keep_alive=self.keep_alive))
+
+    def _write(self, answer: bytes) -> None:
+        self.response_complete = True
+        if self.disconnected:
+            return
+        transport = self._protocol.transport
+        transport.write(answer)
+        if not self.keep_alive:
+            transport.close()
+        self._protocol.on_response_complete()
+
+
+class _Nobody:
+    """Stands where an ASGI application waits to hear that the client has gone; on the short way nobody waits."""
+
+    def set(self) -> None:
+        """Tell nobody."""
+
+
+_NOBODY: Final = _Nobody()
+
+
+def _render(problem: Problem, *, keep_alive: bool) -> bytes:
+    body = problem.render()
+    headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), *problem.headers]
+    if not keep_alive:
+        headers.append(("connection", "close"))
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return STATUS_LINE[problem.kind.status] + lines.encode() + b"\r\n" + body

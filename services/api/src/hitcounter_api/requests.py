@@ -11,9 +11,10 @@ from urllib.parse import unquote_to_bytes
 from hitcounter.errors import InvalidHit
 from hitcounter.hits import check_id
 
-from hitcounter_api.problems import Kind, Problem
+from hitcounter_api.problems import Kind, Problem, problem_of_hit
 
 Scope = Mapping[str, Any]
+Headers = Iterable[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -41,15 +42,13 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int) -> by
         Problem: it is too large, or too slow.
         ClientGone: there is no more of it.
     """
-    if declared_bytes > max_bytes:
-        raise _too_large(declared_bytes, max_bytes)
+    check_size(declared_bytes, max_bytes)
     message = await receive()
     if message.get("more_body", True):  # not in one piece, or not at all: rare, and only this needs a timer
         body = await _read_pieces(receive, message, max_bytes)
     else:
         body = message["body"]
-    if len(body) > max_bytes:
-        raise _too_large(len(body), max_bytes)
+    check_size(len(body), max_bytes)
     return body
 
 
@@ -74,13 +73,19 @@ async def _read_pieces(receive: Receive, message: Mapping[str, Any], max_bytes: 
     raise ClientGone
 
 
-def _too_large(seen_bytes: int, max_bytes: int) -> Problem:
-    return Problem(
-        Kind.TOO_LARGE, f"the body has more than {max_bytes:,} bytes", {"value": seen_bytes, "limit": max_bytes}
-    )
+def check_size(size_bytes: int, max_bytes: int) -> None:
+    """Refuse a body that is, or says that it is, too large.
+
+    Raises:
+        Problem: it is.
+    """
+    if size_bytes > max_bytes:
+        raise Problem(
+            Kind.TOO_LARGE, f"the body has more than {max_bytes:,} bytes", {"value": size_bytes, "limit": max_bytes}
+        )
 
 
-def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str | None]:
+def read_headers(headers: Headers) -> tuple[int, str | None]:
     """Return the Content-Length (0 if there is none) and the Idempotency-Key (None if there is none).
 
     Raises:
@@ -111,8 +116,7 @@ def read_id(raw_path: bytes, prefix: bytes) -> str:
     """Return the id in the path: all that follows the prefix, percent-decoded once, slashes and dots as they are.
 
     Raises:
-        Problem: the rest is not percent-encoded UTF-8, or the prefix itself came in disguise.
-        InvalidHit: it is not an id.
+        Problem: the rest is not percent-encoded UTF-8 or not an id, or the prefix itself came in disguise.
     """
     if not raw_path.startswith(prefix):
         raise Problem(Kind.NOT_FOUND, f"the path does not begin with {prefix.decode()}")
@@ -128,4 +132,7 @@ def read_id(raw_path: bytes, prefix: bytes) -> str:
         id_ = unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError as error:
         raise Problem(Kind.MALFORMED_PATH, f"the id is not UTF-8: {error.reason}", {"field": "id"}) from error
-    return check_id(id_)
+    try:
+        return check_id(id_)
+    except InvalidHit as error:
+        raise problem_of_hit(error, {"id": id_}, None) from error

@@ -1,0 +1,264 @@
+"""Natural batching: what arrives while a batch is in flight is the next one, and all of it shares one answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hitcounter.codec import SEQUENCE_MAX
+from hitcounter.errors import Outcome
+from hitcounter.hits import BATCH_MAX_HITS, Hit
+from hitcounter_api.intake import Answer, Intake, Refusal, RefusalReason
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.api.fakes import FULL, NOW_MS, PRODUCER, REFUSED, UNKNOWN, FakeStream, build_intake, build_metrics
+
+
+def hit(id_: str) -> Hit:
+    return Hit(id_, NOW_MS)
+
+
+def hits(number: int, name: str = "id") -> list[Hit]:
+    return [hit(f"{name}-{place}") for place in range(number)]
+
+
+# ── batching ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_single_hit_is_sent_at_once() -> None:
+    stream = FakeStream()
+    assert await build_intake(stream).add(hit("a")) is None
+    assert stream.accepted_ids == [["a"]]
+
+
+async def test_hits_that_arrive_during_a_flight_are_the_next_batch() -> None:
+    release = asyncio.Event()
+    stream = FakeStream()
+    stream.steps.append(release.wait())  # type: ignore[arg-type]  # its result is not used
+    intake = build_intake(stream)
+    first = intake.add(hit("first"))
+    await stream.attempted.wait()
+    second, third = intake.add(hit("second")), intake.add(hit("third"))
+    assert second is third
+    release.set()
+    assert [await first, await second] == [None, None]
+    assert stream.accepted_ids == [["first"], ["second", "third"]]
+
+
+async def test_batches_are_named_by_the_producer_and_a_sequence_from_one() -> None:
+    stream = FakeStream()
+    intake = build_intake(stream)
+    for id_ in "abc":
+        await intake.add(hit(id_))
+    assert [(batch.producer, batch.sequence) for batch in stream.accepted] == [(PRODUCER, n) for n in (1, 2, 3)]
+    assert SEQUENCE_MAX > 10**12
+
+
+async def test_an_entry_holds_ten_thousand_hits_at_most() -> None:
+    stream = FakeStream()
+    intake = build_intake(stream)
+    answers = {intake.add(one) for one in hits(BATCH_MAX_HITS + 1)}
+    assert [await answer for answer in answers] == [None, None]
+    assert [len(batch) for batch in stream.accepted] == [BATCH_MAX_HITS, 1]
+
+
+async def test_hits_of_one_request_never_spread_over_two_entries() -> None:
+    stream = FakeStream()
+    intake = build_intake(stream)
+    one = intake.add(hit("one"))
+    many = intake.add_all(hits(BATCH_MAX_HITS))
+    assert [await one, await many] == [None, None]
+    assert [len(batch) for batch in stream.accepted] == [1, BATCH_MAX_HITS]
+
+
+@given(st.lists(st.integers(1, BATCH_MAX_HITS), min_size=1, max_size=12))
+def test_every_hit_of_any_mix_of_requests_arrives_once_and_in_order(sizes: Sequence[int]) -> None:
+    async def take_all() -> list[str]:
+        stream = FakeStream()
+        intake = build_intake(stream, limit=BATCH_MAX_HITS * len(sizes))
+        requests = [hits(size, f"request-{place}") for place, size in enumerate(sizes)]
+        answers = [intake.add(request[0]) if len(request) == 1 else intake.add_all(request) for request in requests]
+        assert not any([await answer for answer in answers])
+        assert all(len(batch) <= BATCH_MAX_HITS for batch in stream.accepted)
+        for request in requests:
+            homes = [batch.sequence for batch in stream.accepted if request[0].id in batch.ids]
+            assert len(homes) == 1
+            assert set(stream.accepted[homes[0] - 1].ids) >= {one.id for one in request}
+        return [id_ for ids in stream.accepted_ids for id_ in ids]
+
+    expected = [f"request-{place}-{number}" for place, size in enumerate(sizes) for number in range(size)]
+    assert asyncio.run(take_all()) == expected
+
+
+# ── waiters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_cancelling_one_waiter_leaves_the_others_their_answer() -> None:
+    release = asyncio.Event()
+    stream = FakeStream()
+    stream.steps.append(release.wait())  # type: ignore[arg-type]
+    intake = build_intake(stream)
+
+    async def request() -> Refusal | None:
+        return await intake.add(hit("same batch"))
+
+    leaving, staying = asyncio.create_task(request()), asyncio.create_task(request())
+    await stream.attempted.wait()
+    leaving.cancel()
+    await asyncio.sleep(0)
+    release.set()
+    assert await staying is None
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert [len(batch) for batch in stream.accepted] == [2]
+
+
+async def test_an_answer_cannot_be_cancelled() -> None:
+    answer = Answer()
+    assert answer.cancel() is False
+    answer.set_result(None)
+    assert await answer is None
+
+
+# ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_doubtful_append_is_tried_again_with_the_same_batch() -> None:
+    stream = FakeStream()
+    stream.steps.append(UNKNOWN)
+    assert await build_intake(stream).add(hit("a")) is None
+    first, second = stream.attempts
+    assert first is second
+
+
+async def test_a_batch_stays_unknown_once_any_attempt_was() -> None:
+    stream = FakeStream()
+    stream.steps.append(UNKNOWN)
+    stream.trouble = None
+    intake = build_intake(stream)
+    answer = intake.add(hit("a"))
+    await stream.attempted.wait()
+    stream.trouble = REFUSED
+    refusal = await answer
+    assert refusal is not None
+    assert refusal.outcome is Outcome.UNKNOWN
+
+
+async def test_a_batch_that_was_never_taken_is_refused_when_the_budget_ends() -> None:
+    stream = FakeStream(trouble=REFUSED)
+    started = asyncio.get_running_loop().time()
+    refusal = await build_intake(stream, budget_seconds=0.2).add(hit("a"))
+    assert asyncio.get_running_loop().time() - started < 0.3
+    assert refusal == Refusal(RefusalReason.STREAM, "Redis does not answer", Outcome.REFUSED, 1.0)
+    assert len(stream.attempts) > 1
+
+
+async def test_what_cannot_help_is_not_tried_again() -> None:
+    stream = FakeStream(trouble=FULL)
+    refusal = await build_intake(stream).add(hit("a"))
+    assert refusal == Refusal(RefusalReason.STREAM, "Redis is full", Outcome.REFUSED, 5)
+    assert len(stream.attempts) == 1
+
+
+async def test_what_queued_behind_a_failed_batch_is_refused_at_once_and_never_sent() -> None:
+    stream = FakeStream(trouble=UNKNOWN)
+    intake = build_intake(stream)
+    failing = intake.add(hit("in flight"))
+    await stream.attempted.wait()
+    behind = intake.add(hit("behind"))
+    assert (refusal := await failing) is not None
+    assert refusal.outcome is Outcome.UNKNOWN
+    assert behind.done()
+    assert (refusal := await behind) is not None
+    assert refusal.outcome is Outcome.REFUSED
+    assert {tuple(batch.ids) for batch in stream.attempts} == {("in flight",)}
+
+
+async def test_the_next_hit_after_a_failure_is_tried_afresh_under_a_new_sequence() -> None:
+    stream = FakeStream(trouble=FULL)
+    intake = build_intake(stream)
+    assert await intake.add(hit("lost")) is not None
+    stream.trouble = None
+    assert await intake.add(hit("found")) is None
+    assert [batch.sequence for batch in stream.accepted] == [2]
+
+
+async def test_a_fault_of_our_own_answers_the_batch_and_spares_the_next() -> None:
+    stream = FakeStream()
+    stream.steps.append(ValueError("a bug"))
+    intake = build_intake(stream)
+    refusal = await intake.add(hit("a"))
+    assert refusal is not None
+    assert refusal.outcome is Outcome.UNKNOWN
+    assert await intake.add(hit("b")) is None
+
+
+# ── bounds ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_hits_beyond_the_limit_are_refused_at_once() -> None:
+    release = asyncio.Event()
+    stream = FakeStream()
+    stream.steps.append(release.wait())  # type: ignore[arg-type]
+    intake = build_intake(stream, limit=3)
+    intake.add(hit("in flight"))
+    await stream.attempted.wait()
+    waiting = [intake.add(one) for one in hits(3)]
+    for beyond in (intake.add(hit("beyond")), intake.add_all(hits(2))):
+        assert beyond.done()
+        assert (refusal := await beyond) is not None
+        assert (refusal.reason, refusal.outcome) == (RefusalReason.FULL, Outcome.REFUSED)
+    release.set()
+    assert await waiting[0] is None
+    assert await intake.add(hit("room again")) is None
+
+
+async def test_room_is_free_again_after_a_failure() -> None:
+    stream = FakeStream(trouble=FULL)
+    intake = build_intake(stream, limit=2)
+    for _ in range(5):
+        answers = [intake.add(one) for one in hits(2)]
+        assert all(refusal and refusal.reason is RefusalReason.STREAM for refusal in [await one for one in answers])
+
+
+# ── draining ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_draining_sends_what_is_there_and_then_refuses() -> None:
+    stream = FakeStream()
+    intake = build_intake(stream)
+    before = intake.add(hit("before"))
+    await intake.drain()
+    assert await before is None
+    assert (refusal := await intake.add(hit("after"))) is not None
+    assert refusal.reason is RefusalReason.DRAINING
+    assert stream.accepted_ids == [["before"]]
+
+
+async def test_draining_an_idle_intake_returns() -> None:
+    await build_intake(FakeStream()).drain()
+
+
+# ── metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_hits_are_counted_by_how_they_were_answered() -> None:
+    stream = FakeStream()
+    metrics, registry = build_metrics()
+    intake = Intake(stream, metrics, producer=PRODUCER, limit=100, budget_seconds=0.1)
+    await intake.add_all(hits(7))
+    stream.trouble = FULL
+    await intake.add_all(hits(5))
+    await intake.add_all(hits(101))
+
+    def refused(reason: str) -> float | None:
+        return registry.get_sample_value("hitcounter_refused_hits_total", {"reason": reason, "outcome": "refused"})
+
+    assert registry.get_sample_value("hitcounter_accepted_hits_total") == 7
+    assert refused("stream") == 5
+    assert refused("full") == 101
+    assert registry.get_sample_value("hitcounter_entry_hits_sum") == 7
+    assert registry.get_sample_value("hitcounter_append_duration_seconds_count") == 2
+    assert registry.get_sample_value("hitcounter_waiting_hits") == 0

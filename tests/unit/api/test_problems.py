@@ -1,0 +1,82 @@
+"""Problems say what is wrong, with what, and what the limit is."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hitcounter.errors import IndexUnavailable, InvalidHit, Outcome, StreamUnavailable
+from hitcounter_api.intake import Refusal, RefusalReason
+from hitcounter_api.problems import (
+    VALUE_MAX_CHARACTERS,
+    Kind,
+    Problem,
+    problem_of,
+    problem_of_hit,
+    problem_of_refusal,
+    show,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+)
+
+
+@given(json_values)
+def test_any_value_can_be_shown_and_is_cut(value: object) -> None:
+    text = orjson.dumps(show(value)).decode()
+    assert len(orjson.loads(text)) <= VALUE_MAX_CHARACTERS + 1 if text.startswith('"') else len(text) < 100
+
+
+def test_a_deeply_nested_value_can_be_shown() -> None:
+    assert show(orjson.loads(b"[" * 1000 + b"]" * 1000)) == "an array, deeply nested"
+
+
+def test_a_fault_names_field_value_and_limit() -> None:
+    error = InvalidHit("weight", "the weight must be from 1 to 1,000,000", 1_000_000)
+    problem = orjson.loads(problem_of_hit(error, {"id": "a", "weight": 0}, None).render())
+    assert problem == {
+        "type": "urn:hitcounter:problem:invalid-hit",
+        "title": "The hit breaks a rule",
+        "status": 422,
+        "detail": "the weight must be from 1 to 1,000,000",
+        "field": "weight",
+        "value": 0,
+        "limit": 1_000_000,
+    }
+
+
+def test_a_key_from_the_header_is_named_by_the_header() -> None:
+    problem = problem_of_hit(InvalidHit("key", "too long", 128), {"id": "a"}, "k")
+    assert problem.members == {"field": "Idempotency-Key", "value": "k", "limit": 128}
+
+
+@pytest.mark.parametrize("reason", RefusalReason)
+def test_every_refusal_is_a_503_with_outcome_and_retry_after(reason: RefusalReason) -> None:
+    problem = problem_of_refusal(Refusal(reason, "why", Outcome.UNKNOWN, 1.2))
+    assert problem.kind.status == 503
+    assert problem.members == {"outcome": "unknown"}
+    assert problem.headers == [("retry-after", "2")]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (StreamUnavailable("away"), Kind.STREAM_UNAVAILABLE),
+        (IndexUnavailable("away"), Kind.INDEX_UNAVAILABLE),
+        (InvalidHit("id", "bad"), Kind.INVALID_HIT),
+        (Problem(Kind.NOT_FOUND, "nothing"), Kind.NOT_FOUND),
+    ],
+)
+def test_every_error_of_ours_has_its_problem(error: Exception, kind: Kind) -> None:
+    assert problem_of(error).kind is kind
+
+
+def test_the_text_of_an_unforeseen_error_stays_in_the_log() -> None:
+    assert b"secret" not in problem_of(ValueError("a secret")).render()
+
+
+def test_kinds_have_slugs_of_their_own() -> None:
+    assert len({kind.slug for kind in Kind}) == len(Kind)

@@ -1,0 +1,84 @@
+"""Watching the queue: readiness, metrics, and one line of log for each change."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hitcounter.errors import StreamUnavailable
+from hitcounter.health import Readiness
+from hitcounter.ledger import StreamStatus
+from hitcounter.metrics import QueueMetrics
+from hitcounter_api.queue_watch import REDIS, QueueWatch
+from prometheus_client import CollectorRegistry
+
+from tests.unit.api.fakes import FakeStream, build_status
+
+AWAY = StreamUnavailable("Redis does not answer")
+
+
+class Rig:
+    """A watch over a fake stream."""
+
+    def __init__(self, stream: FakeStream | None = None) -> None:
+        self.stream = stream or FakeStream()
+        self.registry = CollectorRegistry()
+        self.readiness = Readiness(REDIS)
+        self.watch = QueueWatch(self.stream, QueueMetrics(self.registry), self.readiness)
+
+
+async def test_it_is_not_ready_before_the_first_contact_and_says_what_it_waits_for() -> None:
+    rig = Rig()
+    rig.stream.trouble = AWAY
+    assert not await rig.watch.watch_once()
+    assert rig.readiness.problems == {REDIS: "Redis does not answer"}
+    rig.stream.trouble = None
+    assert await rig.watch.watch_once()
+    assert rig.readiness.is_ready
+
+
+async def test_a_later_outage_leaves_it_ready() -> None:
+    rig = Rig()
+    await rig.watch.watch_once()
+    rig.stream.trouble = AWAY
+    assert not await rig.watch.watch_once()
+    assert rig.readiness.is_ready
+
+
+async def test_the_queue_is_shown_though_no_indexer_runs() -> None:
+    rig = Rig()
+    rig.stream.status_now = build_status(accepted=12, indexed=2)
+    await rig.watch.watch_once()
+    assert rig.registry.get_sample_value("hitcounter_backlog_hits") == 10
+
+
+async def test_waiting_is_logged_once_and_so_is_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    rig = Rig()
+    rig.stream.trouble = AWAY
+    for _ in range(3):
+        await rig.watch.watch_once()
+    rig.stream.trouble = None
+    for _ in range(3):
+        await rig.watch.watch_once()
+    output = capsys.readouterr().out
+    assert output.count("waiting for Redis") == 1
+    assert output.count("Redis is there") == 1
+
+
+async def test_a_look_does_not_wait_for_a_redis_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(FakeStream):
+        async def status(self) -> StreamStatus:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr("hitcounter_api.queue_watch._LOOK_MAX_SECONDS", 0.01)
+    with pytest.raises(StreamUnavailable):
+        await Rig(Hanging()).watch.look()
+
+
+async def test_a_fault_of_our_own_does_not_end_the_watch() -> None:
+    class Broken(FakeStream):
+        async def status(self) -> StreamStatus:
+            raise ValueError("a bug")
+
+    assert not await Rig(Broken()).watch.watch_once()
