@@ -1,5 +1,6 @@
-"""Runs a command and runs it anew whenever a source file changes: what the dev images do, so that `skaffold dev` shows
-an edit within a second or two. Needs nothing but Python.
+"""Runs a command, and runs it anew whenever a source file changes.
+
+This is what the dev images do, so that `skaffold dev` shows an edit within a second or two. Nothing but Python needed.
 
 Usage: reload.py COMMAND [ARGUMENT...]. Watches the folders of PYTHONPATH. SIGTERM ends the command, then us.
 """
