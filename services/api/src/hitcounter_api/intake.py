@@ -123,7 +123,7 @@ class Intake:
         batch.listeners.append(listener)
 
     def add_all(self, hits: Sequence[Hit]) -> Answer:
-        """Queue 1 to 10,000 hits that are acknowledged all or none: they share one entry. Return the answer to await."""
+        """Queue 1 to 10,000 hits, acknowledged all or none since they share one entry; return the answer to await."""
         batch = self._find_room(len(hits))
         if batch is None:
             answer = Answer(loop=asyncio.get_running_loop())

@@ -29,7 +29,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.hot_path: HotPath = self.app.hot_path  # type: ignore[attr-defined]  # see app.Api
+        self.hot_path: HotPath = self.app.hot_path  # see app.Api
         self._short: _ShortCycle | None = None
         """The request that is arriving, as long as it may go the short way."""
         self._body = b""
