@@ -66,7 +66,7 @@ def test_hits_that_nobody_indexes_are_not_called_right(stack: Stack) -> None:
 def test_suite_measures_all_parts_side_by_side(tmp_path: Path, elasticsearch_server: ElasticsearchServer) -> None:
     assert elasticsearch_server.is_running  # so that the download, if any, is not in our time
     file = tmp_path / "suite.json"
-    shown = run("suite", "--rounds", "1", "--seconds", "1", "--json", str(file))
+    shown = run("suite", "--rounds", "1", "--seconds", "1", "--warm-up-seconds", "0", "--json", str(file))
     assert shown.returncode == 0, shown.stderr
     assert "All counts right" in shown.stdout
     record = orjson.loads(file.read_bytes())

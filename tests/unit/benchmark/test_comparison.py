@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hitcounter_benchmark.benchmark import Result
 from hitcounter_benchmark.comparison import BARE, Round, compare
@@ -69,6 +71,12 @@ def test_an_open_loop_has_no_ratio_since_it_chose_its_rate() -> None:
 def test_processor_time_is_told_per_million_hits() -> None:
     bare, _ = compare([make_round(1000, 500)])
     assert bare.cpu_seconds_per_million == {"api": pytest.approx(10.0)}
+
+
+def test_processor_time_of_the_answering_process_is_compared_with_the_bare_one() -> None:
+    rounds = [{BARE: make_result(1000), "path": replace(make_result(500), usage={"api": Usage(0.02, 90)})}]
+    _, path = compare(rounds)
+    assert path.api_cpu_ratio == pytest.approx(4.0)
 
 
 def test_ratios_are_told_first() -> None:

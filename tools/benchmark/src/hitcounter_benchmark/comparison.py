@@ -14,6 +14,9 @@ from hitcounter_benchmark.processes import Usage
 
 BARE: Final = "bare uvicorn"
 
+ANSWERING: Final = "api"
+"""The process that answers HTTP, in every installation."""
+
 Round = Mapping[str, Result]
 """The results of one round, by the name of what was measured."""
 
@@ -26,6 +29,8 @@ class Line:
     accepted_ratio: float | None
     """To the bare endpoint's requests per second; None for an open loop, which chooses its own rate."""
     countable_ratio: float | None
+    api_cpu_ratio: float | None
+    """Processor time a hit in the answering process, to the bare one's: hardly moved by what else the machine does."""
     accepted: float
     countable: float | None
     p50_ms: float
@@ -45,11 +50,13 @@ def compare(rounds: Sequence[Round]) -> list[Line]:
 
 def _build_line(name: str, rounds: Sequence[Round]) -> Line:
     results = [results_by_name[name] for results_by_name in rounds]
+    bare = [results_by_name[BARE] for results_by_name in rounds]
     is_open = results[0].plan.rate is not None
     return Line(
         name=name,
         accepted_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.accepted_per_second),
         countable_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.countable_per_second),
+        api_cpu_ratio=_median_of_known(map(_api_cpu_ratio, results, bare)),
         accepted=median(result.accepted_per_second for result in results),
         countable=_median_of_known(result.countable_per_second for result in results),
         p50_ms=_median_ms(results, 50),
@@ -85,6 +92,11 @@ def _median_freshness_ms(results: Sequence[Result], percent: float) -> float | N
 
 def _cpu_seconds_per_million(result: Result, usage: Usage) -> float:
     return 1e6 * usage.cpu_seconds / max(result.acknowledged_hits, 1)
+
+
+def _api_cpu_ratio(result: Result, bare: Result) -> float | None:
+    own, floor = (_cpu_seconds_per_million(one, one.usage[ANSWERING]) for one in (result, bare))
+    return own / floor if floor else None
 
 
 def _by_process(results: Sequence[Result], measure: Callable[[Result, Usage], float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from hitcounter_devstack import LOCALHOST, ElasticsearchRelease, ElasticsearchSe
 from hitcounter_devstack.ports import http_status
 from hitcounter_devstack.services import command_path
 
+from hitcounter_benchmark.comparison import ANSWERING
 from hitcounter_benchmark.target import Target
 
 _ELASTICSEARCH_HEAP_MB = 1024
@@ -21,7 +22,7 @@ _ELASTICSEARCH_HEAP_MB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Something under load: where it answers, and its processes by name; `api` is the one that answers."""
+    """Something under load: where it answers, and its processes by name, the `ANSWERING` one among them."""
 
     target: Target
     pids: Mapping[str, int]
@@ -66,11 +67,11 @@ def running_parts(folder: Path, release: ElasticsearchRelease) -> Iterator[Parts
         yield Parts(
             ceiling=starter.endpoint("ceiling"),
             bare=starter.endpoint("bare"),
-            track=Installation(track_target, {"api": track.pid, "redis": track_redis.pid}),
+            track=Installation(track_target, {ANSWERING: track.pid, "redis": track_redis.pid}),
             path=Installation(
                 path_target,
                 {
-                    "api": path.pid,
+                    ANSWERING: path.pid,
                     "redis": path_redis.pid,
                     "indexer": indexer.pid,
                     "elasticsearch": elasticsearch.pid,
@@ -93,7 +94,7 @@ class _Starter:
         url = f"http://{LOCALHOST}:{port}/"
         service = _Endpoint(command, log_file=self._logs / f"{name}.log", ready_url=url)
         self._started.enter_context(service)
-        return Installation(Target(LOCALHOST, port), {"api": service.pid})
+        return Installation(Target(LOCALHOST, port), {ANSWERING: service.pid})
 
     def api(self, name: str, redis_url: str, elasticsearch_url: str) -> tuple[Service, Target]:
         port = free_port()

@@ -34,9 +34,10 @@ _BATCH_WORKERS: Final = 8
 """Each with a request of 1,000 hits under way: more only makes the API refuse."""
 _BATCH_REQUESTS_PER_SECOND: Final = 60
 """Bounds the batches by the hits that should be countable in the time: far more are accepted than are written."""
+_BUSY_SHARE: Final = 0.25
+"""A load average above this share of the cores disturbs what we measure."""
 _OPEN_LOOP_RATE: Final = 10_000
 """The mission's floor, in hits a second."""
-_WARM_UP_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,19 @@ def run_suite(argv: Sequence[str]) -> int:
     """Run the suite and return the exit status: 1 when any count was wrong, or a part is missing."""
     options = _build_parser().parse_args(argv)
     context = build_context()  # before we load the machine ourselves
-    say(f"{count_cores()} cores, load average before we start: {read_load_average()}")
+    _warn_of_neighbours()
     release = _RELEASES[options.elasticsearch]
     try:
         with (
             tempfile.TemporaryDirectory(prefix="hitcounter-bench-", ignore_cleanup_errors=True) as folder,
             running_parts(Path(folder), release) as parts,
         ):
-            rounds = list(_run_rounds(parts, options.rounds, options.seconds))
+            if options.warm_up_seconds:
+                _run_round(parts, 0, options.warm_up_seconds, "warming up")
+            rounds = [
+                _run_round(parts, number, options.seconds, f"round {number} of {options.rounds}")
+                for number in range(1, options.rounds + 1)
+            ]
             versions = dict(parts.versions)
     except DevstackError as error:
         raise BenchmarkError(str(error)) from error
@@ -114,10 +120,10 @@ def run_suite(argv: Sequence[str]) -> int:
     return 0 if all(result.is_right for results in rounds for result in results.values()) else 1
 
 
-def _run_rounds(parts: Parts, rounds: int, seconds: float) -> Iterator[Round]:
-    _run_round(parts, 0, min(seconds, _WARM_UP_SECONDS), "warming up")
-    for number in range(1, rounds + 1):
-        yield _run_round(parts, number, seconds, f"round {number} of {rounds}")
+def _warn_of_neighbours() -> None:
+    cores, load_average = count_cores(), read_load_average()
+    if load_average > _BUSY_SHARE * cores:
+        say(f"this machine is busy (load average {load_average} on {cores} cores): trust the CPU, not the rates")
 
 
 def _run_round(parts: Parts, number: int, seconds: float, title: str) -> Round:
@@ -138,6 +144,7 @@ def _build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--rounds", type=parse_whole(1, 100), default=3, help="how many, after a warm-up (%(default)s)")
     add("--seconds", type=parse_number(1, 600), default=5.0, help="for each measurement of a round (%(default)s)")
+    add("--warm-up-seconds", type=parse_number(0, 600), default=3.0, help="the same beforehand; 0: none (%(default)s)")
     add("--elasticsearch", choices=_RELEASES, default="8", help="major version; 9 needs Java 21 (%(default)s)")
     add("--json", type=parse_new_file, metavar="FILE", help="write machine, versions, medians and all rounds there")
     return parser

@@ -36,11 +36,10 @@ def _record_result(result: Result) -> dict[str, object]:
 
 def _ratios(lines: Sequence[Line]) -> Table:
     rows = [
-        [line.name, _show(line.accepted_ratio, ".2f"), _show(line.countable_ratio, ".2f")]
+        [line.name, *(_show(ratio, ".2f") for ratio in (line.accepted_ratio, line.countable_ratio, line.api_cpu_ratio))]
         for line in lines
-        if line.accepted_ratio is not None
     ]
-    return [["", "accepted", "countable"], *rows]
+    return [["", "accepted", "countable", "API's CPU a hit"], *rows]
 
 
 def _absolutes(lines: Sequence[Line]) -> Table:
