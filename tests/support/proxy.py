@@ -35,6 +35,8 @@ class FaultyWire:
         self._hold_marker: bytes | None = None
         self._swallow_marker: bytes | None = None
         self._swallows_left = 0
+        self._is_silent = False
+        self._released: asyncio.Event
         self.held = threading.Event()
         self.port = 0
 
@@ -68,14 +70,33 @@ class FaultyWire:
 
     def hold_requests_with(self, marker: bytes) -> None:
         """From the first request that contains the marker on, let nothing of its connection through."""
-        self.held.clear()
-        self._call(lambda: setattr(self, "_hold_marker", marker))
 
-    def swallow_answers_to(self, marker: bytes, times: int = 1) -> None:
-        """Deliver a request that contains the marker, but cut its connection in place of delivering the answer."""
+        def hold() -> None:
+            self._hold_marker, self._released = marker, asyncio.Event()
+
+        self.held.clear()
+        self._call(hold)
+
+    def release(self) -> None:
+        """Let through what was held, late as it is."""
+
+        def release() -> None:
+            self._hold_marker = None
+            self._released.set()
+
+        self._call(release)
+
+    def swallow_answers_to(self, marker: bytes, times: int = 1, *, is_silent: bool = False) -> None:
+        """Deliver a request that contains the marker, but not its answer.
+
+        Args:
+            marker: what to look for.
+            times: how many requests.
+            is_silent: leave the connection open, so that its owner waits; else it is cut.
+        """
 
         def swallow() -> None:
-            self._swallow_marker, self._swallows_left = marker, times
+            self._swallow_marker, self._swallows_left, self._is_silent = marker, times, is_silent
 
         self.held.clear()
         self._call(swallow)
@@ -115,7 +136,7 @@ class FaultyWire:
         done.wait(5)
 
     async def _start(self) -> None:
-        self._flowing = asyncio.Event()
+        self._flowing, self._released = asyncio.Event(), asyncio.Event()
         self._flowing.set()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -175,10 +196,12 @@ class FaultyWire:
                     self._look_at(chunk, connection)
                 elif connection.is_swallowing:
                     self.held.set()
+                    if connection.is_silent:
+                        continue
                     return
                 if connection.is_held:
                     self.held.set()
-                    await asyncio.Event().wait()
+                    await self._released.wait()
                 target.write(chunk)
                 await target.drain()
 
@@ -187,7 +210,7 @@ class FaultyWire:
             connection.is_held = True
         if self._swallow_marker is not None and self._swallow_marker in chunk and self._swallows_left > 0:
             self._swallows_left -= 1
-            connection.is_swallowing = True
+            connection.is_swallowing, connection.is_silent = True, self._is_silent
 
     @contextlib.contextmanager
     def _tracked(self, writer: asyncio.StreamWriter) -> Iterator[None]:
@@ -204,3 +227,4 @@ class _Connection:
 
     is_held = False
     is_swallowing = False
+    is_silent = False

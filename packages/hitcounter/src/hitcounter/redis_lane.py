@@ -31,6 +31,9 @@ _REFUSED_UP_FRONT: Final = (
     "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "NOAUTH", "WRONGPASS", "STALESEQUENCE"
 )  # fmt: skip
 """Error codes that Redis gives before a script has done anything."""
+_FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What redis-py raises when a call fails. The RuntimeError is uvloop's, of a connection that was reset before the first
+command could be written: redis-py knows only asyncio's own loop, and lets it through."""
 _FULL_RETRY_SECONDS: Final = 5.0
 
 
@@ -115,7 +118,7 @@ class AcceptLane:
                     await _wait_for_disk(connection, timeout_seconds)
         except BaseException as error:
             await self._drop()
-            if isinstance(error, RedisError | OSError | TimeoutError):
+            if isinstance(error, _FAILURES):
                 raise translate(error, "accept a batch", was_sent=was_sent) from error
             raise
 
@@ -189,7 +192,7 @@ def translated(doing: str) -> Iterator[None]:
     """Turn redis-py's errors inside the block into StreamUnavailable."""
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except _FAILURES as error:
         raise translate(error, doing, was_sent=True) from error
 
 
@@ -205,7 +208,7 @@ def translate(error: Exception, doing: str, *, was_sent: bool) -> StreamUnavaila
         )
     is_answer = isinstance(error, ResponseError)
     is_refused = not was_sent or isinstance(error, NoScriptError) or (is_answer and text.startswith(_REFUSED_UP_FRONT))
-    is_away = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
+    is_away = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError | RuntimeError)
     return StreamUnavailable(
         f"cannot {doing}: {'Redis does not answer' if is_away else 'Redis refused'} ({text})",
         outcome=Outcome.REFUSED if is_refused else Outcome.UNKNOWN,
