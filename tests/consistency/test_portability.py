@@ -9,7 +9,7 @@ import pytest
 from tests.consistency.house import committed_texts
 
 FOREIGN = {
-    "a home folder or a checkout of somebody's": r"(?<![\w.])/(?:root|home|Users|work|mnt|workspace)/[\w.-]+",
+    "a home folder or a checkout of somebody's": r"(?<![\w.])(?<!\w\")/(?:root|home|Users|work|mnt|workspace)/[\w.-]+",
     "the host of a package registry": r"(?:pypi|pythonhosted|npmjs|rubygems|crates|maven|maven\.apache)\.(?:org|io)\b"
     r"|proxy\.golang\.org",
     "the address of a package index": r"--(?:extra-)?index-url[= ]|https?://[^/\s\"']*(?:artifactory|nexus|registry|mirror)",
