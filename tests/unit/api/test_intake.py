@@ -10,7 +10,7 @@ from hitcounter.codec import SEQUENCE_MAX
 from hitcounter.errors import Outcome
 from hitcounter.hits import BATCH_MAX_HITS, Hit
 from hitcounter_api.intake import Answer, Intake, Refusal, RefusalReason
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.api.fakes import FULL, NOW_MS, PRODUCER, REFUSED, UNKNOWN, FakeStream, build_intake, build_metrics
@@ -24,12 +24,19 @@ def hits(number: int, name: str = "id") -> list[Hit]:
     return [hit(f"{name}-{place}") for place in range(number)]
 
 
+def add(intake: Intake, one: Hit) -> asyncio.Future[Refusal | None]:
+    """Queue one hit and return its answer to await."""
+    answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+    intake.add(one, answer.set_result)
+    return answer
+
+
 # ── batching ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_single_hit_is_sent_at_once() -> None:
     stream = FakeStream()
-    assert await build_intake(stream).add(hit("a")) is None
+    assert await add(build_intake(stream), hit("a")) is None
     assert stream.accepted_ids == [["a"]]
 
 
@@ -38,12 +45,11 @@ async def test_hits_that_arrive_during_a_flight_are_the_next_batch() -> None:
     stream = FakeStream()
     stream.steps.append(release.wait())  # type: ignore[arg-type]  # its result is not used
     intake = build_intake(stream)
-    first = intake.add(hit("first"))
+    first = add(intake, hit("first"))
     await stream.attempted.wait()
-    second, third = intake.add(hit("second")), intake.add(hit("third"))
-    assert second is third
+    second, third = add(intake, hit("second")), add(intake, hit("third"))
     release.set()
-    assert [await first, await second] == [None, None]
+    assert [await first, await second, await third] == [None, None, None]
     assert stream.accepted_ids == [["first"], ["second", "third"]]
 
 
@@ -51,7 +57,7 @@ async def test_batches_are_named_by_the_producer_and_a_sequence_from_one() -> No
     stream = FakeStream()
     intake = build_intake(stream)
     for id_ in "abc":
-        await intake.add(hit(id_))
+        await add(intake, hit(id_))
     assert [(batch.producer, batch.sequence) for batch in stream.accepted] == [(PRODUCER, n) for n in (1, 2, 3)]
     assert SEQUENCE_MAX > 10**12
 
@@ -59,27 +65,28 @@ async def test_batches_are_named_by_the_producer_and_a_sequence_from_one() -> No
 async def test_an_entry_holds_ten_thousand_hits_at_most() -> None:
     stream = FakeStream()
     intake = build_intake(stream)
-    answers = {intake.add(one) for one in hits(BATCH_MAX_HITS + 1)}
-    assert [await answer for answer in answers] == [None, None]
+    answers = [add(intake, one) for one in hits(BATCH_MAX_HITS + 1)]
+    assert not any([await answer for answer in answers])
     assert [len(batch) for batch in stream.accepted] == [BATCH_MAX_HITS, 1]
 
 
 async def test_hits_of_one_request_never_spread_over_two_entries() -> None:
     stream = FakeStream()
     intake = build_intake(stream)
-    one = intake.add(hit("one"))
+    one = add(intake, hit("one"))
     many = intake.add_all(hits(BATCH_MAX_HITS))
     assert [await one, await many] == [None, None]
     assert [len(batch) for batch in stream.accepted] == [1, BATCH_MAX_HITS]
 
 
-@given(st.lists(st.integers(1, BATCH_MAX_HITS), min_size=1, max_size=12))
+@settings(max_examples=30)  # each moves tens of thousands of hits
+@given(st.lists(st.one_of(st.just(1), st.integers(1, BATCH_MAX_HITS)), min_size=1, max_size=6))
 def test_every_hit_of_any_mix_of_requests_arrives_once_and_in_order(sizes: Sequence[int]) -> None:
     async def take_all() -> list[str]:
         stream = FakeStream()
         intake = build_intake(stream, limit=BATCH_MAX_HITS * len(sizes))
         requests = [hits(size, f"request-{place}") for place, size in enumerate(sizes)]
-        answers = [intake.add(request[0]) if len(request) == 1 else intake.add_all(request) for request in requests]
+        answers = [add(intake, request[0]) if len(request) == 1 else intake.add_all(request) for request in requests]
         assert not any([await answer for answer in answers])
         assert all(len(batch) <= BATCH_MAX_HITS for batch in stream.accepted)
         for request in requests:
@@ -102,7 +109,7 @@ async def test_cancelling_one_waiter_leaves_the_others_their_answer() -> None:
     intake = build_intake(stream)
 
     async def request() -> Refusal | None:
-        return await intake.add(hit("same batch"))
+        return await intake.add_all(hits(2))
 
     leaving, staying = asyncio.create_task(request()), asyncio.create_task(request())
     await stream.attempted.wait()
@@ -112,7 +119,18 @@ async def test_cancelling_one_waiter_leaves_the_others_their_answer() -> None:
     assert await staying is None
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert [len(batch) for batch in stream.accepted] == [2]
+    assert [len(batch) for batch in stream.accepted] == [4]
+
+
+async def test_a_listener_that_fails_leaves_the_others_their_answer() -> None:
+    intake = build_intake(FakeStream())
+
+    def fail(_: Refusal | None) -> None:
+        raise ValueError("a bug")
+
+    intake.add(hit("a"), fail)
+    assert await add(intake, hit("b")) is None
+    await intake.drain()
 
 
 async def test_an_answer_cannot_be_cancelled() -> None:
@@ -128,7 +146,7 @@ async def test_an_answer_cannot_be_cancelled() -> None:
 async def test_a_doubtful_append_is_tried_again_with_the_same_batch() -> None:
     stream = FakeStream()
     stream.steps.append(UNKNOWN)
-    assert await build_intake(stream).add(hit("a")) is None
+    assert await add(build_intake(stream), hit("a")) is None
     first, second = stream.attempts
     assert first is second
 
@@ -138,7 +156,7 @@ async def test_a_batch_stays_unknown_once_any_attempt_was() -> None:
     stream.steps.append(UNKNOWN)
     stream.trouble = None
     intake = build_intake(stream)
-    answer = intake.add(hit("a"))
+    answer = add(intake, hit("a"))
     await stream.attempted.wait()
     stream.trouble = REFUSED
     refusal = await answer
@@ -149,7 +167,7 @@ async def test_a_batch_stays_unknown_once_any_attempt_was() -> None:
 async def test_a_batch_that_was_never_taken_is_refused_when_the_budget_ends() -> None:
     stream = FakeStream(trouble=REFUSED)
     started = asyncio.get_running_loop().time()
-    refusal = await build_intake(stream, budget_seconds=0.2).add(hit("a"))
+    refusal = await add(build_intake(stream, budget_seconds=0.2), hit("a"))
     assert asyncio.get_running_loop().time() - started < 0.3
     assert refusal == Refusal(RefusalReason.STREAM, "Redis does not answer", Outcome.REFUSED, 1.0)
     assert len(stream.attempts) > 1
@@ -157,7 +175,7 @@ async def test_a_batch_that_was_never_taken_is_refused_when_the_budget_ends() ->
 
 async def test_what_cannot_help_is_not_tried_again() -> None:
     stream = FakeStream(trouble=FULL)
-    refusal = await build_intake(stream).add(hit("a"))
+    refusal = await add(build_intake(stream), hit("a"))
     assert refusal == Refusal(RefusalReason.STREAM, "Redis is full", Outcome.REFUSED, 5)
     assert len(stream.attempts) == 1
 
@@ -165,9 +183,9 @@ async def test_what_cannot_help_is_not_tried_again() -> None:
 async def test_what_queued_behind_a_failed_batch_is_refused_at_once_and_never_sent() -> None:
     stream = FakeStream(trouble=UNKNOWN)
     intake = build_intake(stream)
-    failing = intake.add(hit("in flight"))
+    failing = add(intake, hit("in flight"))
     await stream.attempted.wait()
-    behind = intake.add(hit("behind"))
+    behind = add(intake, hit("behind"))
     assert (refusal := await failing) is not None
     assert refusal.outcome is Outcome.UNKNOWN
     assert behind.done()
@@ -179,9 +197,9 @@ async def test_what_queued_behind_a_failed_batch_is_refused_at_once_and_never_se
 async def test_the_next_hit_after_a_failure_is_tried_afresh_under_a_new_sequence() -> None:
     stream = FakeStream(trouble=FULL)
     intake = build_intake(stream)
-    assert await intake.add(hit("lost")) is not None
+    assert await add(intake, hit("lost")) is not None
     stream.trouble = None
-    assert await intake.add(hit("found")) is None
+    assert await add(intake, hit("found")) is None
     assert [batch.sequence for batch in stream.accepted] == [2]
 
 
@@ -189,10 +207,10 @@ async def test_a_fault_of_our_own_answers_the_batch_and_spares_the_next() -> Non
     stream = FakeStream()
     stream.steps.append(ValueError("a bug"))
     intake = build_intake(stream)
-    refusal = await intake.add(hit("a"))
+    refusal = await add(intake, hit("a"))
     assert refusal is not None
     assert refusal.outcome is Outcome.UNKNOWN
-    assert await intake.add(hit("b")) is None
+    assert await add(intake, hit("b")) is None
 
 
 # ── bounds ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,23 +221,23 @@ async def test_hits_beyond_the_limit_are_refused_at_once() -> None:
     stream = FakeStream()
     stream.steps.append(release.wait())  # type: ignore[arg-type]
     intake = build_intake(stream, limit=3)
-    intake.add(hit("in flight"))
+    add(intake, hit("in flight"))
     await stream.attempted.wait()
-    waiting = [intake.add(one) for one in hits(3)]
-    for beyond in (intake.add(hit("beyond")), intake.add_all(hits(2))):
+    waiting = [add(intake, one) for one in hits(3)]
+    for beyond in (add(intake, hit("beyond")), intake.add_all(hits(2))):
         assert beyond.done()
         assert (refusal := await beyond) is not None
         assert (refusal.reason, refusal.outcome) == (RefusalReason.FULL, Outcome.REFUSED)
     release.set()
     assert await waiting[0] is None
-    assert await intake.add(hit("room again")) is None
+    assert await add(intake, hit("room again")) is None
 
 
 async def test_room_is_free_again_after_a_failure() -> None:
     stream = FakeStream(trouble=FULL)
     intake = build_intake(stream, limit=2)
     for _ in range(5):
-        answers = [intake.add(one) for one in hits(2)]
+        answers = [add(intake, one) for one in hits(2)]
         assert all(refusal and refusal.reason is RefusalReason.STREAM for refusal in [await one for one in answers])
 
 
@@ -229,10 +247,10 @@ async def test_room_is_free_again_after_a_failure() -> None:
 async def test_draining_sends_what_is_there_and_then_refuses() -> None:
     stream = FakeStream()
     intake = build_intake(stream)
-    before = intake.add(hit("before"))
+    before = add(intake, hit("before"))
     await intake.drain()
     assert await before is None
-    assert (refusal := await intake.add(hit("after"))) is not None
+    assert (refusal := await add(intake, hit("after"))) is not None
     assert refusal.reason is RefusalReason.DRAINING
     assert stream.accepted_ids == [["before"]]
 

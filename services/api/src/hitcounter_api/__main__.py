@@ -134,14 +134,15 @@ async def _open_server(
         )
         watching = asyncio.create_task(watch.run(), name="queue watch")
         try:
-            yield EmbeddedServer(_build_config(app, settings.http))
+            yield EmbeddedServer(build_config(app, settings.http))
             await intake.drain()
         finally:
             watching.cancel()
             await asyncio.wait([watching])
 
 
-def _build_config(app: Any, settings: HttpSettings) -> Config:
+def build_config(app: Any, settings: HttpSettings) -> Config:
+    """Return how uvicorn is to serve the application: nothing is logged or sent for a request that nobody asked for."""
     return Config(
         app,
         http=ApiProtocol,

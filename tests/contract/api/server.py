@@ -1,0 +1,117 @@
+"""The API over real HTTP, with a fake stream and fake counts behind it, and a plain client for it."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
+import uvloop
+from hitcounter.health import EmbeddedServer, Readiness
+from hitcounter.metrics import QueueMetrics
+from hitcounter_api.__main__ import build_config
+from hitcounter_api.app import create_app
+from hitcounter_api.intake import Intake
+from hitcounter_api.queue_watch import QueueWatch
+from hitcounter_api.reads import Reads
+from hitcounter_api.settings import HttpSettings
+
+from tests.unit.api.fakes import NOW_MS, PRODUCER, FakeReader, FakeStream, build_metrics
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def kind(self) -> str:
+        """The last part of the problem's type."""
+        assert self.headers["content-type"] == "application/problem+json"
+        problem = self.json
+        assert problem["status"] == self.status
+        assert problem["title"]
+        assert problem["detail"]
+        return str(problem["type"]).removeprefix("urn:hitcounter:problem:")
+
+
+class Server:
+    """The API on a port and a thread of its own. Its clock stands still at NOW_MS."""
+
+    def __init__(self) -> None:
+        self.stream = FakeStream()
+        self.reader = FakeReader()
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()), name="api")
+        self._server: EmbeddedServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """Send one request on a connection of its own."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, found, answer.read())
+        finally:
+            connection.close()
+
+    def track(self, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
+        """POST /analytics."""
+        return self.ask("POST", "/analytics", body, headers)
+
+    def track_batch(self, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
+        """POST /analytics/batch."""
+        return self.ask("POST", "/analytics/batch", body, headers)
+
+    def send_raw(self, data: bytes) -> bytes:
+        """Send bytes as they are, close our side, and return all that comes back."""
+        with socket.create_connection((HOST, self.port), timeout=10) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            pieces = []
+            while piece := connection.recv(65536):
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    async def _serve(self) -> None:
+        metrics, registry = build_metrics()
+        intake = Intake(self.stream, metrics, producer=PRODUCER, limit=10_000, budget_seconds=0.3)
+        watch = QueueWatch(self.stream, QueueMetrics(registry), Readiness())
+        app = create_app(
+            intake=intake,
+            reads=Reads(self.reader, watch, metrics, max_concurrent=4, remembered_ids=10),
+            watch=watch,
+            metrics=metrics,
+            clock_ms=lambda: NOW_MS,
+        )
+        self._server = EmbeddedServer(build_config(app, HttpSettings()))
+        await self._server.serve(sockets=[self._listener])
+        await intake.drain()

@@ -1,0 +1,70 @@
+"""POST /analytics/batch over HTTP: all hits or none."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hitcounter.hits import BATCH_MAX_HITS
+
+from tests.contract.api.server import Server
+from tests.unit.api.fakes import FULL
+
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "body", [b'[{"id":"a"},{"id":"b","weight":2}]', b'{"id":"a"}\n{"id":"b","weight":2}\n'], ids=["array", "NDJSON"]
+)
+def test_a_batch_is_taken_as_one_entry(server: Server, body: bytes) -> None:
+    reply = server.track_batch(body)
+    assert (reply.status, reply.body) == (204, b"")
+    assert server.stream.accepted_ids == [["a", "b"]]
+
+
+def test_a_batch_with_a_bad_hit_lists_it_and_takes_none(server: Server) -> None:
+    reply = server.track_batch(b'[{"id":"a"},{"id":""}]')
+    assert (reply.status, reply.kind) == (422, "invalid-batch")
+    assert reply.json["errors"] == [{"index": 1, "detail": "the id must not be empty", "field": "id", "value": ""}]
+    assert not server.stream.attempts
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"[1,", b'{"id":"a"}\nx'])
+def test_a_batch_that_is_not_json_gets_400(server: Server, body: bytes) -> None:
+    assert server.track_batch(body).kind == "not-json"
+
+
+def test_a_batch_of_ten_thousand_is_taken_and_one_more_gets_413(server: Server) -> None:
+    assert server.track_batch(orjson.dumps([{"id": "a"}] * BATCH_MAX_HITS)).status == 204
+    reply = server.track_batch(orjson.dumps([{"id": "a"}] * (BATCH_MAX_HITS + 1)))
+    assert (reply.status, reply.kind, reply.json["limit"]) == (413, "too-large", BATCH_MAX_HITS)
+
+
+def test_a_batch_of_one_mebibyte_is_taken_and_one_byte_more_gets_413(server: Server) -> None:
+    body = b'[{"id":"a"}]'
+    assert server.track_batch(body + b" " * (MEBIBYTE - len(body))).status == 204
+    reply = server.track_batch(body + b" " * (MEBIBYTE - len(body) + 1))
+    assert (reply.status, reply.kind, reply.json["limit"]) == (413, "too-large", MEBIBYTE)
+
+
+def test_ten_thousand_bad_hits_are_all_listed(server: Server) -> None:
+    reply = server.track_batch(orjson.dumps([{"id": ""}] * BATCH_MAX_HITS))
+    assert reply.status == 422
+    assert [error["index"] for error in reply.json["errors"]] == list(range(BATCH_MAX_HITS))
+
+
+def test_a_key_for_a_whole_batch_gets_422(server: Server) -> None:
+    reply = server.track_batch(b'[{"id":"a"}]', {"Idempotency-Key": "k"})
+    assert (reply.status, reply.kind, reply.json["field"]) == (422, "invalid-batch", "Idempotency-Key")
+
+
+def test_a_batch_meets_a_full_redis_with_503(server: Server) -> None:
+    server.stream.trouble = FULL
+    reply = server.track_batch(b'[{"id":"a"}]')
+    assert (reply.status, reply.json["outcome"], reply.headers["retry-after"]) == (503, "refused", "5")
+
+
+def test_a_client_that_hangs_up_within_a_batch_is_not_counted(server: Server) -> None:
+    head = b"POST /analytics/batch HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+    assert server.send_raw(head + b'[{"id":"a"}]') == b""
+    assert server.track_batch(b'[{"id":"after"}]').status == 204
+    assert server.stream.accepted_ids == [["after"]]
