@@ -7,6 +7,6 @@ their mistakes. From pure to outside:
   of it; whether the counts agree.
 * ``target``, ``connection``, ``client``: where to, one HTTP/1.1 connection, a few of them with ``await``.
 * ``load``, ``reading``, ``freshness``: the spam, the counts, how soon a hit is countable.
-* ``plan``, ``benchmark``, ``report``, ``progress``: one measurement from the first read to the verdict, and how it is told.
+* ``plan``, ``benchmark``, ``report``, ``progress``: one measurement from first read to verdict, and how it is told.
 * ``suite`` with ``parts``, ``bare``, ``ceiling``, ``processes``, ``comparison``: all parts side by side, in one run.
 """
