@@ -36,7 +36,8 @@ class AsOfPublisher:
         """Publish until stopped, and once more after that: what was settled last is then covered too."""
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._interval_seconds)
+                async with asyncio.timeout(self._interval_seconds):
+                    await self._stopping.wait()
             try:
                 await self.publish_once()
             except (StreamUnavailable, IndexUnavailable) as error:

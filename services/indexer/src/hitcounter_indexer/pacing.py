@@ -42,7 +42,8 @@ class Pace:
         """Wait, but not beyond the moment at which the indexer is to stop."""
         self.beat()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
 
 class Conditions:

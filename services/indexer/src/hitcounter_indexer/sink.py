@@ -14,6 +14,11 @@ from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_i
 
 _SINK_IS_BUSY_OR_AWAY: Final = (None, 429, 502, 503, 504)
 """The status of an answer that says nothing of the index; None where there was no answer."""
+_BULK_PARAMETERS: Final = {
+    "require_alias": "true",
+    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason",
+}
+_BULK_HEADERS: Final = {"accept": "application/json", "content-type": "application/x-ndjson"}
 
 
 class Sink(Protocol):
@@ -64,11 +69,12 @@ class ElasticsearchSink:
     async def _bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         if not actions:
             return []
+        lines = [action.lines for action in actions]
         with translated("write documents"):
-            answer = await self._client.bulk(
-                operations=[b"".join([action.lines for action in actions])],  # type: ignore[list-item]  # bytes are sent as they are
-                require_alias=True,
-                filter_path="errors,items.*.status,items.*.error.type,items.*.error.reason",
+            # Not client.bulk: that is a PUT, which aiohttp sends again by itself when a connection breaks, so that we
+            # would take the documents of the first attempt for a client's duplicates.
+            answer = await self._client.perform_request(
+                "POST", "/_bulk", params=_BULK_PARAMETERS, headers=_BULK_HEADERS, body=[b"".join(lines)]
             )
         if answer["errors"] is False:
             return [INDEXED] * len(actions)
@@ -84,7 +90,8 @@ class ElasticsearchSink:
     async def _doubt(self, actions: Sequence[Action], results: list[ItemResult]) -> list[ItemResult]:
         """Look again at indices that are gone, or whose mapping may be why they reject documents.
 
-        A document is only to blame where the mapping is the one we made.
+        A document is only to blame where the mapping is the one we made; one whose index was lost can be written again
+        as soon as that is made anew.
         """
         suspect = {
             action.index_name
@@ -94,7 +101,11 @@ class ElasticsearchSink:
         for index in suspect:
             self._indices.forget(index)
         unfit = await self._find_unfit(suspect)
-        return [
-            unfit.get(action.index_name, result) if result.outcome is ItemOutcome.REJECT else result
-            for action, result in zip(actions, results, strict=True)
-        ]
+        return [_judge(result, unfit.get(action.index_name)) for action, result in zip(actions, results, strict=True)]
+
+
+def _judge(result: ItemResult, unfit: ItemResult | None) -> ItemResult:
+    """Return what to make of a result, knowing what is wrong with its index, if anything."""
+    if result.is_index_lost:
+        return unfit or ItemResult(ItemOutcome.RETRY, result.reason, "the index was lost, and made anew")
+    return unfit or result if result.outcome is ItemOutcome.REJECT else result
