@@ -143,7 +143,7 @@ class Indices:
             IndexUnavailable: Elasticsearch is away or refuses.
         """
         with translated("apply retention"):
-            found = await self._client.indices.get_mapping(index=f"{self.prefix}-*")
+            found = await self._client.indices.get_mapping(index=f"{self.prefix}-*", expand_wildcards="open,closed")
             mappings = {index: described["mappings"] for index, described in found.body.items()}
             dropped = expired_indices(mappings, self.prefix, now_ms, self._settings.retention_days)
             if not is_dry_run:

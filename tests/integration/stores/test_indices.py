@@ -1,0 +1,251 @@
+"""Making and keeping indices: exactly ours or none, whoever else is at work on the same Elasticsearch."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+from hitcounter.elastic import Indices, open_client
+from hitcounter.errors import IndexUnavailable
+from hitcounter.hits import DAY_MS
+from hitcounter.indices import (
+    MAPPING,
+    MAPPING_VERSION,
+    build_index,
+    build_template,
+    index_of,
+    template_name,
+    write_alias,
+)
+from hitcounter.settings import ElasticsearchSettings, IndexSettings
+from hitcounter_devstack import free_port
+
+from tests.integration.stores.conftest import NOW_MS, TODAY
+
+
+@pytest.fixture
+def today(name: str) -> str:
+    return f"{name}-{TODAY}"
+
+
+async def describe(client: AsyncElasticsearch, index: str) -> dict[str, Any]:
+    described: dict[str, Any] = (await client.indices.get(index=index)).body[index]
+    return described
+
+
+async def template_of(client: AsyncElasticsearch, name: str) -> dict[str, Any]:
+    answer = await client.indices.get_index_template(name=template_name(name))
+    template: dict[str, Any] = answer["index_templates"][0]["index_template"]
+    return template
+
+
+# ── a day ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_day_is_created_with_exactly_our_mapping_settings_sort_and_aliases(
+    client: AsyncElasticsearch, name: str, today: str
+) -> None:
+    await Indices(client, name, IndexSettings(shards=2, replicas=0)).ensure([today])
+    described = await describe(client, today)
+    assert described["mappings"] == MAPPING
+    assert described["aliases"] == {name: {}, write_alias(today): {}}
+    settings = described["settings"]["index"]
+    assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("2", "0")
+    assert settings["refresh_interval"] == "1s"
+    assert settings["sort"] == {"field": ["id", "timestamp"], "order": ["asc", "desc"]}
+
+
+async def test_day_that_two_create_at_once_is_made_once_and_fine_for_both(
+    client: AsyncElasticsearch, name: str, index_settings: IndexSettings, today: str
+) -> None:
+    everybody = [Indices(client, name, index_settings) for _ in range(5)]
+    await asyncio.gather(*(indices.ensure([today]) for indices in everybody))
+    assert (await describe(client, today))["mappings"] == MAPPING
+
+
+async def test_day_that_is_there_is_left_as_it_is(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await indices.ensure([today])
+    uuid = (await describe(client, today))["settings"]["index"]["uuid"]
+    await Indices(client, name, IndexSettings(shards=5, replicas=0)).ensure([today])
+    settings = (await describe(client, today))["settings"]["index"]
+    assert (settings["uuid"], settings["number_of_shards"]) == (uuid, "1")
+
+
+async def test_index_of_a_stranger_under_our_name_is_refused_with_the_reason_and_left_alone(
+    client: AsyncElasticsearch, indices: Indices, today: str
+) -> None:
+    await client.indices.create(index=today, mappings={"properties": {"id": {"type": "text"}}})
+    with pytest.raises(IndexUnavailable, match="not made by hitcounter"):
+        await indices.ensure([today])
+    described = await describe(client, today)
+    assert described["mappings"] == {"properties": {"id": {"type": "text"}}}
+    assert described["aliases"] == {}
+
+
+async def test_index_of_ours_with_a_changed_field_is_refused_with_the_field(
+    client: AsyncElasticsearch, indices: Indices, name: str, index_settings: IndexSettings, today: str
+) -> None:
+    body: Any = build_index(name, today, index_settings)
+    mappings = {**body["mappings"], "properties": {**body["mappings"]["properties"], "id": {"type": "text"}}}
+    await client.indices.create(index=today, mappings=mappings)
+    with pytest.raises(IndexUnavailable, match="mapping of id differs"):
+        await indices.ensure([today])
+
+
+async def test_day_whose_aliases_somebody_removed_gets_them_back(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await indices.ensure([today])
+    await client.indices.delete_alias(index=today, name="*")
+    indices.forget(today)
+    await indices.ensure([today])
+    assert (await describe(client, today))["aliases"] == {name: {}, write_alias(today): {}}
+
+
+async def test_day_is_looked_at_once_until_it_is_forgotten(
+    client: AsyncElasticsearch, indices: Indices, today: str
+) -> None:
+    await indices.ensure([today])
+    await client.indices.delete(index=today)
+    await indices.ensure([today])
+    assert not await client.indices.exists(index=today)
+    indices.forget(today)
+    await indices.ensure([today])
+    assert await client.indices.exists(index=today)
+
+
+async def test_elasticsearch_that_is_not_there_is_an_error_in_our_words(name: str) -> None:
+    async with open_client(ElasticsearchSettings(url=f"http://127.0.0.1:{free_port()}")) as client:
+        indices = Indices(client, name, IndexSettings())
+        for doing in (indices.ensure([f"{name}-{TODAY}"]), indices.ensure_template(), indices.refresh()):
+            with pytest.raises(IndexUnavailable, match="does not answer") as caught:
+                await doing
+            assert caught.value.status is None
+
+
+# ── the template ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_template_is_put_and_gives_a_day_that_a_stranger_creates_our_mapping(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await indices.ensure_template()
+    await client.indices.create(index=today)
+    described = await describe(client, today)
+    assert described["mappings"] == MAPPING
+    assert described["aliases"] == {name: {}}  # no write alias: we have not looked at it yet
+    await indices.ensure([today])
+
+
+async def put_template(client: AsyncElasticsearch, name: str, **changes: object) -> None:
+    template: Any = {**build_template(name, IndexSettings(replicas=0)), **changes}
+    await client.indices.put_index_template(name=template_name(name), **template)
+
+
+async def test_template_that_agrees_is_not_put_again(client: AsyncElasticsearch, indices: Indices, name: str) -> None:
+    await put_template(client, name, priority=1234)  # what somebody changed stays where nothing of ours differs
+    await indices.ensure_template()
+    assert (await template_of(client, name))["priority"] == 1234
+
+
+async def test_template_of_a_newer_version_is_never_overwritten(
+    client: AsyncElasticsearch, indices: Indices, name: str
+) -> None:
+    await put_template(client, name, version=99, _meta={"owner": "hitcounter", "settings": "of the future"})
+    await indices.ensure_template()
+    assert (await template_of(client, name))["version"] == 99
+
+
+@pytest.mark.parametrize("changes", [{"version": 0}, {"version": None}, {"_meta": {}}])
+async def test_template_that_is_older_or_of_other_settings_is_brought_up_to_date(
+    client: AsyncElasticsearch, indices: Indices, name: str, changes: dict[str, object]
+) -> None:
+    await put_template(client, name, **changes)
+    await indices.ensure_template()
+    current = await template_of(client, name)
+    assert current["version"] == MAPPING_VERSION
+    assert current["_meta"]["settings"]["number_of_replicas"] == 0
+
+
+async def test_installations_with_overlapping_prefixes_share_an_elasticsearch(
+    client: AsyncElasticsearch, name: str, index_settings: IndexSettings
+) -> None:
+    longer = f"{name}-eu"
+    for prefix in (name, longer):
+        await Indices(client, prefix, index_settings).ensure_template()
+    await Indices(client, longer, index_settings).ensure([f"{longer}-{TODAY}"])
+    aliases = (await describe(client, f"{longer}-{TODAY}"))["aliases"]
+    assert aliases.keys() == {longer, f"{longer}-{TODAY}-write"}
+
+
+# ── refresh and flush ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_refresh_makes_documents_countable(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await indices.ensure([today])
+    await client.indices.put_settings(index=today, settings={"index": {"refresh_interval": "-1"}})
+    await client.search(index=today)  # so that a shard asleep does not refresh by itself now
+    await client.index(index=today, document={"id": "1", "timestamp": NOW_MS, "n": 1})
+    assert (await client.count(index=name))["count"] == 0
+    await indices.refresh()
+    assert (await client.count(index=name))["count"] == 1
+
+
+async def test_refresh_without_any_index_is_no_fault(indices: Indices) -> None:
+    await indices.refresh()
+
+
+async def test_refresh_passes_over_closed_indices(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await indices.ensure([today, f"{name}-2026.11.25"])
+    await client.indices.close(index=today)
+    await indices.refresh()
+
+
+async def test_flush_of_an_index_that_is_gone_is_an_error(indices: Indices, today: str) -> None:
+    await indices.ensure([today])
+    await indices.flush([today])
+    with pytest.raises(IndexUnavailable, match="flush"):
+        await indices.flush(["no-such-index"])
+
+
+# ── retention ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def remaining(client: AsyncElasticsearch, name: str) -> set[str]:
+    return set((await client.indices.get(index=f"{name}*", expand_wildcards="all")).body)
+
+
+async def test_retention_drops_only_our_days_and_only_the_old_ones_be_they_open_or_closed(
+    client: AsyncElasticsearch, indices: Indices, name: str
+) -> None:
+    tomorrow, youngest, old, older = (index_of(name, NOW_MS - age * DAY_MS) for age in (-1, 3, 4, 400))
+    foreign = {
+        f"{name}-2020.01.01": {},  # no marker
+        f"{name}-2020.01.02-copy": MAPPING,  # another name
+        f"{name}-eu-2020.01.01": MAPPING,  # another installation
+    }
+    await indices.ensure([tomorrow, youngest, old, older])
+    for index, mapping in foreign.items():
+        await client.indices.create(index=index, mappings=dict(mapping))
+    await client.indices.close(index=older)
+
+    before = await remaining(client, name)
+    assert (await indices.drop_expired(NOW_MS, is_dry_run=True)).dropped == [older, old]
+    assert await remaining(client, name) == before
+
+    assert (await indices.drop_expired(NOW_MS)).dropped == [older, old]
+    assert await remaining(client, name) == {tomorrow, youngest, *foreign}
+    assert (await indices.drop_expired(NOW_MS)).dropped == []
+
+
+async def test_retention_where_nothing_is_drops_nothing(indices: Indices) -> None:
+    report = await indices.drop_expired(NOW_MS)
+    assert (report.kept, report.dropped) == (0, [])
