@@ -107,7 +107,7 @@ async def client(elasticsearch: ElasticsearchServer, name: str) -> AsyncIterator
         found = await client.indices.get(index=f"{name}*", expand_wildcards="all")
         if found.body:
             await client.indices.delete(index=sorted(found.body), ignore_unavailable=True)
-        await client.indices.delete_index_template(name=f"*{name}*")
+        await client.options(ignore_status=404).indices.delete_index_template(name=f"*{name}*")
 
 
 @pytest.fixture
