@@ -33,7 +33,7 @@ class Rig:
         self.stream.status_now = build_status(accepted=backlog, as_of_ms=as_of_ms)
 
     async def read(self, id_: str = "a") -> Answer:
-        return await self.reads.read(id_, NOW_MS)
+        return await self.reads.read(id_, lambda: NOW_MS)
 
     def counted(self, result: str) -> float | None:
         return self.registry.get_sample_value("hitcounter_reads_total", {"result": result})

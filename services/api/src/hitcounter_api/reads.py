@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,8 +65,10 @@ class Reads:
         self._remembered_ids = remembered_ids
         self._remembered: OrderedDict[str, Answer] = OrderedDict()
 
-    async def read(self, id_: str, now_ms: int) -> Answer:
+    async def read(self, id_: str, clock_ms: Callable[[], int]) -> Answer:
         """Return the counts of the id in the windows that end now, or, with Elasticsearch away, the last known ones.
+
+        Now is once the freshness is known: the as-of must not be later than the end of the windows.
 
         Raises:
             IndexUnavailable: Elasticsearch is away and the id was not read lately.
@@ -74,7 +77,7 @@ class Reads:
         # Before the search: hits that become countable after it may be missing, whatever the as-of says by then.
         freshness = await self._freshness.see_freshness()
         try:
-            answer = Answer(await self._read_fresh(id_, now_ms), freshness)
+            answer = Answer(await self._read_fresh(id_, clock_ms()), freshness)
         except IndexUnavailable:
             remembered = self._remembered.get(id_)
             if remembered is None:

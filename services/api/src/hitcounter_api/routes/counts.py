@@ -53,7 +53,7 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
     )
     async def read_counts(request: Request) -> Response:
         id_ = read_id(request.scope["raw_path"], PREFIX)
-        answer = await reads.read(id_, clock_ms())
+        answer = await reads.read(id_, clock_ms)
         return Response(render(id_, answer), headers=build_headers(answer), media_type="application/json")
 
 
