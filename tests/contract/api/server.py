@@ -1,9 +1,13 @@
-"""The API over real HTTP, with a fake stream and fake counts behind it, and a plain client for it."""
+"""The API over real HTTP, with a fake stream and fake counts behind it, and a plain client for it.
+
+python -m tests.contract.api.server > docs/openapi.json    writes the OpenAPI document anew
+"""
 
 from __future__ import annotations
 
 import http.client
 import socket
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,3 +119,14 @@ class Server:
         self._server = EmbeddedServer(build_config(app, HttpSettings()))
         await self._server.serve(sockets=[self._listener])
         await intake.drain()
+
+
+def read_openapi(server: Server) -> str:
+    """Return the OpenAPI document as it is committed."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(server.ask("GET", "/openapi.json").json, option=options).decode()
+
+
+if __name__ == "__main__":
+    with Server() as server:
+        sys.stdout.write(read_openapi(server))

@@ -48,7 +48,7 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         description="Five windows that end now, to the millisecond; an id that was never hit has zeros. All that "
         "follows `/analytics/` is the id: percent-encode what is not plain, slashes may stay.",
         response_model=Counts,
-        responses={200: {"headers": _HEADERS}, **problem_responses(400, 422, 503)},
+        responses={200: {"headers": _HEADERS}, **problem_responses(400, 422, 500, 503)},
         openapi_extra={"parameters": [_ID_PARAMETER]},
     )
     async def read_counts(request: Request) -> Response:

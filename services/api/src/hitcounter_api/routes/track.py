@@ -70,7 +70,7 @@ async def _take_batch(request: Request, intake: Intake, clock_ms: Callable[[], i
     return await intake.add_all(read_hits(body, clock_ms()))
 
 
-_PROBLEMS: Final = problem_responses(400, 408, 413, 422, 503)
+_PROBLEMS: Final = problem_responses(400, 408, 413, 422, 500, 503)
 
 _EXAMPLES: Final[Mapping[str, Any]] = {
     "plain": {"summary": "A hit of now", "value": {"id": EXAMPLE_ID}},

@@ -1,0 +1,74 @@
+"""The OpenAPI document: complete, committed, and true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from tests.contract.api.server import Server, read_openapi
+
+CONFIG = schemathesis.Config.from_dict(
+    {
+        "checks": {
+            # A schema cannot say that a key needs a time, or that a time must lie around now.
+            "positive_data_acceptance": {"enabled": False},
+            "negative_data_rejection": {"expected-statuses": [400, 408, 413, 422]},
+        }
+    }
+)
+SNAPSHOT = Path(__file__).parents[3] / "docs/openapi.json"
+
+
+@pytest.fixture(scope="module")
+def document(running_server: Server) -> Any:
+    return running_server.ask("GET", "/openapi.json").json
+
+
+def operations(document: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def test_the_committed_document_is_fresh(server: Server) -> None:
+    assert SNAPSHOT.read_text() == read_openapi(server), "run: python -m tests.contract.api.server > docs/openapi.json"
+
+
+def test_every_call_of_the_api_is_described(document: Any) -> None:
+    assert {(method, path): operation["operationId"] for method, path, operation in operations(document)} == {
+        ("POST", "/analytics"): "trackHit",
+        ("POST", "/analytics/batch"): "trackBatch",
+        ("GET", "/analytics/{id}"): "readCounts",
+        ("GET", "/status"): "readStatus",
+    }
+
+
+def test_every_failure_is_described_as_a_problem_with_examples(document: Any) -> None:
+    for _, _, operation in operations(document):
+        failures = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+        assert {"500", "503"} <= failures.keys()
+        assert all(answer["content"]["application/problem+json"]["examples"] for answer in failures.values())
+        assert "Retry-After" in failures["503"]["headers"]
+
+
+def test_the_document_is_shown_to_people(server: Server) -> None:
+    reply = server.ask("GET", "/docs")
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("operation_id", ["trackHit", "trackBatch", "readCounts", "readStatus"])
+def test_the_api_does_what_its_document_says(server: Server, operation_id: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json", config=CONFIG)
+    operation = schema.find_operation_by_id(operation_id)
+
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
+    @given(operation.as_strategy() | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+    def call(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate()
+
+    call()
