@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -42,10 +43,10 @@ def test_row_of_the_failure_table_names_its_test_or_says_that_there_is_none(row:
     assert re.search(r"`test_\w+`", row[3]) or NOT_SHOWN in row[3]
 
 
-def test_failure_table_marks_the_tests_of_the_unit_ring_and_no_others() -> None:
-    named = {match for row in failure_table() for match in re.findall(r"`(test_\w+)`( \(unit\))?", row[3])}
-    unit = existing_tests("unit")
-    assert not {name for name, mark in named if bool(mark) != (name in unit)}
+def test_failure_table_marks_the_tests_that_need_no_real_store_by_their_ring() -> None:
+    ring_of = {name: ring for ring in ("unit", "contract") for name in existing_tests(ring)}
+    named = {match for row in failure_table() for match in re.findall(r"`(test_\w+)`(?: \((\w+)\))?", row[3])}
+    assert not {(name, mark) for name, mark in named if mark != ring_of.get(name, "")}
 
 
 def test_every_test_that_a_document_names_exists() -> None:
@@ -86,6 +87,13 @@ def test_readme_tells_the_limits_that_the_code_has() -> None:
         f"{HIT_MAX_BYTES // 1024} KiB; a batch {BATCH_MAX_BYTES // 1024**2} MiB",
     ]
     assert [limit for limit in limits if limit not in text] == []
+
+
+def test_readme_lists_every_call_of_the_api() -> None:
+    document = json.loads((ROOT / "docs/openapi.json").read_text())
+    calls = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    listed = set(re.findall(r"`((?:GET|POST) /[^`]+)`", (ROOT / "README.md").read_text()))
+    assert listed == calls | {"GET /docs", "GET /openapi.json", "GET /livez"}
 
 
 def test_readme_shows_the_windows_in_their_order() -> None:
