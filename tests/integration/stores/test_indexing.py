@@ -1,0 +1,352 @@
+"""From the stream into the index, on real stores: every hit ends once, whatever dies or refuses in between.
+
+The oldest and the newest of both lines stand for the matrix, which the other modules of this ring run in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from elasticsearch import AsyncElasticsearch
+from hitcounter.codec import encode
+from hitcounter.elastic import Indices
+from hitcounter.health import Readiness
+from hitcounter.hits import DAY_MS, Hit
+from hitcounter.ledger import Ledger
+from hitcounter.settings import RedisSettings
+from hitcounter.stream import GROUP, HitStream, open_stream
+from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
+from hitcounter_devstack import ElasticsearchServer, RedisServer
+from hitcounter_indexer.as_of import AsOfPublisher
+from hitcounter_indexer.indexer import Indexer
+from hitcounter_indexer.metrics import create_metrics
+from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
+from hitcounter_indexer.settings import IndexerSection
+from hitcounter_indexer.sink import ElasticsearchSink
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from tests.integration.stores.conftest import NOW_MS, TODAY, Producer, append, count
+from tests.integration.stores.waiting import until
+from tests.support.proxy import FaultyWire
+
+RECLAIM_AFTER_SECONDS = 0.5
+
+
+@pytest.fixture(params=["newest", "oldest"])
+def age(request: pytest.FixtureRequest) -> str:
+    age: str = request.param
+    return age
+
+
+@pytest.fixture
+def redis(request: pytest.FixtureRequest, age: str) -> RedisServer:
+    server: RedisServer = request.getfixturevalue("redis_server" if age == "newest" else "redis_server_7")
+    return server
+
+
+@pytest.fixture
+def elasticsearch(request: pytest.FixtureRequest, age: str) -> ElasticsearchServer:
+    name = "elasticsearch_server_9" if age == "newest" else "elasticsearch_server"
+    server: ElasticsearchServer = request.getfixturevalue(name)
+    return server
+
+
+class Indexers:
+    """Makes indexers over one pair of stores."""
+
+    def __init__(self, stream: HitStream, client: AsyncElasticsearch, indices: Indices) -> None:
+        self.stream = stream
+        self.readiness = Readiness(REDIS, ELASTICSEARCH)
+        self._client = client
+        self._indices = indices
+
+    def build(self, stream: HitStream | None = None, **settings: float) -> Indexer:
+        """Build an indexer with a consumer of its own, perhaps with another way to Redis."""
+        changed = {"block_ms": 10, "bulk_max_age_ms": 0, "reclaim_after_seconds": RECLAIM_AFTER_SECONDS, **settings}
+        return Indexer(
+            consumer=f"indexer-{secrets.token_hex(4)}",
+            stream=stream or self.stream,
+            sink=ElasticsearchSink(self._client, self._indices),
+            indices=self._indices,
+            settings=IndexerSection.model_validate(changed),
+            metrics=create_metrics(CollectorRegistry()),
+            readiness=self.readiness,
+        )
+
+    async def drain(self) -> Ledger:
+        """Index until nothing is queued or in flight, and return the ledger."""
+        indexer = self.build()
+
+        async def is_drained() -> bool:
+            await indexer.run_until_empty()
+            return (await self.stream.status()).entries == 0
+
+        await until(is_drained, timeout_seconds=30)
+        return (await self.stream.status()).ledger
+
+
+@pytest.fixture
+def indexers(stream: HitStream, client: AsyncElasticsearch, indices: Indices) -> Indexers:
+    return Indexers(stream, client, indices)
+
+
+async def assert_balanced(stream: HitStream) -> None:
+    audit = await stream.audit()
+    assert audit.is_exact
+    assert (audit.difference, audit.dead_difference) == (0, 0)
+
+
+# ── counting ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_every_hit_is_counted_once_and_the_ledger_balances(
+    indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    for number in range(50):
+        await append(stream, producer.batch("hot", "hot", f"id-{number % 5}", time_ms=NOW_MS - number))
+    assert await indexers.drain() == Ledger(accepted=150, indexed=150)
+    assert await count(client, name, term={"id": "hot"}) == 100
+    assert [await count(client, name, term={"id": f"id-{number}"}) for number in range(5)] == [10] * 5
+    await assert_balanced(stream)
+
+
+async def test_hits_of_several_days_in_one_batch_are_counted_in_their_own_days(
+    indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    await append(stream, producer.batch_of(*[Hit("a", NOW_MS - age * DAY_MS) for age in range(4)]))
+    await indexers.drain()
+    days = ("2026.11.21", "2026.11.22", "2026.11.23", "2026.11.24")
+    await client.indices.refresh(index=f"{name}-*")
+    assert [(await client.count(index=f"{name}-{day}"))["count"] for day in days] == [1, 1, 1, 1]
+
+
+async def test_key_that_was_sent_again_is_counted_once_and_booked_as_duplicate(
+    indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    hit = Hit("a", NOW_MS, 7, "order-17")
+    await append(stream, producer.batch_of(hit, hit), producer.batch_of(hit))
+    await indexers.drain()
+    await append(stream, producer.batch_of(Hit("b", NOW_MS), hit))
+    assert await indexers.drain() == Ledger(accepted=5, indexed=2, duplicate=3)
+    assert await count(client, name, term={"id": "a"}) == 7
+
+
+async def test_many_indexers_at_once_share_the_entries_and_count_each_hit_once(
+    indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    for _ in range(200):
+        await append(stream, producer.batch(*"abcde"))
+    team = [indexers.build(bulk_max_documents=50) for _ in range(4)]
+    running = [asyncio.create_task(indexer.run()) for indexer in team]
+
+    async def is_drained() -> bool:
+        return (await stream.status()).entries == 0
+
+    await until(is_drained, timeout_seconds=30)
+    for indexer in team:
+        indexer.stop()
+    await asyncio.gather(*running)
+    ledger = (await stream.status()).ledger
+    assert ledger.indexed + ledger.duplicate == ledger.accepted == 1000
+    assert await count(client, name) == 1000
+
+
+async def test_as_of_covers_what_is_countable(
+    indexers: Indexers, stream: HitStream, indices: Indices, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    publisher = AsOfPublisher(stream, indices, name="me", interval_ms=500)
+    await append(stream, producer.batch("a"))
+    waiting = await stream.status()
+    assert waiting.oldest_ms is not None
+    assert await publisher.publish_once() == waiting.oldest_ms
+    await indexers.drain()
+    as_of_ms = await publisher.publish_once()
+    assert as_of_ms is not None
+    assert as_of_ms > waiting.oldest_ms
+    assert (await client.count(index=name))["count"] == 1  # without a refresh of ours
+
+
+# ── death between bulk and settle ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def wire(redis: RedisServer) -> Iterator[FaultyWire]:
+    with FaultyWire(redis.url) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def wired_stream(wire: FaultyWire, name: str) -> AsyncIterator[HitStream]:
+    async with open_stream(RedisSettings.model_validate({"url": wire.url, "prefix": name})) as stream:
+        yield stream
+
+
+async def test_turn_that_dies_between_bulk_and_settle_is_finished_by_another_and_counts_nothing_twice(
+    indexers: Indexers,
+    stream: HitStream,
+    wired_stream: HitStream,
+    wire: FaultyWire,
+    client: AsyncElasticsearch,
+    name: str,
+    producer: Producer,
+) -> None:
+    await append(stream, producer.batch("a", "a", "b"), producer.batch_of(Hit("a", NOW_MS, 5, "order-17")))
+    dying = indexers.build(wired_stream)
+    await wired_stream.ensure_group()
+    wire.hold_requests_with(b"EVALSHA")  # settle is the next script
+    turn = asyncio.create_task(dying.run_once())
+    await until(lambda: asyncio.to_thread(wire.held.wait, 10))
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    assert await count(client, name) == 8
+    assert (await stream.status()).ledger == Ledger(accepted=4)
+
+    assert await indexers.drain() == Ledger(accepted=4, duplicate=4)
+    assert await count(client, name) == 8
+    await assert_balanced(stream)
+
+
+async def test_turn_that_dies_before_its_bulk_is_done_by_another(
+    indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    await append(stream, producer.batch("a", "b"))
+    await stream.ensure_group()
+    await stream.read("died", count=10, block_ms=0)
+    assert await indexers.drain() == Ledger(accepted=2, indexed=2)
+    assert await count(client, name) == 2
+
+
+async def test_indexer_that_was_taken_for_dead_and_settles_late_books_nothing_twice(
+    indexers: Indexers, stream: HitStream, wired_stream: HitStream, wire: FaultyWire, producer: Producer
+) -> None:
+    await append(stream, producer.batch("a", "b"))
+    slow = indexers.build(wired_stream)
+    await wired_stream.ensure_group()
+    wire.hold_requests_with(b"EVALSHA")
+    turn = asyncio.create_task(slow.run_once())
+    await until(lambda: asyncio.to_thread(wire.held.wait, 10))
+    ledger = await indexers.drain()
+    wire.heal()
+    wire.cut()
+    assert await turn == 1  # the settling was held up; repeated, it finds nothing of its own any more
+    assert (await stream.status()).ledger == ledger == Ledger(accepted=2, duplicate=2)
+
+
+async def test_group_that_was_lost_brings_entries_back_and_counts_nothing_twice(
+    indexers: Indexers, stream: HitStream, raw: Redis, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    await append(stream, producer.batch("a"), producer.batch("b"))
+    await stream.ensure_group()
+    first, _ = await stream.read("someone", count=10, block_ms=0)
+    await raw.xgroup_destroy(stream.keys.stream, GROUP)
+    ledger = await indexers.drain()
+    assert ledger.indexed == ledger.accepted == 2
+    assert first.entry_id
+    assert await count(client, name) == 2
+
+
+# ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_day_that_is_closed_holds_up_nobody_and_makes_no_dead_letters(
+    indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    await append(stream, producer.batch("before", time_ms=NOW_MS))
+    await indexers.drain()
+    await client.indices.close(index=f"{name}-{TODAY}")
+    await append(stream, producer.batch("kept"), producer.batch("others", time_ms=NOW_MS - DAY_MS))
+    indexer = indexers.build(max_deliveries=2)
+    for _ in range(4):
+        await until(indexer.run_until_empty)  # the refused entry comes back each time
+    status = await stream.status()
+    assert status.ledger == Ledger(accepted=3, indexed=2)
+    assert "index_closed_exception" in indexers.readiness.problems[ELASTICSEARCH]
+
+    await client.indices.open(index=f"{name}-{TODAY}")
+    ledger = await indexers.drain()
+    assert (ledger.indexed + ledger.duplicate, ledger.dead) == (3, 0)
+    assert indexers.readiness.is_ready
+    assert await count(client, name) == 3
+
+
+async def test_wiped_elasticsearch_gets_its_indices_back_and_the_turn_goes_on(
+    indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    await append(stream, producer.batch("before"))
+    indexer = indexers.build()
+    await indexer.run_until_empty()
+    found = await client.indices.get(index=f"{name}-*")
+    await client.indices.delete(index=sorted(found.body))
+    await append(stream, producer.batch("after"))
+    assert await indexer.run_until_empty() == 1
+    assert (await stream.status()).ledger == Ledger(accepted=2, indexed=2)
+    assert await count(client, name, term={"id": "after"}) == 1
+
+
+async def test_full_redis_is_drained_and_takes_hits_again(
+    indexers: Indexers, stream: HitStream, raw: Redis, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    await append(stream, producer.batch("a", "b"))
+    await raw.config_set("maxmemory", "1")
+    try:
+        assert await indexers.drain() == Ledger(accepted=2, indexed=2)
+    finally:
+        await raw.config_set("maxmemory", "0")
+    await append(stream, producer.batch("c"))
+    await indexers.drain()
+    assert await count(client, name) == 3
+
+
+# ── entries that cannot be indexed ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_undecodable_entry_is_a_dead_letter_whole_and_the_ledger_balances(
+    indexers: Indexers, stream: HitStream, raw: Redis, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    await append(stream, producer.batch("a"))
+    damaged = encode(producer.batch("b", "c"))[:-3]
+    await raw.xadd(stream.keys.stream, {"batch": damaged, "hits": 2})
+    await raw.hincrby(stream.keys.ledger, "accepted", 2)
+    await append(stream, producer.batch("d"))
+    assert await indexers.drain() == Ledger(accepted=4, indexed=2, dead=2)
+    (stored,) = await stream.list_dead_letters()
+    assert (stored.letter.reason, stored.letter.hits, stored.letter.payload) == ("undecodable", 2, damaged)
+    assert await count(client, name) == 2
+    await assert_balanced(stream)
+
+
+async def test_entries_of_strangers_hold_up_nobody(
+    indexers: Indexers, stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await raw.xadd(stream.keys.stream, {"greeting": "hello"})
+    await append(stream, producer.batch("ours"))
+    await raw.xadd(stream.keys.stream, {"batch": b"\xff" * 100, "hits": "9" * 5000})
+    await append(stream, producer.batch("ours"))
+    await raw.xadd(stream.keys.stream, {"batch": encode(producer.batch("a")), "hits": "0", "positions": "nowhere"})
+    await append(stream, producer.batch("ours"))
+    assert await indexers.drain() == Ledger(accepted=3, indexed=3)
+    assert len(await stream.list_dead_letters()) == 3
+    assert (await stream.audit()).difference == 0
+
+
+async def test_entry_for_a_newer_indexer_stays_pending_until_one_comes(
+    indexers: Indexers, stream: HitStream, raw: Redis, client: AsyncElasticsearch, name: str, producer: Producer
+) -> None:
+    message = HitBatchMessage.FromString(encode(producer.batch("future")))
+    message.min_reader = 2
+    await raw.xadd(stream.keys.stream, {"batch": message.SerializeToString(), "hits": 1})
+    await raw.hincrby(stream.keys.ledger, "accepted", 1)
+    await append(stream, producer.batch("present"))
+    indexer = indexers.build(max_deliveries=2)
+    for _ in range(4):
+        await until(indexer.run_until_empty)
+    status = await stream.status()
+    assert status.ledger == Ledger(accepted=2, indexed=1)
+    (left,) = await stream.reclaim("newer", min_idle_ms=0, count=10)
+    assert left.payload == message.SerializeToString()
+    assert await count(client, name) == 1
