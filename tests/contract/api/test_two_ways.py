@@ -87,6 +87,16 @@ def test_a_body_in_chunks_is_a_hit(api: Api) -> None:
         assert _exchange(api, [request]).startswith(b"HTTP/1.1 204 ")
 
 
+def test_a_client_that_closes_its_side_after_its_request_still_has_the_answer(api: Api) -> None:
+    request = _request(b'{"id": "half"}')
+    for pieces in ([request], [request[:-1], request[-1:]]):
+        with _connect(api) as connection:
+            _send(api, connection, pieces)
+            connection.shutdown(socket.SHUT_WR)
+            assert _receive(connection, 1).startswith(b"HTTP/1.1 204 ")
+            assert connection.recv(1) == b"", "then our side is closed, too"
+
+
 def test_a_client_that_hangs_up_within_its_request_counts_nothing(api: Api) -> None:
     accepted = api.status()["accepted"]
     for cut in (10, 60, -1):
@@ -110,11 +120,15 @@ def _connect(api: Api) -> socket.socket:
 def _exchange(api: Api, pieces: list[bytes], answers: int = 1) -> bytes:
     """Send the pieces, each in a packet of its own, and return the answers."""
     with _connect(api) as connection:
-        for number, piece in enumerate(pieces):
-            if number:  # let the server read what came before: it answers a probe on another connection meanwhile
-                api.status()
-            connection.sendall(piece)
+        _send(api, connection, pieces)
         return _receive(connection, answers)
+
+
+def _send(api: Api, connection: socket.socket, pieces: list[bytes]) -> None:
+    for number, piece in enumerate(pieces):
+        if number:  # let the server read what came before: it answers a probe on another connection meanwhile
+            api.status()
+        connection.sendall(piece)
 
 
 def _receive(connection: socket.socket, answers: int) -> bytes:

@@ -73,6 +73,14 @@ class ApiProtocol(HttpToolsProtocol):
                 self._take_long_way()
                 super().on_body(self._body)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows it; uvicorn never keeps its side open
+        """Let a client that has closed its side, having sent a whole request, still have the answer to it."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
+
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that cannot be parsed, such as a path that is not ASCII, and hang up."""
         self._short = None
@@ -103,6 +111,7 @@ class _ShortCycle:
     """One request on the short way, in the shape of uvicorn's cycles: the protocol asks whether it is complete."""
 
     __slots__ = ("_protocol", "disconnected", "keep_alive", "message_event", "response_complete")
+    more_body: Final = False
 
     def __init__(self, protocol: ApiProtocol, *, keep_alive: bool) -> None:
         self._protocol = protocol
