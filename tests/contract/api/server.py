@@ -95,11 +95,12 @@ class Server:
         """POST /analytics/batch."""
         return self.ask("POST", "/analytics/batch", body, headers)
 
-    def send_raw(self, data: bytes) -> bytes:
-        """Send bytes as they are, close our side, and return all that comes back."""
+    def send_raw(self, data: bytes, *, is_hanging_up: bool = False) -> bytes:
+        """Send bytes as they are, and hang up or wait until the server does; return all that comes back."""
         with socket.create_connection((HOST, self.port), timeout=10) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            if is_hanging_up:
+                connection.shutdown(socket.SHUT_WR)
             pieces = []
             while piece := connection.recv(65536):
                 pieces.append(piece)

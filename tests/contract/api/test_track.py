@@ -250,12 +250,12 @@ def test_a_body_of_16_kib_is_taken_and_one_byte_more_is_too_large(server: Server
 
 
 def test_a_body_that_only_promises_to_be_large_is_refused_before_it_comes(server: Server) -> None:
-    head = b"POST /analytics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n"
+    head = b"POST /analytics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\nconnection: close\r\n\r\n"
     assert server.send_raw(head).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_large_body_in_chunks_is_refused_while_it_comes(server: Server) -> None:
-    head = b"POST /analytics HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = b"POST /analytics HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
     assert server.send_raw(head + 2 * chunk).startswith(b"HTTP/1.1 413 ")
 
@@ -269,7 +269,7 @@ def test_a_large_body_in_chunks_is_refused_while_it_comes(server: Server) -> Non
     ids=["content-length", "chunked"],
 )
 def test_a_client_that_hangs_up_before_its_body_ends_is_not_counted(server: Server, data: bytes) -> None:
-    assert server.send_raw(data) == b""
+    assert server.send_raw(data, is_hanging_up=True) == b""
     assert server.track(b'{"id":"after"}').status == 204
     assert [hit[0] for hit in fields_of(server)] == ["after"]
 

@@ -65,6 +65,6 @@ def test_a_batch_meets_a_full_redis_with_503(server: Server) -> None:
 
 def test_a_client_that_hangs_up_within_a_batch_is_not_counted(server: Server) -> None:
     head = b"POST /analytics/batch HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
-    assert server.send_raw(head + b'[{"id":"a"}]') == b""
+    assert server.send_raw(head + b'[{"id":"a"}]', is_hanging_up=True) == b""
     assert server.track_batch(b'[{"id":"after"}]').status == 204
     assert server.stream.accepted_ids == [["after"]]
