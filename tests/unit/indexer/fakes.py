@@ -55,6 +55,9 @@ class FakeStream(HitStream):
         self.failures: dict[str, list[Exception]] = {}
         self.renewed: list[list[str]] = []
         self.has_left: bool | None = None
+        self.readers = 0
+        self.most_readers = 0
+        """The most reads that were ever under way at once."""
         self._arrived = asyncio.Event()
         self._sequence = 0
 
@@ -79,12 +82,16 @@ class FakeStream(HitStream):
 
     async def read(self, consumer: str, *, count: int, block_ms: int) -> list[Entry]:
         self._note("read", count)
-        if not self.queued and block_ms:
-            self._arrived.clear()
-            try:
+        self.readers += 1
+        self.most_readers = max(self.most_readers, self.readers)
+        try:
+            if not self.queued and block_ms:
+                self._arrived.clear()
                 await asyncio.wait_for(self._arrived.wait(), block_ms / 1000)
-            except TimeoutError:
-                return []
+        except TimeoutError:
+            return []
+        finally:
+            self.readers -= 1
         return self._deliver(self.queued, count)
 
     async def reclaim(self, consumer: str, *, min_idle_ms: int, count: int) -> list[Entry]:

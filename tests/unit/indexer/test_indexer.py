@@ -119,6 +119,12 @@ async def test_no_more_bulks_are_in_flight_than_asked_for(rig: Rig) -> None:
         await until(lambda: len(rig.counts) == 4)
 
 
+async def test_lanes_read_one_after_the_other_so_that_entries_are_not_scattered_over_small_bulks(rig: Rig) -> None:
+    async with running(rig.indexer(bulks_in_flight=3)):
+        await until(lambda: len(rig.calls("read")) > 6)
+    assert rig.stream.most_readers == 1
+
+
 async def test_small_bulk_waits_a_little_for_more_entries(rig: Rig) -> None:
     indexer = rig.indexer(bulk_max_age_ms=200)
     rig.stream.add(hit("a"))
