@@ -119,12 +119,14 @@ def read_settings(kind: type[SettingsBase]) -> Iterator[Setting]:
         ValueError: one of them does not say what it means.
     """
     for section_name, section in _defaults(kind).items():
-        for name, schema in type(section).model_json_schema()["properties"].items():
+        document = type(section).model_json_schema()
+        for name, own_schema in document["properties"].items():
+            schema = {**own_schema, **document.get("$defs", {}).get(own_schema.get("$ref", "").rpartition("/")[2], {})}
             variable = variable_name(section_name, name)
             if "description" not in schema:
                 raise ValueError(f"{variable} has no description")
             default = _describe_default(getattr(section, name))
-            yield Setting(section_name, variable, _describe_value(schema), default, schema["description"])
+            yield Setting(section_name, variable, _describe_value(schema), default, own_schema["description"])
 
 
 def _sections() -> dict[str, str]:
@@ -148,6 +150,9 @@ def _describe_value(schema: Mapping[str, object]) -> str:
     kind = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     if "writeOnly" in schema:
         return "text, secret"
+    words = schema.get("enum")
+    if isinstance(words, list):
+        return ", ".join(f"`{word}`" for word in words)
     pattern = str(schema.get("pattern", ""))
     if choice := re.fullmatch(r"\^\(([a-z|]+)\)\$", pattern):
         return ", ".join(f"`{word}`" for word in choice[1].split("|"))

@@ -15,11 +15,12 @@ from typing import Any, Self
 
 import orjson
 import uvloop
+from hitcounter.entries import Durability
 from hitcounter.health import EmbeddedServer, Readiness
 from hitcounter.metrics import QueueMetrics
 from hitcounter_api.__main__ import build_config
 from hitcounter_api.app import create_app
-from hitcounter_api.intake import Intake
+from hitcounter_api.intake import Intake, Intakes
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.settings import HttpSettings
@@ -109,9 +110,12 @@ class Server:
     async def _serve(self) -> None:
         metrics, registry = build_metrics()
         intake = Intake(self.stream, metrics, producer=PRODUCER, limit=10_000, budget_seconds=0.3)
+        disk_intake = Intake(
+            self.stream, metrics, producer=PRODUCER, limit=10_000, budget_seconds=0.3, durability=Durability.DISK
+        )
         watch = QueueWatch(self.stream, QueueMetrics(registry), Readiness())
         app = create_app(
-            intake=intake,
+            intakes=Intakes({Durability.MEMORY: intake, Durability.DISK: disk_intake}, Durability.MEMORY),
             reads=Reads(self.reader, watch, metrics, max_concurrent=4, remembered_ids=10),
             watch=watch,
             metrics=metrics,

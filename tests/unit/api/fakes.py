@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from hitcounter.codec import HitBatch
-from hitcounter.errors import IndexUnavailable, Outcome, StreamUnavailable
+from hitcounter.entries import Durability
+from hitcounter.errors import HitcounterError, IndexUnavailable, Outcome, StreamUnavailable
 from hitcounter.ledger import Ledger, StreamStatus
 from hitcounter_api.counts import Counts
 from hitcounter_api.intake import Intake
@@ -32,14 +33,17 @@ class FakeStream:
     steps: deque[Step] = field(default_factory=deque)
     attempts: list[HitBatch] = field(default_factory=list)
     accepted: list[HitBatch] = field(default_factory=list)
+    durabilities: list[Durability] = field(default_factory=list)
+    """What was asked for, attempt by attempt."""
     attempted: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by the first attempt."""
-    trouble: StreamUnavailable | None = None
+    trouble: HitcounterError | None = None
     """Raised by every call while it is set."""
     status_now: StreamStatus = field(default_factory=lambda: build_status())
 
-    async def append(self, batch: HitBatch, *, timeout_seconds: float) -> None:
+    async def append(self, batch: HitBatch, *, timeout_seconds: float, durability: Durability) -> None:
         assert timeout_seconds > 0
+        self.durabilities.append(durability)
         self.attempts.append(batch)
         self.attempted.set()
         if self.trouble is not None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 from hitcounter.codec import SEQUENCE_MAX
-from hitcounter.errors import Outcome
+from hitcounter.entries import Durability
+from hitcounter.errors import DurabilityUnavailable, Outcome
 from hitcounter.hits import BATCH_MAX_HITS, Hit
-from hitcounter_api.intake import Answer, Intake, Refusal, RefusalReason
+from hitcounter_api.intake import Answer, Intake, Intakes, Refusal, RefusalReason
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -262,6 +263,31 @@ async def test_draining_an_idle_intake_returns() -> None:
 # ── metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_each_durability_has_an_intake_of_its_own() -> None:
+    stream = FakeStream()
+    metrics, _ = build_metrics()
+    both = {
+        durability: Intake(stream, metrics, producer=PRODUCER, limit=9, budget_seconds=0.1, durability=durability)
+        for durability in Durability
+    }
+    intakes = Intakes(both, Durability.DISK)
+    assert intakes.choose(None) is both[Durability.DISK]
+    for durability in Durability:
+        assert await add(intakes.choose(durability), hit("a")) is None
+    assert stream.durabilities == [Durability.MEMORY, Durability.DISK]
+    await intakes.drain()
+    refusal = await add(intakes.choose(Durability.MEMORY), hit("late"))
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.DRAINING
+
+
+async def test_a_durability_that_redis_lacks_is_refused_at_once() -> None:
+    stream = FakeStream()
+    stream.trouble = DurabilityUnavailable("no WAITAOF")
+    assert await add(build_intake(stream), hit("a")) == Refusal(RefusalReason.DURABILITY, "no WAITAOF")
+    assert len(stream.attempts) == 1
+
+
 async def test_hits_are_counted_by_how_they_were_answered() -> None:
     stream = FakeStream()
     metrics, registry = build_metrics()
@@ -279,4 +305,4 @@ async def test_hits_are_counted_by_how_they_were_answered() -> None:
     assert refused("full") == 101
     assert registry.get_sample_value("hitcounter_entry_hits_sum") == 7
     assert registry.get_sample_value("hitcounter_append_duration_seconds_count") == 2
-    assert registry.get_sample_value("hitcounter_waiting_hits") == 0
+    assert registry.get_sample_value("hitcounter_waiting_hits", {"durability": "memory"}) == 0

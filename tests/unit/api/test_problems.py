@@ -53,12 +53,19 @@ def test_a_key_from_the_header_is_named_by_the_header() -> None:
     assert problem.members == {"field": "Idempotency-Key", "value": "k", "limit": 128}
 
 
-@pytest.mark.parametrize("reason", RefusalReason)
-def test_every_refusal_is_a_503_with_outcome_and_retry_after(reason: RefusalReason) -> None:
+@pytest.mark.parametrize("reason", [reason for reason in RefusalReason if reason is not RefusalReason.DURABILITY])
+def test_every_refusal_that_may_pass_is_a_503_with_outcome_and_retry_after(reason: RefusalReason) -> None:
     problem = problem_of_refusal(Refusal(reason, "why", Outcome.UNKNOWN, 1.2))
     assert problem.kind.status == 503
     assert problem.members == {"outcome": "unknown"}
     assert problem.headers == [("retry-after", "2")]
+
+
+def test_a_durability_that_is_not_to_be_had_is_a_422_that_nobody_need_try_again() -> None:
+    problem = problem_of_refusal(Refusal(RefusalReason.DURABILITY, "why"))
+    assert problem.kind.status == 422
+    assert problem.members == {"field": "Hitcounter-Durability"}
+    assert not problem.headers
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from hitcounter.entries import Durability
 from hitcounter.errors import InvalidHit
 from hitcounter_api.problems import Kind, Problem
-from hitcounter_api.requests import ClientGone, Receive, read_body, read_headers, read_id
+from hitcounter_api.requests import ClientGone, Receive, TrackHeaders, read_body, read_headers, read_id
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,14 +88,14 @@ async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
 
 def test_headers_that_do_not_matter_do_not_matter() -> None:
-    assert read_headers([(b"host", b"x"), (b"content-type", b"text/plain")]) == (0, None)
+    assert read_headers([(b"host", b"x"), (b"content-type", b"text/plain")]) == TrackHeaders()
 
 
 @pytest.mark.parametrize(
     ("value", "key"), [(b"abc", "abc"), (b'"abc"', "abc"), (b'"', '"'), (b'a"b"', 'a"b"'), ("ü".encode(), "ü")]
 )
 def test_an_idempotency_key_comes_with_or_without_quotes(value: bytes, key: str) -> None:
-    assert read_headers([(b"content-length", b"12"), (b"idempotency-key", value)]) == (12, key)
+    assert read_headers([(b"content-length", b"12"), (b"idempotency-key", value)]) == TrackHeaders(12, key)
 
 
 def test_two_idempotency_keys_are_one_too_many() -> None:
@@ -152,3 +153,9 @@ def test_an_encoded_prefix_is_another_path() -> None:
     with pytest.raises(Problem) as caught:
         read_id(b"/analytics%2Fx", PREFIX)
     assert caught.value.kind is Kind.NOT_FOUND
+
+
+def test_the_durability_is_read_or_refused() -> None:
+    assert read_headers([(b"hitcounter-durability", b"disk")]).durability is Durability.DISK
+    with pytest.raises(InvalidHit, match="memory or disk"):
+        read_headers([(b"hitcounter-durability", b"tape")])

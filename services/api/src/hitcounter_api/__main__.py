@@ -15,22 +15,23 @@ from typing import Any
 from hitcounter import __version__
 from hitcounter.codec import PRODUCER_BYTES
 from hitcounter.elastic import open_client
+from hitcounter.entries import Durability
 from hitcounter.errors import HitcounterError
 from hitcounter.health import EmbeddedServer, Readiness, open_socket, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import QueueMetrics, create_registry
 from hitcounter.settings import load_settings_or_exit, variable_name
-from hitcounter.stream import open_stream
+from hitcounter.stream import HitStream, open_stream
 from prometheus_client import CollectorRegistry
 from uvicorn import Config
 
 from hitcounter_api.app import create_app
 from hitcounter_api.counts import CountReader
-from hitcounter_api.intake import Intake
-from hitcounter_api.metrics import create_metrics
+from hitcounter_api.intake import Intake, Intakes
+from hitcounter_api.metrics import ApiMetrics, create_metrics
 from hitcounter_api.queue_watch import REDIS, QueueWatch
 from hitcounter_api.reads import Reads
-from hitcounter_api.settings import ApiSettings, HttpSettings
+from hitcounter_api.settings import ApiSettings, HttpSettings, IntakeSettings
 
 try:
     import uvloop
@@ -107,13 +108,7 @@ async def _open_server(
     """Wire the API, and watch Redis while the block runs; at its end every hit that was taken has its answer."""
     metrics = create_metrics(registry)
     async with open_stream(settings.redis) as stream, open_client(settings.elasticsearch) as client:
-        intake = Intake(
-            stream,
-            metrics,
-            producer=secrets.token_bytes(PRODUCER_BYTES),
-            limit=settings.intake.limit,
-            budget_seconds=settings.intake.budget_seconds,
-        )
+        intakes = _build_intakes(stream, metrics, settings.intake)
         watch = QueueWatch(stream, QueueMetrics(registry), readiness)
         reader = CountReader(
             client, settings.elasticsearch.index_prefix, timeout_seconds=settings.reads.timeout_seconds
@@ -126,7 +121,7 @@ async def _open_server(
             remembered_ids=settings.reads.remembered_ids,
         )
         app = create_app(
-            intake=intake,
+            intakes=intakes,
             reads=reads,
             watch=watch,
             metrics=metrics,
@@ -135,10 +130,26 @@ async def _open_server(
         watching = asyncio.create_task(watch.run(), name="queue watch")
         try:
             yield EmbeddedServer(build_config(app, settings.http))
-            await intake.drain()
+            await intakes.drain()
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+
+
+def _build_intakes(stream: HitStream, metrics: ApiMetrics, settings: IntakeSettings) -> Intakes:
+    budgets = {Durability.MEMORY: settings.budget_seconds, Durability.DISK: settings.disk_budget_seconds}
+    intakes = {
+        durability: Intake(
+            stream,
+            metrics,
+            producer=secrets.token_bytes(PRODUCER_BYTES),
+            limit=settings.limit,
+            budget_seconds=budget_seconds,
+            durability=durability,
+        )
+        for durability, budget_seconds in budgets.items()
+    }
+    return Intakes(intakes, settings.durability)
 
 
 def build_config(app: Any, settings: HttpSettings) -> Config:

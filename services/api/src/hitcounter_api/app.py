@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from hitcounter_api.hot_path import PATH, HotPath
-from hitcounter_api.intake import Intake
+from hitcounter_api.intake import Intakes
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.openapi import add_schemas
 from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of
@@ -56,7 +56,7 @@ class Api(FastAPI):
 
 def create_app(
     *,
-    intake: Intake,
+    intakes: Intakes,
     reads: Reads,
     watch: QueueWatch,
     metrics: ApiMetrics,
@@ -65,7 +65,7 @@ def create_app(
 ) -> FastAPI:
     """Return the application. It opens and closes nothing: its parts belong to the caller."""
     app = Api(
-        HotPath(intake, metrics, clock_ms),
+        HotPath(intakes, metrics, clock_ms),
         title="hitcounter",
         version=__version__,
         description=_DESCRIPTION,
@@ -73,7 +73,7 @@ def create_app(
         redirect_slashes=False,  # a slash at the end belongs to an id
         redoc_url=None,
     )
-    track.add_routes(app, intake, clock_ms, max_batch_requests=max_batch_requests)
+    track.add_routes(app, intakes, clock_ms, max_batch_requests=max_batch_requests)
     counts.add_routes(app, reads, clock_ms)
     status.add_routes(app, watch)
     _answer_with_problems(app, metrics)

@@ -17,7 +17,7 @@ from hitcounter.errors import InvalidHit
 from hitcounter.hits import read_hit
 from hitcounter.logs import get_logger
 
-from hitcounter_api.intake import Intake, Refusal
+from hitcounter_api.intake import Intakes, Refusal
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.problems import Kind, Problem, problem_of, problem_of_hit, problem_of_refusal, send_problem
 from hitcounter_api.requests import (
@@ -69,8 +69,8 @@ class _AwaitedRequest:
 class HotPath:
     """The endpoint. Answers once the hit is in Redis, or with the problem that kept it out."""
 
-    def __init__(self, intake: Intake, metrics: ApiMetrics, clock_ms: Callable[[], int]) -> None:
-        self._intake = intake
+    def __init__(self, intakes: Intakes, metrics: ApiMetrics, clock_ms: Callable[[], int]) -> None:
+        self._intakes = intakes
         self._metrics = metrics
         self._clock_ms = clock_ms
 
@@ -79,18 +79,18 @@ class HotPath:
         fields: object = None
         header_key = None
         try:
-            _, header_key = read_headers(headers)
+            _, header_key, durability = read_headers(headers)
             check_size(len(body), HIT_MAX_BYTES)
             fields = orjson.loads(body)
-            self._intake.add(read_hit(fields, self._clock_ms(), header_key), request.answer)
+            hit = read_hit(fields, self._clock_ms(), header_key)
+            self._intakes.choose(durability).add(hit, request.answer)
         except Exception as error:  # noqa: BLE001 - the last layer before the server: whatever it is has an answer
             request.answer_problem(self._explain(error, fields, header_key))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that comes as an ASGI application's do."""
         try:
-            declared_bytes, _ = read_headers(scope["headers"])
-            body = await read_body(receive, declared_bytes, HIT_MAX_BYTES)
+            body = await read_body(receive, read_headers(scope["headers"]).declared_bytes, HIT_MAX_BYTES)
         except ClientGone:
             return
         except (InvalidHit, Problem) as error:

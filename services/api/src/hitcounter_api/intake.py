@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
@@ -24,7 +24,8 @@ from typing import Protocol
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import HitBatch, build_batch
-from hitcounter.errors import Outcome, StreamUnavailable
+from hitcounter.entries import Durability
+from hitcounter.errors import DurabilityUnavailable, Outcome, StreamUnavailable
 from hitcounter.hits import BATCH_MAX_HITS, Hit
 from hitcounter.logs import get_logger
 
@@ -36,7 +37,7 @@ log = get_logger()
 class HitSink(Protocol):
     """What the intake needs of the stream."""
 
-    async def append(self, batch: HitBatch, *, timeout_seconds: float) -> None:
+    async def append(self, batch: HitBatch, *, timeout_seconds: float, durability: Durability) -> None:
         """Add the batch as one entry, once, however often it is called for the same batch."""
 
 
@@ -46,6 +47,8 @@ class RefusalReason(StrEnum):
     FULL = "full"
     STREAM = "stream"
     DRAINING = "draining"
+    DURABILITY = "durability"
+    """The client asked for more than this Redis can promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,14 @@ class Intake:
     """The hits of one process on their way to Redis. One instance, one event loop; `drain` it before the loop ends."""
 
     def __init__(
-        self, stream: HitSink, metrics: ApiMetrics, *, producer: bytes, limit: int, budget_seconds: float
+        self,
+        stream: HitSink,
+        metrics: ApiMetrics,
+        *,
+        producer: bytes,
+        limit: int,
+        budget_seconds: float,
+        durability: Durability = Durability.MEMORY,
     ) -> None:
         """Build an intake.
 
@@ -100,18 +110,20 @@ class Intake:
             producer: names this process life: 12 random bytes, never used again.
             limit: hits that may wait behind the batch in flight.
             budget_seconds: how long one batch is tried.
+            durability: what each batch has survived when it is acknowledged.
         """
         self._stream = stream
         self._metrics = metrics
         self._producer = producer
         self._limit = limit
         self._budget_seconds = budget_seconds
+        self._durability = durability
         self._sequence = 0
         self._waiting_hits = 0
         self._waiting: deque[_WaitingBatch] = deque()
         self._flight: asyncio.Task[None] | None = None
         self._is_draining = False
-        metrics.waiting_hits.set_function(lambda: self._waiting_hits)
+        metrics.waiting_hits.labels(durability).set_function(lambda: self._waiting_hits)
 
     def add(self, hit: Hit, listener: Listener) -> None:
         """Queue one hit and have the listener told, now or later, what became of it."""
@@ -185,7 +197,13 @@ class Intake:
         for attempt in count():
             try:
                 # Half of the budget at most: an answer that got lost leaves time to ask again on another connection.
-                await self._stream.append(batch, timeout_seconds=min(deadline - now(), self._budget_seconds / 2))
+                await self._stream.append(
+                    batch,
+                    timeout_seconds=min(deadline - now(), self._budget_seconds / 2),
+                    durability=self._durability,
+                )
+            except DurabilityUnavailable as error:
+                return Refusal(RefusalReason.DURABILITY, str(error))
             except StreamUnavailable as error:
                 self._metrics.append_failures.inc()
                 if error.outcome is Outcome.UNKNOWN:
@@ -232,3 +250,19 @@ class Intake:
 
     def _count_refusal(self, refusal: Refusal, hits: int) -> None:
         self._metrics.refused_hits.labels(refusal.reason, refusal.outcome).inc(hits)
+
+
+class Intakes:
+    """The intakes of one process, one for each durability: a hit that waits for the disk holds up no other."""
+
+    def __init__(self, intakes: Mapping[Durability, Intake], default: Durability) -> None:
+        self._intakes = intakes
+        self._default = default
+
+    def choose(self, asked: Durability | None) -> Intake:
+        """Return the intake of the durability that the client asked for, or of the default."""
+        return self._intakes[self._default if asked is None else asked]
+
+    async def drain(self) -> None:
+        """Drain all of them."""
+        await asyncio.gather(*(intake.drain() for intake in self._intakes.values()))

@@ -38,13 +38,17 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         accepted_hits=Counter("hitcounter_accepted_hits", "Hits this process acknowledged.", registry=registry),
         refused_hits=Counter(
             "hitcounter_refused_hits",
-            "Hits answered with 503, by reason (full: too many were waiting; stream: Redis; draining: this process is "
-            "about to stop) and by outcome (refused, or unknown: they may have been taken).",
+            "Hits that were not acknowledged, by reason (full: too many were waiting; stream: Redis; draining: this "
+            "process is about to stop; durability: more was asked than this Redis can promise) and by outcome "
+            "(refused, or unknown: they may have been taken).",
             ["reason", "outcome"],
             registry=registry,
         ),
         waiting_hits=Gauge(
-            "hitcounter_waiting_hits", "Hits in memory that wait for the batch before them.", registry=registry
+            "hitcounter_waiting_hits",
+            "Hits in memory that wait for the batch before them, by the durability they were promised.",
+            ["durability"],
+            registry=registry,
         ),
         append_seconds=Histogram(
             "hitcounter_append_duration_seconds",

@@ -33,7 +33,9 @@ class Kind(Enum):
     METHOD_NOT_ALLOWED = (405, "method-not-allowed", "The method is not allowed here")
     SLOW_BODY = (408, "slow-body", "The body took too long to arrive")
     TOO_LARGE = (413, "too-large", "The request is too large")
+    HEAD_TOO_LARGE = (431, "head-too-large", "The head of the request is too large")
     INVALID_HIT = (422, "invalid-hit", "The hit breaks a rule")
+    DURABILITY_UNAVAILABLE = (422, "durability-unavailable", "This durability is not to be had here")
     INVALID_BATCH = (422, "invalid-batch", "Hits of the batch break a rule; none was taken")
     INTERNAL = (500, "internal-error", "The server failed")
     INTAKE_FULL = (503, "intake-full", "Too many hits are waiting")
@@ -56,6 +58,7 @@ _KIND_OF_REFUSAL: Final = {
     RefusalReason.FULL: Kind.INTAKE_FULL,
     RefusalReason.STREAM: Kind.STREAM_UNAVAILABLE,
     RefusalReason.DRAINING: Kind.DRAINING,
+    RefusalReason.DURABILITY: Kind.DURABILITY_UNAVAILABLE,
 }
 
 
@@ -97,6 +100,8 @@ def problem_of(error: Exception) -> Problem:
 def problem_of_refusal(refusal: Refusal) -> Problem:
     """Return the problem of hits that were not acknowledged."""
     kind = _KIND_OF_REFUSAL[refusal.reason]
+    if kind is Kind.DURABILITY_UNAVAILABLE:  # waiting would not help
+        return Problem(kind, refusal.detail, {"field": "Hitcounter-Durability"})
     return _unavailable(kind, refusal.detail, refusal.retry_after_seconds, {"outcome": refusal.outcome})
 
 

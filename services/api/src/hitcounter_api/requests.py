@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from hitcounter.entries import Durability
 from hitcounter.errors import InvalidHit
 from hitcounter.hits import check_id
 
@@ -85,14 +86,26 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
         )
 
 
-def read_headers(headers: Headers) -> tuple[int, str | None]:
-    """Return the Content-Length (0 if there is none) and the Idempotency-Key (None if there is none).
+class TrackHeaders(NamedTuple):
+    """What counts of the headers of a request that brings hits."""
+
+    declared_bytes: int = 0
+    """Its Content-Length; 0 if there is none."""
+    key: str | None = None
+    """Its Idempotency-Key."""
+    durability: Durability | None = None
+    """What its hits shall have survived when they are acknowledged."""
+
+
+def read_headers(headers: Headers) -> TrackHeaders:
+    """Return what counts of the headers.
 
     Raises:
-        InvalidHit: the key comes twice, or is not UTF-8.
+        InvalidHit: the key comes twice or is not UTF-8, or there is no such durability.
     """
     declared_bytes = 0
     key = None
+    durability = None
     for name, value in headers:
         if name == b"content-length":
             declared_bytes = int(value)
@@ -100,7 +113,9 @@ def read_headers(headers: Headers) -> tuple[int, str | None]:
             if key is not None:
                 raise InvalidHit("Idempotency-Key", "the header is there more than once")
             key = _read_key(value)
-    return declared_bytes, key
+        elif name == b"hitcounter-durability":
+            durability = _read_durability(value)
+    return TrackHeaders(declared_bytes, key, durability)
 
 
 def _read_key(value: bytes) -> str:
@@ -110,6 +125,14 @@ def _read_key(value: bytes) -> str:
     except UnicodeDecodeError as error:
         raise InvalidHit("Idempotency-Key", "the header is not UTF-8") from error
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+
+
+def _read_durability(value: bytes) -> Durability:
+    try:
+        return Durability(value.decode("latin-1"))
+    except ValueError:
+        known = " or ".join(Durability)
+        raise InvalidHit("Hitcounter-Durability", f"the durability must be {known}", known) from None
 
 
 def read_id(raw_path: bytes, prefix: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hitcounter.entries import Durability
 from hitcounter.health import ManagementSettings
 from hitcounter.hits import BATCH_MAX_HITS
 from hitcounter.settings import ElasticsearchSettings, Port, Section, SettingsBase
@@ -45,6 +46,18 @@ class IntakeSettings(Section):
         le=60,
         description="How long one batch of hits is tried, retries included, before its requests get 503. Too low: "
         "refusals where Redis was only slow; too high: clients wait for an answer that does not come.",
+    )
+    durability: Durability = Field(
+        Durability.MEMORY,
+        description="What a hit has survived when it is acknowledged, unless its request asks otherwise: memory (Redis "
+        "has it, and writes it to its file by its own appendfsync) or disk (Redis has synced it; from version 7.2 on).",
+    )
+    disk_budget_seconds: float = Field(
+        3.0,
+        ge=0.05,
+        le=60,
+        description="The same as budget_seconds for hits that wait for the disk. With appendfsync everysec a sync "
+        "comes once a second, so that less than 2.5 would refuse them for no reason.",
     )
     batch_requests: int = Field(
         32,

@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
+from hitcounter.entries import Durability
 from hitcounter.hits import BATCH_MAX_HITS
 
 from hitcounter_api.batches import read_hits
 from hitcounter_api.hot_path import PATH
-from hitcounter_api.intake import Intake, Refusal, RefusalReason
+from hitcounter_api.intake import Intakes, Refusal, RefusalReason
 from hitcounter_api.openapi import problem_responses, schema_ref
 from hitcounter_api.problems import Kind, Problem, problem_of_refusal
 from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES, read_body, read_headers
 from hitcounter_api.schemas import EXAMPLE_ID, Hit
 
 
-def add_routes(app: FastAPI, intake: Intake, clock_ms: Callable[[], int], *, max_batch_requests: int) -> None:
+def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, max_batch_requests: int) -> None:
     """Add the routes that take hits."""
     under_way = 0
 
@@ -30,7 +31,7 @@ def add_routes(app: FastAPI, intake: Intake, clock_ms: Callable[[], int], *, max
         f"a browser's beacon is enough. At most {HIT_MAX_BYTES:,} bytes.",
         status_code=204,
         responses={204: {"description": "The hit is taken, and will be counted."}, **_PROBLEMS},
-        openapi_extra={"requestBody": _HIT_BODY, "parameters": [_KEY_HEADER]},
+        openapi_extra={"requestBody": _HIT_BODY, "parameters": [_KEY_HEADER, _DURABILITY_HEADER]},
     )
     async def track_hit() -> None:
         raise AssertionError("hot_path.py answers before any routing")
@@ -45,7 +46,7 @@ def add_routes(app: FastAPI, intake: Intake, clock_ms: Callable[[], int], *, max
         "given with each hit.",
         status_code=204,
         responses={204: {"description": "All hits are taken, and will be counted."}, **_PROBLEMS},
-        openapi_extra={"requestBody": _BATCH_BODY},
+        openapi_extra={"requestBody": _BATCH_BODY, "parameters": [_DURABILITY_HEADER]},
     )
     async def track_batch(request: Request) -> Response:
         nonlocal under_way
@@ -53,7 +54,7 @@ def add_routes(app: FastAPI, intake: Intake, clock_ms: Callable[[], int], *, max
             raise problem_of_refusal(Refusal(RefusalReason.FULL, f"{under_way:,} batches are under way"))
         under_way += 1
         try:
-            refusal = await _take_batch(request, intake, clock_ms)
+            refusal = await _take_batch(request, intakes, clock_ms)
         finally:
             under_way -= 1
         if refusal is not None:
@@ -61,13 +62,13 @@ def add_routes(app: FastAPI, intake: Intake, clock_ms: Callable[[], int], *, max
         return Response(status_code=204)
 
 
-async def _take_batch(request: Request, intake: Intake, clock_ms: Callable[[], int]) -> Refusal | None:
-    declared_bytes, header_key = read_headers(request.scope["headers"])
+async def _take_batch(request: Request, intakes: Intakes, clock_ms: Callable[[], int]) -> Refusal | None:
+    declared_bytes, header_key, durability = read_headers(request.scope["headers"])
     if header_key is not None:
         detail = "a batch takes no Idempotency-Key: give each of its hits a key"
         raise Problem(Kind.INVALID_BATCH, detail, {"field": "Idempotency-Key"})
     body = await read_body(request.receive, declared_bytes, BATCH_MAX_BYTES)
-    return await intake.add_all(read_hits(body, clock_ms()))
+    return await intakes.choose(durability).add_all(read_hits(body, clock_ms()))
 
 
 _PROBLEMS: Final = problem_responses(400, 408, 413, 422, 500, 503)
@@ -104,4 +105,12 @@ _KEY_HEADER: Final = {
     "required": False,
     "description": "The same as `key` in the body; where both are given, they must be equal.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
+_DURABILITY_HEADER: Final = {
+    "name": "Hitcounter-Durability",
+    "in": "header",
+    "required": False,
+    "description": "What the hits have survived when they are acknowledged: `memory` (Redis has them, and writes them "
+    "to its file by its own rule) or `disk` (Redis has synced them). The default is the server's.",
+    "schema": {"type": "string", "enum": list(Durability)},
 }
