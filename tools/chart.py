@@ -1,0 +1,191 @@
+"""Writes what is made from the chart: the table of its values, the plain manifests, the schemas to check it with.
+
+    tools/chart.py table FILE        the README of the chart, with the table of values made anew between its marks
+    tools/chart.py manifests FILE    k8s/hitcounter.yaml, for people without Helm
+    tools/chart.py schemas FOLDER    the schemas of foreign kinds, from the modules of those projects (needs Go)
+
+Without FILE or FOLDER they go to their places in the repository. `tools/helm.sh` fetches the Helm that renders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "charts/hitcounter"
+BEGIN, END = "<!-- values: begin -->", "<!-- values: end -->"
+
+FOREIGN_KINDS = {
+    "github.com/kedacore/keda/v2@v2.21.0": [
+        "config/crd/bases/keda.sh_scaledobjects.yaml",
+        "config/crd/bases/keda.sh_triggerauthentications.yaml",
+    ],
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": [
+        "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+    ],
+    "sigs.k8s.io/gateway-api@v1.6.3": ["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
+}
+
+# ── the table of values ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Value:
+    """One documented value."""
+
+    path: str
+    default: str
+    meaning: str
+
+
+def read_values(text: str) -> Iterator[Value]:
+    """Return every value with a `# --` comment, in the order of the file."""
+    defaults = yaml.safe_load(text)
+    path: list[tuple[int, str]] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        if started := re.match(r" *# -- (.*)", line):
+            comment = [started[1]]
+        elif comment and (more := re.match(r" *# (.*)", line)):
+            comment.append(more[1])
+        elif key := re.match(r"( *)(\w+):", line):
+            path = [*(step for step in path if step[0] < len(key[1])), (len(key[1]), key[2])]
+            names = [name for _, name in path]
+            if comment:
+                yield Value(".".join(names), _show(_look_up(defaults, names)), " ".join(comment))
+            comment = []
+
+
+def _look_up(values: Any, names: list[str]) -> Any:
+    for name in names:
+        values = values[name]
+    return values
+
+
+def _show(default: Any) -> str:
+    text = json.dumps(default, ensure_ascii=False)
+    return f"`{text}`" if len(text) <= 60 else "see values.yaml"
+
+
+def build_table(values: Path, prefix: str = "") -> str:
+    """Return the Markdown table of the values in a file."""
+    rows = [
+        f"| `{prefix}{value.path}` | {value.default} | {value.meaning} |" for value in read_values(values.read_text())
+    ]
+    return "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows])
+
+
+def write_table(readme: Path) -> None:
+    """Put the tables between the marks of the chart's README."""
+    before, rest = (CHART / "README.md").read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    sections = [
+        build_table(CHART / "values.yaml"),
+        "### The bundled Redis",
+        build_table(CHART / "charts/redis/values.yaml", "redis."),
+        "### The bundled Elasticsearch",
+        build_table(CHART / "charts/elasticsearch/values.yaml", "elasticsearch."),
+    ]
+    readme.write_text(before + BEGIN + "\n\n" + "\n\n".join(sections) + "\n\n" + END + after)
+
+
+# ── plain manifests ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+MANIFESTS_HEAD = """\
+# The chart's defaults as plain manifests, for people without Helm. Written by tools/chart.py: change the chart instead.
+#
+#   kubectl apply --server-side -f k8s/hitcounter.yaml
+#
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: hitcounter
+  labels:
+    pod-security.kubernetes.io/enforce: restricted
+"""
+
+
+def write_manifests(file: Path) -> None:
+    """Render the defaults, without what only Helm understands."""
+    helm = subprocess.run([ROOT / "tools/helm.sh", "path", "helm-4"], check=True, capture_output=True, text=True)
+    command = [helm.stdout.strip(), "template", "hc", str(CHART), "--namespace", "hitcounter", "--no-hooks"]
+    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    documents = (document.strip("\n") for document in re.split(r"^---$", rendered, flags=re.MULTILINE))
+    kept = [_without_helm(document) for document in documents if document.strip()]
+    file.write_text("---\n".join([MANIFESTS_HEAD, *kept]))
+
+
+def _without_helm(document: str) -> str:
+    lines = [line.rstrip() for line in document.splitlines()]
+    foreign = re.compile(r"^# Source:|^ +app\.kubernetes\.io/managed-by: |^ +helm\.sh/chart: ")
+    return "\n".join(line for line in lines if not foreign.match(line)) + "\n"
+
+
+# ── schemas of foreign kinds ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_schemas(folder: Path) -> None:
+    """Turn the resource definitions of other projects into strict schemas, one file for each kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for module, files in FOREIGN_KINDS.items():
+        answer = subprocess.run(["go", "mod", "download", "-json", module], check=True, capture_output=True, text=True)
+        home = Path(json.loads(answer.stdout)["Dir"])
+        for file in files:
+            _write_schema(folder, module, yaml.safe_load((home / file).read_text()))
+
+
+def _write_schema(folder: Path, module: str, definition: dict[str, Any]) -> None:
+    spec = definition["spec"]
+    version = next(version for version in spec["versions"] if version["storage"])
+    body = {"$comment": f"from {module}", **_make_strict(version["schema"]["openAPIV3Schema"])}
+    name = f"{spec['names']['kind']}-{version['name']}.json".lower()
+    (folder / name).write_text(json.dumps(body, separators=(",", ":"), sort_keys=True) + "\n")
+
+
+def _make_strict(schema: Any) -> Any:
+    """Leave the prose out, and allow no property that is not named."""
+    if isinstance(schema, list):
+        return [_make_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {
+        key: _make_properties_strict(value) if key == "properties" else _make_strict(value)
+        for key, value in schema.items()
+        if not (key in ("description", "default", "format") or key.startswith("x-kubernetes-validations"))
+    }
+    if schema.get("x-kubernetes-int-or-string"):
+        strict.pop("type", None)
+        strict["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    is_open = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if "properties" in schema and not is_open:
+        strict["additionalProperties"] = False
+    return {key: value for key, value in strict.items() if not key.startswith("x-")}
+
+
+def _make_properties_strict(properties: dict[str, Any]) -> dict[str, Any]:
+    """Go through the properties; their names are not keywords, even where they look like some."""
+    strict = {name: _make_strict(value) for name, value in properties.items()}
+    if strict.get("metadata") == {"type": "object"}:
+        strict["metadata"] = {"type": "object", "required": ["name"]}
+    return strict
+
+
+WRITERS = {
+    "table": (write_table, CHART / "README.md"),
+    "manifests": (write_manifests, ROOT / "k8s/hitcounter.yaml"),
+    "schemas": (write_schemas, ROOT / "tests/chart/schemas"),
+}
+
+if __name__ == "__main__":
+    writer, place = WRITERS[sys.argv[1]]
+    writer(Path(sys.argv[2]) if len(sys.argv) > 2 else place)
