@@ -76,10 +76,13 @@ async def test_a_client_that_hangs_up_leaves_nothing_to_answer(first: list[Mappi
         await read_body(receiving(*first, {"type": "http.disconnect"}), 0, 6)
 
 
-async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", [[], [piece(b"abc", more_body=True)]], ids=["at once", "midway"])
+async def test_a_body_that_does_not_come_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, first: list[Mapping[str, Any]]
+) -> None:
     monkeypatch.setattr("hitcounter_api.requests.BODY_MAX_SECONDS", 0.01)
     with pytest.raises(Problem) as caught:
-        await read_body(receiving(piece(b"abc", more_body=True)), 0, 6)
+        await read_body(receiving(*first), 0, 6)
     assert caught.value.kind is Kind.SLOW_BODY
     assert ("connection", "close") in caught.value.headers
 

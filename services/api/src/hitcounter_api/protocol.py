@@ -6,11 +6,13 @@ that a hit needs (docs/decisions tells how much). Everything out of the ordinary
 request, Expect, HTTP/1.0, an upgrade, a query) goes the long way, uvicorn's own, to the same hot path as an ASGI
 application. Both ways give the same answers; the contract tests send everything over both.
 
-The other difference: what is not HTTP gets a problem, too.
+Two more differences: what is not HTTP gets a problem, too; and a head has a limit in size, and a client that falls
+silent within it is not waited for, where uvicorn would keep all that it has sent for ever.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -19,6 +21,8 @@ from hitcounter_api.hot_path import PATH, HotPath
 from hitcounter_api.intake import Refusal
 from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of_refusal
 
+HEAD_MAX_BYTES: Final = 64 * 1024
+"""How much may arrive without any of it being a body: neither the parser nor uvicorn has a limit of its own."""
 _URL: Final = PATH.encode()
 _NO_CONTENT: Final = STATUS_LINE[204] + b"\r\n"
 _NO_CONTENT_AND_CLOSE: Final = STATUS_LINE[204] + b"connection: close\r\n\r\n"
@@ -33,6 +37,15 @@ class ApiProtocol(HttpToolsProtocol):
         self._short: _ShortCycle | None = None
         """The request that is arriving, as long as it may go the short way."""
         self._body = b""
+        self._head_bytes = 0
+        """What has arrived of a head that is not complete."""
+        self._has_moved_on = False
+        """The head is complete, or more of the body is there, since the last read began."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Wait for a request, but not for ever."""
+        super().connection_made(transport)
+        self._close_if_silent()
 
     def on_message_begin(self) -> None:
         """Begin a request, without the ASGI scope that only the long way needs."""
@@ -42,6 +55,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        self._has_moved_on = True
         if self.url == _URL and self._is_ordinary():
             self._short = _ShortCycle(self, keep_alive=self.parser.should_keep_alive())
             self._body = b""
@@ -50,6 +64,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
+        self._has_moved_on = True
         if self._short is None:
             super().on_body(body)
         else:
@@ -66,7 +81,12 @@ class ApiProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read; a request that has not come whole with it goes the long way from here."""
+        self._has_moved_on = False
         super().data_received(data)
+        if self._has_moved_on:
+            self._head_bytes = 0
+        else:
+            self._bear_head(len(data))
         if self._short is not None:
             self._short = None
             if not self.transport.is_closing():
@@ -84,7 +104,24 @@ class ApiProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that cannot be parsed, such as a path that is not ASCII, and hang up."""
         self._short = None
-        problem = Problem(Kind.MALFORMED_REQUEST, f"{msg} Bytes outside of ASCII must be percent-encoded.")
+        self._hang_up(Problem(Kind.MALFORMED_REQUEST, f"{msg} Bytes outside of ASCII must be percent-encoded."))
+
+    def _bear_head(self, size_bytes: int) -> None:
+        """Take note of a read that brought only part of a head (or of trailers); too much of that is refused."""
+        if self.transport.is_closing():
+            return
+        self._head_bytes += size_bytes
+        if self._head_bytes > HEAD_MAX_BYTES:
+            limit = {"limit": HEAD_MAX_BYTES}
+            self._hang_up(Problem(Kind.HEAD_TOO_LARGE, f"the head has more than {HEAD_MAX_BYTES:,} bytes", limit))
+        elif self.cycle is None or self.cycle.response_complete:
+            self._close_if_silent()
+
+    def _close_if_silent(self) -> None:
+        """Close the connection if nothing more comes for as long as an idle one is kept."""
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _hang_up(self, problem: Problem) -> None:
         self.transport.write(_render(problem, keep_alive=False))
         self.transport.close()
 

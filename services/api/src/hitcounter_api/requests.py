@@ -22,7 +22,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 HIT_MAX_BYTES: Final = 16 * 1024
 BATCH_MAX_BYTES: Final = 1024 * 1024
 BODY_MAX_SECONDS: Final = 10.0
-"""How long a body may take that did not come in one piece: a slow client must not keep its part of it in memory."""
+"""How long a body may take that did not come whole with its head: a slow client must not keep its part in memory."""
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -44,25 +44,17 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int) -> by
         ClientGone: there is no more of it.
     """
     check_size(declared_bytes, max_bytes)
-    message = await receive()
-    if message.get("more_body", True):  # not in one piece, or not at all: rare, and only this needs a timer
-        body = await _read_pieces(receive, message, max_bytes)
-    else:
-        body = message["body"]
-    check_size(len(body), max_bytes)
-    return body
-
-
-async def _read_pieces(receive: Receive, message: Mapping[str, Any], max_bytes: int) -> bytes:
-    """Read on after the first message, to the end or until it is too much."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_MAX_SECONDS):
-            while message["type"] == "http.request":
-                body += message.get("body", b"")
-                if not message.get("more_body", False) or len(body) > max_bytes:
-                    return bytes(body)
+            while True:
                 message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientGone
+                body += message.get("body", b"")
+                check_size(len(body), max_bytes)
+                if not message.get("more_body", False):
+                    return bytes(body)
     except TimeoutError as error:
         # The rest of it would be taken for the next request: this connection is of no more use.
         raise Problem(
@@ -71,7 +63,6 @@ async def _read_pieces(receive: Receive, message: Mapping[str, Any], max_bytes: 
             {"limit": BODY_MAX_SECONDS},
             headers=[("connection", "close")],
         ) from error
-    raise ClientGone
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:

@@ -1,0 +1,103 @@
+"""What one connection may cost: heads have an end, and a client that falls silent is not waited for."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+
+import pytest
+from hitcounter_api.protocol import HEAD_MAX_BYTES
+
+from tests.contract.api.server import HOST, Server
+
+BEGINNING = b"POST /analytics HTTP/1.1\r\nhost: x\r\n"
+
+
+def send_until_refused(server: Server, beginning: bytes, piece: bytes, pieces: int = 1000) -> tuple[int, bytes]:
+    """Send the piece again and again until the server hangs up; return how often, and what it said."""
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        connection.sendall(beginning)
+        sent = 0
+        try:
+            for _ in range(pieces):
+                connection.sendall(piece)
+                sent += 1
+                time.sleep(0.001)  # more than one read, however fast both sides are
+            return sent, connection.recv(65536)
+        except OSError:
+            try:
+                return sent, connection.recv(65536)
+            except OSError:
+                return sent, b""
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        (BEGINNING + b"x: ", b"y" * 4096),
+        (BEGINNING, b"x: y\r\n" * 500),
+        (b"GET /", b"a" * 4096),
+        (BEGINNING + b"transfer-encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n" * 500),
+    ],
+    ids=["one long header", "many headers", "long path", "trailers"],
+)
+def test_a_head_without_end_is_refused(server: Server, beginning: bytes, piece: bytes) -> None:
+    sent, _ = send_until_refused(server, beginning, piece)
+    assert sent * len(piece) < HEAD_MAX_BYTES + 4 * 1024 * 1024  # what may lie in the kernel's buffers
+    assert not server.stream.attempts
+
+
+def test_a_head_that_is_too_large_is_answered_with_431(server: Server) -> None:
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        connection.sendall(BEGINNING + b"x: ")
+        connection.sendall(b"y" * (HEAD_MAX_BYTES - len(BEGINNING) - 2))
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"head-too-large" in answer
+
+
+def test_a_head_in_many_pieces_is_read(server: Server) -> None:
+    request = BEGINNING + b"content-length: 10\r\nconnection: close\r\n\r\n" + b'{"id":"a"}'
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(request), 7):
+            connection.sendall(request[start : start + 7])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 204 ")
+
+
+def test_large_heads_one_after_the_other_are_no_large_head(server: Server) -> None:
+    header = b"x: " + b"y" * (HEAD_MAX_BYTES // 3) + b"\r\n"
+    request = BEGINNING + header + b"content-length: 10\r\n\r\n" + b'{"id":"a"}'
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        for _ in range(6):
+            for start in range(0, len(request), 5000):
+                connection.sendall(request[start : start + 5000])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize("beginning", [b"", BEGINNING], ids=["at once", "within a head"])
+def test_a_client_that_falls_silent_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, beginning: bytes
+) -> None:
+    assert server._server is not None
+    monkeypatch.setattr(server._server.config, "timeout_keep_alive", 0.2)
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        connection.sendall(beginning)
+        assert connection.recv(1) == b""
+
+
+def test_connections_of_all_kinds_at_once_do_not_keep_a_good_one_from_its_answer(server: Server) -> None:
+    beginnings = [
+        b"",
+        b"P",
+        BEGINNING,
+        BEGINNING + b"content-length: 9\r\n\r\n",
+        BEGINNING + b"content-length: 9\r\n\r\n{",
+    ]
+    connections = [socket.create_connection((HOST, server.port)) for _ in range(100)]
+    for connection, beginning in zip(connections, itertools.cycle(beginnings), strict=False):
+        connection.sendall(beginning)
+    assert server.track(b'{"id":"a"}').status == 204
+    for connection in connections:
+        connection.close()
