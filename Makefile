@@ -57,8 +57,10 @@ format: $(READY) ## Format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: generate
-generate: $(READY) ## Write the generated files: the protobuf module
+generate: $(READY) ## Write the generated files: the protobuf module, the tables of docs/, the OpenAPI document
 	tools/generate.sh
+	$(BIN)/python tools/docgen.py
+	$(BIN)/python -m tests.contract.api.server > docs/openapi.json
 
 .PHONY: lock
 lock: $(READY) ## Resolve the dependencies anew into requirements/*.lock

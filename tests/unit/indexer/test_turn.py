@@ -141,12 +141,12 @@ async def test_bulk_that_is_too_large_is_written_in_halves_until_it_fits(rig: Ri
     assert rig.writes[-1] == ["f", "g"]
 
 
-async def test_single_document_that_is_too_large_is_kept(rig: Rig) -> None:
+async def test_single_document_that_is_too_large_is_left_pending_and_holds_up_nobody(rig: Rig) -> None:
     rig.sink.max_documents = 0
     rig.stream.add(hit("a"))
     indexer = rig.indexer()
     turning = asyncio.create_task(indexer.run_until_empty())
-    await until(lambda: len(rig.writes) > 2)
+    await until(lambda: "too_large" in str(rig.readiness.problems))
     indexer.stop()
     await turning
     assert rig.stream.settlements == {}

@@ -178,8 +178,10 @@ class TurnWriter:
         try:
             results = await self._sink.write(actions)
         except IndexUnavailable as error:
-            if error.status != _TOO_LARGE or len(chunk) == 1:
+            if error.status != _TOO_LARGE:
                 raise
+            if len(chunk) == 1:
+                return [ItemResult(ItemOutcome.HOLD, "too_large", str(error))]
             half = len(chunk) // 2
             return [
                 *await self._write(chunk[:half], is_repeat=is_repeat),
