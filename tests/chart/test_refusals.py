@@ -1,0 +1,195 @@
+"""What cannot work is refused before anything is sent, in a sentence that says what to set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.cases import EXTERNAL_ELASTICSEARCH, EXTERNAL_REDIS, merge
+from tests.chart.rendering import Case, RefusedError, render
+
+KEDA = {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}}
+
+SENTENCES: list[tuple[str, dict[str, Any], str]] = [
+    ("no Redis", EXTERNAL_REDIS, "There is no Redis: leave redis.enabled=true, or set externalRedis.host"),
+    ("two Redis", {"externalRedis": {"host": "r"}}, "Set redis.enabled=false to use the external one"),
+    (
+        "Redis asks for passwords that nobody has",
+        {"redis": {"auth": {"enabled": True, "apiPassword": "only one"}}},
+        "set redis.auth.existingSecret to a Secret with the keys api-password and indexer-password",
+    ),
+    (
+        "Redis without a limit",
+        {"redis": {"resources": {"limits": {"memory": None}}}},
+        "redis.resources.limits.memory is not set",
+    ),
+    (
+        "Redis by host and by sentinels",
+        merge(EXTERNAL_REDIS, {"externalRedis": {"host": "r", "sentinel": {"nodes": ["s:26379"]}}}),
+        "leave the host empty, the sentinels know it",
+    ),
+    (
+        "user without a password",
+        merge(EXTERNAL_REDIS, {"externalRedis": {"host": "r", "username": "u"}}),
+        "externalRedis.username is set but there is no password: set externalRedis.existingSecret",
+    ),
+    (
+        "password of the sentinels from nowhere",
+        merge(EXTERNAL_REDIS, {"externalRedis": {"sentinel": {"nodes": ["s:26379"], "passwordKey": "k"}}}),
+        "externalRedis.sentinel.passwordKey is set, but not the Secret that has it",
+    ),
+    (
+        "authority without TLS",
+        merge(EXTERNAL_REDIS, {"externalRedis": {"host": "r", "tls": {"caSecret": "s"}}}),
+        "set externalRedis.tls.enabled=true",
+    ),
+    (
+        "no Elasticsearch",
+        EXTERNAL_ELASTICSEARCH,
+        "There is no Elasticsearch: leave elasticsearch.enabled=true, or set externalElasticsearch.urls",
+    ),
+    ("two Elasticsearch", {"externalElasticsearch": {"urls": ["http://e:9200"]}}, "Set elasticsearch.enabled=false"),
+    (
+        "Elasticsearch asks for a password that nobody has",
+        {"elasticsearch": {"security": {"enabled": True}}},
+        "elasticsearch.security.enabled is true but there is no password: set elasticsearch.security.existingSecret",
+    ),
+    ("two nodes", {"elasticsearch": {"replicas": 2}}, "set it to 1, or to 3"),
+    (
+        "several nodes with passwords in the open",
+        {"elasticsearch": {"replicas": 3, "security": {"enabled": True, "password": "p"}}},
+        "needs TLS between them: set elasticsearch.tls.existingSecret",
+    ),
+    (
+        "certificates without security",
+        {"elasticsearch": {"tls": {"existingSecret": "s"}}},
+        "set elasticsearch.security.enabled=true",
+    ),
+    (
+        "basic without a password",
+        merge(
+            EXTERNAL_ELASTICSEARCH,
+            {"externalElasticsearch": {"urls": ["http://e"], "authentication": "basic", "username": "u"}},
+        ),
+        "externalElasticsearch.authentication is basic: set externalElasticsearch.username",
+    ),
+    (
+        "key without a key",
+        merge(EXTERNAL_ELASTICSEARCH, {"externalElasticsearch": {"urls": ["http://e"], "authentication": "apiKey"}}),
+        "externalElasticsearch.authentication is apiKey but there is none: set externalElasticsearch.existingSecret",
+    ),
+    (
+        "credentials that nobody would use",
+        merge(EXTERNAL_ELASTICSEARCH, {"externalElasticsearch": {"urls": ["http://e"], "apiKey": "k"}}),
+        "set externalElasticsearch.authentication to basic or apiKey",
+    ),
+    (
+        "KEDA that does not know Prometheus",
+        {"autoscaling": {"mode": "keda"}},
+        "set autoscaling.keda.prometheus.serverAddress, for example to http",
+    ),
+    (
+        "KEDA without its credentials",
+        {
+            "autoscaling": {
+                "mode": "keda",
+                "keda": {"prometheus": {"serverAddress": "http://p", "authentication": "basic"}},
+            }
+        },
+        "set autoscaling.keda.prometheus.existingSecret",
+    ),
+    (
+        "indexers with two minds",
+        merge(KEDA, {"indexer": {"replicas": 3}}),
+        "indexer.replicas is set while autoscaling.mode is keda",
+    ),
+    (
+        "API with two minds",
+        {"api": {"replicas": 3, "autoscaling": {"enabled": True}}},
+        "api.replicas is set while api.autoscaling.enabled is true",
+    ),
+    (
+        "bounds the wrong way round",
+        {"autoscaling": {"minReplicas": 5, "maxReplicas": 4}},
+        "autoscaling.minReplicas (5) is above autoscaling.maxReplicas (4)",
+    ),
+    (
+        "bounds of the API the wrong way round",
+        {"api": {"autoscaling": {"minReplicas": 5, "maxReplicas": 4}}},
+        "api.autoscaling.minReplicas (5) is above api.autoscaling.maxReplicas (4)",
+    ),
+    (
+        "none at all by processor time",
+        {"autoscaling": {"mode": "hpa", "minReplicas": 0}},
+        "set it to 1 or more, or autoscaling.mode to keda",
+    ),
+    (
+        "nothing to look at",
+        {"autoscaling": {"mode": "hpa", "hpa": {"targetCPUUtilization": None}}},
+        "set autoscaling.hpa.targetCPUUtilization, or autoscaling.hpa.externalMetric.name",
+    ),
+    ("an operator", {"operator": {"enabled": True}}, "This version of the chart has no operator"),
+    ("scaling by an operator", {"autoscaling": {"mode": "operator"}}, "set autoscaling.mode to none, hpa or keda"),
+    ("an ingress to nowhere", {"ingress": {"enabled": True}}, "set ingress.hosts, for example"),
+    ("a route of nobody", {"httpRoute": {"enabled": True}}, "set httpRoute.parentRefs, for example"),
+    (
+        "a variable of ours",
+        {"api": {"extraEnv": [{"name": "HITCOUNTER_REDIS__URL", "value": "redis://mine"}]}},
+        "api.extraEnv sets HITCOUNTER_REDIS__URL, which the chart sets itself",
+    ),
+    (
+        "a secret variable of ours",
+        {
+            "redis": {"auth": {"enabled": True, "existingSecret": "s"}},
+            "indexer": {"extraEnv": [{"name": "HITCOUNTER_REDIS__PASSWORD", "value": "mine"}]},
+        },
+        "indexer.extraEnv sets HITCOUNTER_REDIS__PASSWORD, which the chart sets itself",
+    ),
+    (
+        "a quantity that is none",
+        {"api": {"resources": {"limits": {"memory": "512MB"}}}},
+        'api.resources.limits.memory is "512MB", which is no quantity: write memory and storage like 512Mi',
+    ),
+    (
+        "a volume of no size",
+        {"redis": {"persistence": {"size": "8 GB"}}},
+        'redis.persistence.size is "8 GB", which is no quantity',
+    ),
+]
+
+SCHEMA: list[tuple[str, dict[str, Any], str]] = [
+    ("a section that does not exist", {"apis": {}}, "additional properties 'apis' not allowed"),
+    ("a value that does not exist", {"api": {"replica": 2}}, "additional properties 'replica' not allowed"),
+    ("a value of the stores", {"redis": {"persistance": {}}}, "additional properties 'persistance' not allowed"),
+    ("a setting that does not exist", {"api": {"config": {"intake": {"limits": 1}}}}, "'limits' not allowed"),
+    ("a mode that does not exist", {"autoscaling": {"mode": "auto"}}, "/autoscaling/mode"),
+    ("a setting out of its bounds", {"config": {"index": {"retention_days": 1}}}, "minimum: got 1, want 4"),
+    ("a port as text", {"api": {"service": {"port": "http"}}}, "/api/service/port"),
+    ("an address without its scheme", {"externalElasticsearch": {"urls": ["e:9200"]}}, "/externalElasticsearch/urls/0"),
+    ("a sentinel without its port", {"externalRedis": {"sentinel": {"nodes": ["s"]}}}, "/sentinel/nodes/0"),
+    ("a digest that is none", {"api": {"image": {"digest": "latest"}}}, "/api/image/digest"),
+]
+
+
+@pytest.mark.parametrize("major", [4, 3])
+@pytest.mark.parametrize(("values", "sentence"), [case[1:] for case in SENTENCES], ids=[case[0] for case in SENTENCES])
+def test_refused_with_what_to_set(values: dict[str, Any], sentence: str, major: int) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        render(Case("", values), major)
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize("major", [4, 3])
+@pytest.mark.parametrize(("values", "words"), [case[1:] for case in SCHEMA], ids=[case[0] for case in SCHEMA])
+def test_typos_fail_with_their_place(values: dict[str, Any], words: str, major: int) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        render(Case("", values), major)
+    assert words in str(refusal.value)
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    with pytest.raises(RefusedError) as refusal:
+        render(Case("", merge(EXTERNAL_REDIS, EXTERNAL_ELASTICSEARCH, {"autoscaling": {"mode": "keda"}})))
+    for sentence in ("There is no Redis", "There is no Elasticsearch", "KEDA does not know where Prometheus is"):
+        assert sentence in str(refusal.value)

@@ -1,0 +1,244 @@
+"""Exactly one decides on the number of indexers, and it decides by the formula of the design."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hitcounter.metrics import QueueMetrics
+from hitcounter_api.metrics import create_metrics as create_api_metrics
+from hitcounter_indexer.metrics import create_metrics as create_indexer_metrics
+from prometheus_client import CollectorRegistry
+
+from tests.chart.rendering import Case, Manifest, Rendering, Values, find_tool, render
+
+SERVER = {"serverAddress": "http://prometheus:9090", "selector": 'job="hc"'}
+KEDA: Values = {"autoscaling": {"mode": "keda", "keda": {"prometheus": SERVER}}}
+STATUS: Values = {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}}
+
+
+def mode_of(rendering: Rendering) -> str:
+    """Return the mode of a rendering, from what is there."""
+    if rendering.all("ScaledObject"):
+        return "keda"
+    targets = [item["spec"]["scaleTargetRef"]["name"] for item in rendering.all("HorizontalPodAutoscaler")]
+    return "hpa" if any(target.endswith("-indexer") for target in targets) else "none"
+
+
+def scaled_object(values: Values) -> Manifest:
+    spec: Manifest = render(Case("", values)).one("ScaledObject", "indexer")["spec"]
+    return spec
+
+
+# ── one decides ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_deployment_has_replicas_or_one_scaler_and_never_both(renderings: list[Rendering]) -> None:
+    modes = set()
+    for rendering in renderings:
+        scalers = rendering.all("HorizontalPodAutoscaler") + rendering.all("ScaledObject")
+        for deployment in rendering.all("Deployment"):
+            name = deployment["metadata"]["name"]
+            of_it = [item for item in scalers if item["spec"]["scaleTargetRef"]["name"] == name]
+            assert len(of_it) + ("replicas" in deployment["spec"]) == 1, f"{name} of {rendering.case.name}"
+        modes.add(mode_of(rendering))
+    assert modes == {"none", "hpa", "keda"}
+
+
+def test_old_scaler_can_be_taken_over_without_a_second_one() -> None:
+    values = {"autoscaling": {"mode": "keda", "keda": {"takeOverHpa": "hc-hitcounter-indexer", "prometheus": SERVER}}}
+    taken = render(Case("", values)).one("ScaledObject", "indexer")
+    before = render(Case("", {"autoscaling": {"mode": "hpa"}})).one("HorizontalPodAutoscaler", "indexer")
+    assert taken["metadata"]["annotations"]["scaledobject.keda.sh/transfer-hpa-ownership"] == "true"
+    assert taken["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["name"] == before["metadata"]["name"]
+
+
+@pytest.mark.parametrize("mode", ["hpa", "keda"])
+def test_bounds_and_behaviour_are_the_values(mode: str) -> None:
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 7}}
+    values = {
+        "autoscaling": {
+            "mode": mode,
+            "minReplicas": 3,
+            "maxReplicas": 17,
+            "behavior": behavior,
+            "keda": {"prometheus": SERVER},
+        }
+    }
+    rendering = render(Case("", values))
+    if mode == "hpa":
+        spec = rendering.one("HorizontalPodAutoscaler", "indexer")["spec"]
+        found = spec["minReplicas"], spec["maxReplicas"], spec["behavior"]
+    else:
+        spec = rendering.one("ScaledObject", "indexer")["spec"]
+        horizontal = spec["advanced"]["horizontalPodAutoscalerConfig"]
+        found = spec["minReplicaCount"], spec["maxReplicaCount"], horizontal["behavior"]
+    assert found[:2] == (3, 17)
+    assert found[2]["scaleDown"]["stabilizationWindowSeconds"] == 7
+
+
+# ── KEDA ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("values", [KEDA, STATUS], ids=["prometheus", "status"])
+def test_keda_that_cannot_see_holds(values: Values) -> None:
+    assert scaled_object(values)["fallback"]["behavior"] == "currentReplicasIfHigher"
+
+
+def test_no_answer_from_prometheus_is_no_zero() -> None:
+    (trigger,) = scaled_object(KEDA)["triggers"]
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+    assert trigger["metricType"] == "AverageValue"
+    assert trigger["metadata"]["threshold"] == "1"
+
+
+def test_keda_asks_the_address_of_the_api_where_it_reads_the_status() -> None:
+    rendering = render(Case("", {**STATUS, "api": {"service": {"port": 80}}}))
+    service = rendering.one("Service", "api")
+    (trigger,) = rendering.one("ScaledObject", "indexer")["spec"]["triggers"]
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    assert trigger["metadata"]["url"] == f"http://{name}.{namespace}:{service['spec']['ports'][0]['port']}/status"
+    assert trigger["metadata"]["valueLocation"] == "backlog"
+
+
+def test_an_indexer_is_wanted_for_what_one_settles_in_the_drain_target() -> None:
+    formula = {"hitsPerBusySecond": 2000, "drainTargetSeconds": 45}
+    values = {"autoscaling": {"mode": "keda", "formula": formula, "keda": {"source": "status"}}}
+    assert scaled_object(values)["triggers"][0]["metadata"]["targetValue"] == "90000"
+
+
+@pytest.mark.parametrize(("way", "keys"), [("basic", {"username", "password"}), ("bearer", {"bearerToken"})])
+def test_keda_signs_in_with_the_secret_of_the_values(way: str, keys: set[str]) -> None:
+    prometheus = {**SERVER, "authentication": way, "existingSecret": "yours"}
+    rendering = render(Case("", {"autoscaling": {"mode": "keda", "keda": {"prometheus": prometheus}}}))
+    (authentication,) = rendering.all("TriggerAuthentication")
+    (trigger,) = rendering.one("ScaledObject", "indexer")["spec"]["triggers"]
+    assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+    assert trigger["metadata"]["authModes"] == way
+    targets = authentication["spec"]["secretTargetRef"]
+    assert {target["parameter"] for target in targets} == keys
+    assert {target["name"] for target in targets} == {"yours"}
+
+
+# ── the formula, computed by the real Prometheus ─────────────────────────────────────────────────────────────────────
+
+
+def wanted_indexers(folder: Path, series: dict[str, str], expected: float | None, at: str = "10m") -> None:
+    """Let promtool evaluate the query over these series, and compare to the third digit; None for no answer at all."""
+    query = f"round({scaled_object(KEDA)['triggers'][0]['metadata']['query']}, 0.001)"
+    samples = [] if expected is None else [{"labels": "{}", "value": math.floor(expected * 1000 + 0.5) / 1000}]
+    test = {
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": [{"expr": query, "eval_time": at, "exp_samples": samples}],
+            }
+        ],
+    }
+    file = folder / "test.yaml"
+    file.write_text(yaml.safe_dump(test))
+    answer = subprocess.run([find_tool("promtool"), "test", "rules", file], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def counter(name: str, per_second: float, **labels: str) -> tuple[str, str]:
+    return series(name, f"0+{per_second * 15:g}x240", **labels)
+
+
+def series(name: str, values: str, **labels: str) -> tuple[str, str]:
+    pairs = ",".join(f'{label}="{value}"' for label, value in ({"job": "hc"} | labels).items())
+    return f"{name}{{{pairs}}}", values
+
+
+def load(arrival: float, backlog: float, rate: float, busy: float, indexers: int = 1) -> dict[str, str]:
+    """Return the series of a steady load: hits per second, hits, hits per second and busy seconds of each indexer."""
+    found = [
+        counter("hitcounter_accepted_hits_total", arrival / 2, pod="a1"),
+        counter("hitcounter_accepted_hits_total", arrival / 2, pod="a2"),
+        series("hitcounter_backlog_hits", f"{backlog}x240", pod="a1"),
+        series("hitcounter_backlog_hits", f"{backlog}x240", pod="a2"),
+    ]
+    for number in range(indexers):
+        found.append(counter("hitcounter_settled_hits_total", rate * 0.9, pod=f"i{number}", result="indexed"))
+        found.append(counter("hitcounter_settled_hits_total", rate * 0.1, pod=f"i{number}", result="duplicate"))
+        found.append(counter("hitcounter_busy_seconds_total", busy, pod=f"i{number}"))
+    return dict(found)
+
+
+def formula(arrival: float, backlog: float, rate: float) -> float:
+    """The design's own words: u 0.7, T 30 s, start 20 s."""
+    return arrival / (0.7 * rate) + backlog / (rate * 30) + arrival * 20 / (rate * 30)
+
+
+def test_query_is_the_formula_of_the_design(tmp_path: Path) -> None:
+    # Two indexers, each busy half of the time, settle 2,000 hits a second each: 4,000 in a busy second.
+    wanted_indexers(tmp_path, load(7000, 240_000, 2000, 0.5, indexers=2), formula(7000, 240_000, 4000))
+
+
+def test_backlog_counts_once_however_many_processes_show_it(tmp_path: Path) -> None:
+    wanted_indexers(tmp_path, load(0, 300_000, 1000, 1.0), formula(0, 300_000, 1000))
+
+
+def test_nothing_to_do_wants_nobody_though_the_rate_is_zero_by_zero(tmp_path: Path) -> None:
+    wanted_indexers(tmp_path, load(0, 0, 0, 0), 0)
+
+
+def test_last_known_rate_counts_after_an_hour_of_idling(tmp_path: Path) -> None:
+    idle = load(0, 60_000, 0, 0) | dict(
+        [
+            series("hitcounter_settled_hits_total", "0+30000x40 1200000x240", pod="i0", result="indexed"),
+            series("hitcounter_busy_seconds_total", "0+15x40 600x240", pod="i0"),
+        ]
+    )
+    idle = {name: "0+0x280" if values == "0+0x240" else values.replace("x240", "x280") for name, values in idle.items()}
+    wanted_indexers(tmp_path, idle, formula(0, 60_000, 2000), at="65m")
+
+
+def test_rate_of_the_values_counts_before_there_ever_was_an_indexer(tmp_path: Path) -> None:
+    wanted_indexers(tmp_path, load(100, 600_000, 0, 0, indexers=0), formula(100, 600_000, 10_000))
+
+
+@pytest.mark.parametrize("missing", ["hitcounter_accepted_hits_total", "hitcounter_backlog_hits"])
+def test_unknown_numbers_give_no_answer(tmp_path: Path, missing: str) -> None:
+    known = {name: values for name, values in load(100, 600, 100, 0.1).items() if not name.startswith(missing)}
+    wanted_indexers(tmp_path, known, None)
+
+
+def test_number_of_indexers_is_held_while_elasticsearch_pushes_back(tmp_path: Path) -> None:
+    pushed = load(9000, 900_000, 2000, 1.0, indexers=3) | dict(
+        [counter("hitcounter_retried_documents_total", 100, pod="i0", reason="429")]
+    )
+    wanted_indexers(tmp_path, pushed, 3)
+
+
+def test_a_document_sent_back_now_and_then_holds_nothing(tmp_path: Path) -> None:
+    pushed = load(6000, 0, 2000, 1.0, indexers=3) | dict(
+        [counter("hitcounter_retried_documents_total", 1, pod="i0", reason="429")]
+    )
+    wanted_indexers(tmp_path, pushed, formula(6000, 0, 2000))
+
+
+def test_other_peoples_series_count_for_nothing(tmp_path: Path) -> None:
+    foreign = {name.replace('job="hc"', 'job="other"'): values for name, values in load(9e5, 9e9, 1, 1).items()}
+    wanted_indexers(tmp_path, load(700, 0, 1000, 0.5) | foreign, formula(700, 0, 2000))
+
+
+def test_query_reads_only_metrics_that_the_code_declares() -> None:
+    registry = CollectorRegistry()
+    for declare in (create_api_metrics, create_indexer_metrics, QueueMetrics):
+        declare(registry)
+    declared = {sample_name(metric) for metric in registry.collect()}
+    query: str = scaled_object(KEDA)["triggers"][0]["metadata"]["query"]
+    used = {word for word in query.replace("{", " ").replace("(", " ").split() if word.startswith("hitcounter_")}
+    assert len(used) == 5
+    assert used <= declared
+
+
+def sample_name(metric: Any) -> str:
+    return f"{metric.name}_total" if metric.type == "counter" else str(metric.name)
