@@ -288,6 +288,13 @@ async def test_a_durability_that_redis_lacks_is_refused_at_once() -> None:
     assert len(stream.attempts) == 1
 
 
+async def test_a_durability_that_is_lost_after_a_doubtful_attempt_leaves_the_outcome_unknown() -> None:
+    stream = FakeStream()
+    stream.steps += [UNKNOWN, DurabilityUnavailable("no WAITAOF")]
+    refusal = await add(build_intake(stream), hit("a"))
+    assert refusal == Refusal(RefusalReason.STREAM, "no WAITAOF", Outcome.UNKNOWN)
+
+
 async def test_hits_are_counted_by_how_they_were_answered() -> None:
     stream = FakeStream()
     metrics, registry = build_metrics()

@@ -203,7 +203,9 @@ class Intake:
                     durability=self._durability,
                 )
             except DurabilityUnavailable as error:
-                return Refusal(RefusalReason.DURABILITY, str(error))
+                # Said of this attempt only: where an earlier one may have had its effect, that is what counts.
+                reason = RefusalReason.DURABILITY if outcome is Outcome.REFUSED else RefusalReason.STREAM
+                return Refusal(reason, str(error), outcome)
             except StreamUnavailable as error:
                 self._metrics.append_failures.inc()
                 if error.outcome is Outcome.UNKNOWN:
