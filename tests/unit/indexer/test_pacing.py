@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
@@ -58,6 +59,19 @@ def test_time_in_which_several_lanes_are_at_work_is_counted_once(monkeypatch: py
     with clock.running():
         now[0] = 200.5
     assert registry.get_sample_value("busy_seconds_total") == 4.5
+
+
+def test_time_is_counted_while_the_lanes_take_turns_and_one_is_always_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, now = CollectorRegistry(), [100.0]
+    monkeypatch.setattr("hitcounter_indexer.metrics.time.monotonic", lambda: now[0])
+    clock = BusyClock(Counter("busy_seconds", "Time.", registry=registry))
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(clock.running())
+        now[0] = 101.0
+        second.enter_context(clock.running())
+        now[0] = 102.0
+        first.close()
+        assert registry.get_sample_value("busy_seconds_total") == 2
 
 
 def test_lane_that_fails_is_no_longer_at_work() -> None:

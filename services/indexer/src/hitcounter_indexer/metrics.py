@@ -73,22 +73,29 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
 
 
 class BusyClock:
-    """Counts the time in which any lane is at work, once, however many are."""
+    """Counts the time in which any lane is at work, once, however many are.
+
+    It counts whenever a lane begins or ends: under full load the lanes take turns, and there is never none at work.
+    """
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
         self._lanes = 0
-        self._since = 0.0
+        self._counted_until = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count the time inside the block."""
-        if self._lanes == 0:
-            self._since = time.monotonic()
+        self._count()
         self._lanes += 1
         try:
             yield
         finally:
+            self._count()
             self._lanes -= 1
-            if self._lanes == 0:
-                self._counter.inc(time.monotonic() - self._since)
+
+    def _count(self) -> None:
+        now = time.monotonic()
+        if self._lanes:
+            self._counter.inc(now - self._counted_until)
+        self._counted_until = now
