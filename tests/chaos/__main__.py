@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from tests.chaos.run import Plan, run
@@ -21,24 +19,15 @@ def main() -> int:
     """Do one run and print its report."""
     options = _parse()
     plan = Plan(options.seed, options.duration, options.rate, options.gap)
-    _say(f"seed {plan.seed}: {plan.duration_seconds:g} s at {plan.rate:g} hits/s, with these faults:")
-    for fault in plan.build_schedule():
-        _say(f"  {fault}")
+    _write(f"seed {plan.seed}: {plan.duration_seconds:g} s at {plan.rate:g} hits/s, with these faults:\n")
+    _write("".join(f"  {fault}\n" for fault in plan.build_schedule()))
     if options.only_schedule:
         return 0
-    # Not under a folder of pytest's or of root's: Elasticsearch runs as an account of its own.
-    folder = Path(tempfile.mkdtemp(prefix="hitcounter-chaos-"))
-    folder.chmod(0o755)
-    _say("starting Redis, Elasticsearch, 2 APIs and 3 indexers")
-    report = run(plan, folder, _say)
+    report = run(plan, _write)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    if report.is_good:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        _say(f"data and logs are kept in {folder}")
-    _say(report.render())
+    _write(f"{report.render()}\n")
     return 0 if report.is_good else 1
 
 
@@ -53,8 +42,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+def _write(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

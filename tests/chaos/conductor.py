@@ -36,7 +36,7 @@ class Conductor:
         complaints: parts that ended by themselves, or did not end when asked to.
     """
 
-    def __init__(self, installation: Installation, start: float, say: Callable[[str], None]) -> None:
+    def __init__(self, installation: Installation, start: float, say: Callable[[str], object]) -> None:
         self.incidents: list[Incident] = []
         self.complaints: list[str] = []
         self._installation = installation

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
+import tempfile
 import threading
 import time
 import urllib.error
@@ -85,14 +87,25 @@ class Traffic:
             group.create_task(self.readers.run())
 
 
-def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
+def run(plan: Plan, write: Callable[[str], object]) -> Report:
     """Do one run and return what it has shown. Blocks for the duration and up to a few minutes more.
 
     Args:
         plan: what to do.
-        folder: for data and logs; kept.
-        say: is told what happens, line by line.
+        write: is given what happens, line by line, and where data and logs are kept if the run is not good.
     """
+    folder = Path(tempfile.mkdtemp(prefix="hitcounter-chaos-"))
+    folder.chmod(0o755)  # Elasticsearch may run as another user
+    report = _run(plan, folder, lambda line: write(f"{line}\n"))
+    if report.is_good:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        write(f"data and logs are kept in {folder}\n")
+    return report
+
+
+def _run(plan: Plan, folder: Path, say: Callable[[str], object]) -> Report:
+    say("starting Redis, Elasticsearch, 2 APIs and 3 indexers")
     record = Record()
     with Installation(folder, plan.seed) as installation:
         urls = [api.url for api in installation.apis.values()]

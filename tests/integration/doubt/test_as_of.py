@@ -182,7 +182,7 @@ class World:
         """Do what time does to a publisher that was silent for too long."""
         await self._redis.delete(self.stream.keys.as_of_lease)
 
-    def build_read(self, gate: Gate, id_: str) -> Callable[[], Awaitable[Answer]]:
+    def build_read(self, gate: Gate, id_: str) -> Callable[[], Coroutine[Any, Any, Answer]]:
         """Return what the API does for one read of the id."""
         registry = CollectorRegistry()
         watch = QueueWatch(self.stream, QueueMetrics(registry), Readiness())
@@ -280,7 +280,7 @@ class Interleaving(RuleBasedStateMachine):
         most = sum(hits for _, hits in self._accepted[id_])
         assert due <= counted <= most, f"{counted} counted, {due} accepted before the as-of {as_of_ms}, {most} in all"
 
-    def _reader_of(self, id_: str) -> Callable[[Gate], Callable[[], Awaitable[Answer]]]:
+    def _reader_of(self, id_: str) -> Callable[[Gate], Callable[[], Coroutine[Any, Any, Answer]]]:
         return lambda gate: self._world.build_read(gate, self._name_of(id_))
 
     def _name_of(self, id_: str) -> str:
