@@ -1,0 +1,217 @@
+"""Skaffold, Compose, kind, the images and the chart tell the same story."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import hitcounter
+import pytest
+import yaml
+from hitcounter_api.settings import ApiSettings
+from hitcounter_indexer.settings import IndexerSettings
+
+from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, render, walk
+from tests.chart.test_settings import variables_of
+from tests.consistency.house import run
+from tests.consistency.test_locks import pins
+
+SERVICES = ["api", "indexer"]
+SKAFFOLD: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+APP_VERSION: str = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+
+
+def dockerfile(service: str) -> str:
+    return (ROOT / "services" / service / "Dockerfile").read_text()
+
+
+def releases() -> Iterator[dict[str, Any]]:
+    for mapping in walk(SKAFFOLD):
+        yield from mapping.get("releases", [])
+
+
+def artifacts() -> Iterator[dict[str, Any]]:
+    for mapping in walk(SKAFFOLD):
+        yield from mapping.get("artifacts", [])
+
+
+# ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_has_its_own_lock_and_its_own_sources_only(service: str) -> None:
+    copied = re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", dockerfile(service), re.MULTILINE)
+    allowed = {
+        f"requirements/{service}.lock",
+        "packages/hitcounter",
+        "packages/hitcounter/src",
+        f"services/{service}",
+        f"services/{service}/src",
+        "/opt/hitcounter",
+        "tools/reload.py",
+    }
+    assert set(copied) <= allowed
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_is_built_with_the_uv_that_is_locked(service: str) -> None:
+    assert f"ARG UV_VERSION={pins('dev')['uv']}\n" in dockerfile(service)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_runs_as_the_user_and_on_the_ports_that_the_chart_expects(service: str) -> None:
+    text = dockerfile(service)
+    pod = render(Case("")).pod(service)
+    security = pod.spec["securityContext"]
+    assert f"USER {security['runAsUser']}:{security['runAsGroup']}\n" in text
+    ports = [str(port["containerPort"]) for port in pod.containers[0]["ports"]]
+    assert f"EXPOSE {' '.join(ports)}\n" in text
+    assert text.rstrip().endswith(f'ENTRYPOINT ["hitcounter-{service}"]')
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_images_differ_in_nothing_but_their_service(service: str) -> None:
+    def skeleton(text: str, name: str) -> list[str]:
+        lines = re.sub(r"HITCOUNTER_HTTP__HOST=\S+ ", "", text.replace(name, "X")).splitlines()
+        return [line for line in lines if not re.match(r"#|EXPOSE|.*description=", line)]
+
+    assert skeleton(dockerfile(service), service) == skeleton(dockerfile("api"), "api")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_sets_only_variables_that_its_service_reads(service: str) -> None:
+    assert set(re.findall(r"(HITCOUNTER_\w+)=", dockerfile(service))) <= variables_of(service)
+
+
+def test_nothing_but_what_the_images_copy_goes_to_the_builder() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {
+        path
+        for service in SERVICES
+        for path in re.findall(r"^COPY (?:--chown=\S+ )?([^-/]\S*) ", dockerfile(service), re.MULTILINE)
+    }
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+    assert lines[1] == "*"
+    assert {path for path in copied if not any(f"{path}/".startswith(f"{top}/") for top in let_in)} == set()
+    assert {top for top in let_in if top not in copied} == set()
+
+
+def test_version_of_the_images_is_that_of_the_code() -> None:
+
+    assert hitcounter.__version__ == APP_VERSION
+    for service in SERVICES:
+        assert f"ARG VERSION={APP_VERSION}\n" in dockerfile(service)
+
+
+def test_scripts_are_sound() -> None:
+    for script in ("images", "helm", "pin"):
+        run("bash", "-n", f"tools/{script}.sh")
+
+
+# ── Skaffold ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_skaffold_builds_the_images_of_the_chart() -> None:
+    wanted = {(VALUES[service]["image"]["repository"], f"services/{service}/Dockerfile") for service in SERVICES}
+    assert {(artifact["image"], artifact["docker"]["dockerfile"]) for artifact in artifacts()} == wanted
+
+
+def test_skaffold_puts_the_images_where_the_chart_reads_them() -> None:
+    for release in releases():
+        for path, template in release["setValueTemplates"].items():
+            service, image, field = path.split(".")
+            assert field in VALUES[service][image]
+            assert template == f"{{{{.IMAGE_{field.upper().replace('REPOSITORY', 'REPO')}_hitcounter_{service}}}}}"
+        assert len(release["setValueTemplates"]) == 2 * len(SERVICES)
+
+
+def test_every_profile_of_skaffold_is_one_release_that_renders() -> None:
+    assert {profile["name"] for profile in SKAFFOLD["profiles"]} == {"dev", "keda", "monitoring", "production-like"}
+    for release in releases():
+        assert (release["name"], release["namespace"]) == (RELEASE, NAMESPACE)
+        assert ROOT / release["chartPath"] == CHART
+        assert render(Case("", files=tuple(release["valuesFiles"]))).objects
+
+
+def test_skaffold_forwards_to_services_that_exist() -> None:
+    services = {item["metadata"]["name"]: item for item in render(Case("")).all("Service")}
+    for mapping in walk(SKAFFOLD):
+        for forward in mapping.get("portForward", []):
+            if forward["namespace"] == NAMESPACE:
+                ports = [port["port"] for port in services[forward["resourceName"]]["spec"]["ports"]]
+                assert forward["port"] in ports
+            assert forward["address"] == "127.0.0.1"
+
+
+def test_hot_reload_writes_into_folders_that_the_dev_image_runs_from() -> None:
+    for artifact in artifacts():
+        if "sync" not in artifact:
+            continue
+        assert artifact["docker"]["target"] == "dev"
+        text = (ROOT / artifact["docker"]["dockerfile"]).read_text()
+        (path,) = re.findall(r"^ENV PYTHONPATH=(\S+)$", text, re.MULTILINE)
+        for rule in artifact["sync"]["manual"]:
+            folder = rule["src"].split("/**")[0]
+            assert list(ROOT.glob(rule["src"]))
+            assert f"{rule['dest']}/{folder}" in path.split(":")
+
+
+# ── Compose ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_sets_only_variables_that_the_service_reads(service: str) -> None:
+    assert set(COMPOSE["services"][service]["environment"]) <= variables_of(service)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_runs_what_the_chart_runs(service: str) -> None:
+    composed = COMPOSE["services"][service]
+    assert composed["image"] == render(Case("")).pod(service).containers[0]["image"]
+    assert composed["build"]["dockerfile"] == f"services/{service}/Dockerfile"
+    grace = render(Case("")).pod(service).spec["terminationGracePeriodSeconds"]
+    assert int(composed["stop_grace_period"].removesuffix("s")) >= grace
+    assert composed["read_only"] is True
+
+
+@pytest.mark.parametrize("store", ["redis", "elasticsearch"])
+def test_compose_has_the_stores_of_the_chart(store: str) -> None:
+    assert COMPOSE["services"][store]["image"] == render(Case("")).pod(store).containers[0]["image"]
+
+
+def test_compose_opens_the_ports_that_people_know_and_to_this_machine_only() -> None:
+    published = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
+    assert sorted(published) == ["127.0.0.1:5601:5601", "127.0.0.1:8001:8001", "127.0.0.1:9200:9200"]
+    assert ApiSettings().http.port == 8001
+
+
+def test_compose_asks_the_readiness_of_each_service_at_its_port() -> None:
+    ports = {"api": ApiSettings().management.port, "indexer": IndexerSettings().management.port}
+    for service, port in ports.items():
+        assert f"127.0.0.1:{port}/readyz" in COMPOSE["services"][service]["healthcheck"]["test"][-1]
+
+
+# ── kind ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_kind_opens_the_node_port_of_the_development_values_on_this_machine_only() -> None:
+    kind = yaml.safe_load((ROOT / "kind-config.yaml").read_text())
+    (mapping,) = [port for node in kind["nodes"] for port in node.get("extraPortMappings", [])]
+    service = render(Case("", files=("charts/hitcounter/values-dev.yaml",))).one("Service", "api")
+    assert mapping["containerPort"] == service["spec"]["ports"][0]["nodePort"]
+    assert mapping["hostPort"] == ApiSettings().http.port
+    assert mapping["listenAddress"] == "127.0.0.1"
+
+
+def test_every_file_that_a_comment_or_document_of_the_roof_names_exists() -> None:
+    texts = [*ROOT.glob("k8s/**/*.yaml"), *ROOT.glob("k8s/*.md"), *CHART.glob("*.yaml"), ROOT / "skaffold.yaml"]
+    missing = {
+        f"{text.name}: {named}"
+        for text in texts
+        for named in re.findall(r"\b(?:k8s|charts|docs|tools)/[\w./-]+\.(?:yaml|md|py|sh)\b", text.read_text())
+        if not any((folder / named).exists() for folder in (ROOT, CHART))
+    }
+    assert missing == set()
