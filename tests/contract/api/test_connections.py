@@ -76,15 +76,40 @@ def test_large_heads_one_after_the_other_are_no_large_head(server: Server) -> No
             assert connection.recv(65536).startswith(b"HTTP/1.1 204 ")
 
 
+def keep_idle_connections_shortly(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.ask("GET", "/nowhere")  # it is up, then
+    assert server._server is not None
+    monkeypatch.setattr(server._server.config, "timeout_keep_alive", 0.2)
+
+
 @pytest.mark.parametrize("beginning", [b"", BEGINNING], ids=["at once", "within a head"])
 def test_a_client_that_falls_silent_is_not_waited_for(
     server: Server, monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
-    assert server._server is not None
-    monkeypatch.setattr(server._server.config, "timeout_keep_alive", 0.2)
+    keep_idle_connections_shortly(server, monkeypatch)
     with socket.create_connection((HOST, server.port), timeout=10) as connection:
         connection.sendall(beginning)
         assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (BEGINNING + b"content-length: 99999999\r\n\r\n", b"413"),
+        (b"GET /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n", b"404"),
+    ],
+    ids=["too large", "not found"],
+)
+def test_a_client_that_falls_silent_within_a_body_that_has_its_answer_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, head: bytes, status: bytes
+) -> None:
+    keep_idle_connections_shortly(server, monkeypatch)
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        connection.sendall(head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+        connection.sendall(b"part")
+        while connection.recv(65536):
+            pass
 
 
 def test_connections_of_all_kinds_at_once_do_not_keep_a_good_one_from_its_answer(server: Server) -> None:

@@ -92,6 +92,7 @@ class ApiProtocol(HttpToolsProtocol):
             if not self.transport.is_closing():
                 self._take_long_way()
                 super().on_body(self._body)
+        self._close_if_silent()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows it; uvicorn never keeps its side open
         """Let a client that has closed its side, having sent a whole request, still have the answer to it."""
@@ -114,12 +115,17 @@ class ApiProtocol(HttpToolsProtocol):
         if self._head_bytes > HEAD_MAX_BYTES:
             limit = {"limit": HEAD_MAX_BYTES}
             self._hang_up(Problem(Kind.HEAD_TOO_LARGE, f"the head has more than {HEAD_MAX_BYTES:,} bytes", limit))
-        elif self.cycle is None or self.cycle.response_complete:
-            self._close_if_silent()
 
     def _close_if_silent(self) -> None:
-        """Close the connection if nothing more comes for as long as an idle one is kept."""
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        """Close the connection if nothing more comes for as long as an idle one is kept.
+
+        Not while a request waits for its answer: that has a limit of its own. What was read last may belong to one that
+        has its answer already, such as the rest of a body that is too large.
+        """
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if is_answered and self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            wait_seconds = self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(wait_seconds, self.timeout_keep_alive_handler)
 
     def _hang_up(self, problem: Problem) -> None:
         self.transport.write(_render(problem, keep_alive=False))
