@@ -70,7 +70,7 @@ class SinkConnection(asyncio.Protocol):
         if self._parser.get_method() == b"POST":
             self._track()
         elif self._path == "/status":
-            self._answer(200, {"backlog": self._sink.misbehaviour.backlog})
+            self._answer(200, {"accepted": self._sink.counts.total(), "backlog": self._sink.misbehaviour.backlog})
         else:
             self._tell(unquote(self._path.removeprefix("/analytics/")))
 

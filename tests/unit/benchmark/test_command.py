@@ -160,6 +160,7 @@ def test_nothing_there_is_exit_status_1_at_once(sink: Sink, capsys: Capture) -> 
         ["--rate", "nan"],
         ["--profile", "spike"],
         ["--rate", "10", "--profile", "no such file"],
+        ["--rate", "10", "--max-backlog", "100"],
         ["--batch", "10001"],
         ["--no-such-flag"],
     ],
@@ -207,6 +208,24 @@ def test_a_probe_that_is_never_countable_is_exit_status_1(
     shown = capsys.readouterr().out
     assert "1 never countable" in shown
     assert "= acknowledged" in shown
+
+
+def test_nothing_is_sent_while_the_backlog_is_above_its_limit(sink: Sink, misbehaviour: Misbehaviour) -> None:
+    misbehaviour.backlog = 51
+    run(sink, "--seconds", "0.5", "--max-backlog", "50", settle_seconds=0.1)
+    before_the_first_look = sink.posts
+    misbehaviour.backlog = 50
+    run(sink, "--seconds", "0.5", "--max-backlog", "50", settle_seconds=0.1)
+    assert sink.posts - before_the_first_look > 10 * before_the_first_look
+
+
+def test_reads_beside_the_load_go_at_their_rate(sink: Sink, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    arguments = ["--seconds", "1", "--read-rate", "40", "--read-id", "somebody else", "--json", str(file)]
+    assert run(sink, *arguments) == 0
+    record = orjson.loads(file.read_bytes())
+    assert record["settings"]["read_id"] == "somebody else"
+    assert 35 <= record["results"]["reads_ms"]["total"] <= 42
 
 
 def test_first_interrupt_ends_the_load_and_the_counts_are_still_verified(sink: Sink) -> None:

@@ -47,6 +47,8 @@ def _build_plan(options: argparse.Namespace, settings: BenchmarkSettings) -> Pla
     default_workers = DEFAULT_WORKERS if options.rate is None else OPEN_LOOP_WORKERS
     if options.rate is None and options.profile != "steady":
         raise ValueError("--profile shapes an open loop: give its --rate too")
+    if options.rate is not None and options.max_backlog is not None:
+        raise ValueError("--max-backlog holds a closed loop back; an open loop keeps to its --rate")
     return Plan(
         target=parse_target(options.url),
         ids=name_ids(options.id or settings.id, options.ids),
@@ -57,6 +59,9 @@ def _build_plan(options: argparse.Namespace, settings: BenchmarkSettings) -> Pla
         requests=options.requests,
         rate=options.rate,
         profile=options.profile,
+        max_backlog=options.max_backlog,
+        read_id=options.read_id,
+        read_rate=options.read_rate,
         timeout_seconds=options.timeout_seconds,
         settle_seconds=options.settle_seconds,
         probe_every_seconds=options.probe_every_ms / 1000,
@@ -89,6 +94,10 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--rate", type=parse_number(0.1, _MAX_RATE), help="open loop: hits a second, whatever the answers do")
     profiles = f"{', '.join(PROFILES)}, or a file of lines SECONDS START END in multiples of the rate"
     add("--profile", default="steady", help=f"shape of the rate: {profiles} (a spike is {SPIKE_FACTOR} times the rate)")
+    held = "send nothing while more hits than this are queued: the rate of the whole path instead of Track's"
+    add("--max-backlog", type=parse_whole(0, 1_000_000_000), metavar="HITS", help=held)
+    add("--read-rate", type=parse_number(0, 1000), default=0.0, help="read counts beside it, so often a second (none)")
+    add("--read-id", metavar="ID", help="the id to read then (default: the first that takes hits)")
     add(
         "--timeout-seconds",
         type=parse_number(0.01, 600),

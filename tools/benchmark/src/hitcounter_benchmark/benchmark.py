@@ -4,26 +4,31 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import uuid4
 
+from hitcounter_benchmark.backlog import RAMP_SECONDS, BacklogWatch, Flow, Sample, measure_flow
 from hitcounter_benchmark.client import Client, ClientError
 from hitcounter_benchmark.freshness import Freshness
 from hitcounter_benchmark.histogram import Histogram
 from hitcounter_benchmark.load import Load
+from hitcounter_benchmark.machine import read_busy_seconds
 from hitcounter_benchmark.mix import build_mix
 from hitcounter_benchmark.plan import Plan
 from hitcounter_benchmark.processes import Usage, read_cpu_seconds, read_usage
 from hitcounter_benchmark.progress import say, showing
+from hitcounter_benchmark.read_load import ReadLoad
 from hitcounter_benchmark.reading import NotSettledError, now, read_settled, wait_until_drained
 from hitcounter_benchmark.verdict import Verdict, judge, not_verified
 
 _READERS: Final = 16
 """Connections for reading counts back: enough to keep Elasticsearch busy, few enough to leave it alone."""
 _PROBE_CONNECTIONS: Final = 2
+_READ_LOAD_CONNECTIONS: Final = 8
+"""More than this many reads of one id at once would only wait for each other in Elasticsearch."""
 
 
 class BenchmarkError(Exception):
@@ -44,12 +49,20 @@ class Result:
     client_stalls: Histogram
     client_cpu_share: float
     """Of one core, during the load: near 1, the client is what was measured."""
+    neighbours_cores: float | None
+    """How many of our cores were busy during the load with what is neither ours nor watched; None if none is."""
     drain_seconds: float | None
     """From the end of the load until the backlog was 0; None when that was not looked at or did not happen."""
     freshness: Freshness | None
     verdict: Verdict | None
     usage: Mapping[str, Usage]
     """Of the watched processes, from the start of the load until the backlog was 0."""
+    samples: Sequence[Sample] = ()
+    """Of the ledger during the load, where that was looked at."""
+    reads: Histogram | None = None
+    """How long the reads beside the load took."""
+    documents: int | None = None
+    """What Elasticsearch stored for the hits of this run, where it was asked."""
 
     @property
     def accepted_per_second(self) -> float:
@@ -62,6 +75,11 @@ class Result:
         if self.drain_seconds is None or not self.seconds:
             return None
         return self.acknowledged_hits / (self.seconds + self.drain_seconds)
+
+    @property
+    def flow(self) -> Flow | None:
+        """What went in and out of the queue once the load was under way; None for a load too short to tell."""
+        return measure_flow(self.samples, since_seconds=RAMP_SECONDS)
 
     @property
     def is_right(self) -> bool:
@@ -84,13 +102,19 @@ async def run_benchmark(
     """
     mix = build_mix(plan.target, plan.ids, skew=plan.skew, batch=plan.batch, seed=plan.seed)
     load = Load(plan.target, mix, plan.build_pace(), workers=plan.workers, timeout_seconds=plan.timeout_seconds)
-    async with Client(plan.target, _READERS) as client, Client(plan.target, _PROBE_CONNECTIONS) as probe_client:
+    async with (
+        Client(plan.target, _READERS) as client,
+        Client(plan.target, _PROBE_CONNECTIONS) as probe_client,
+        Client(plan.target, _READ_LOAD_CONNECTIONS) as read_client,
+    ):
         await _require_answer(client)
         before = await _read_before(client, plan)
+        watch = BacklogWatch(client, load, limit=plan.max_backlog)
         async with _probing(probe_client, plan) as freshness:
             cpu_before = read_cpu_seconds(pids or {})
-            with _ending_on_interrupt(load) if stops_on_interrupt else contextlib.nullcontext():
-                cpu_share = await _run_load(load)
+            async with _watching(watch, plan), _reading(read_client, plan) as reads:
+                with _ending_on_interrupt(load) if stops_on_interrupt else contextlib.nullcontext():
+                    cpu_share, neighbours_cores = await _run_load(load, pids or {})
             ended = now()
             if freshness:
                 freshness.stop()
@@ -102,14 +126,17 @@ async def run_benchmark(
         seconds=load.elapsed_ns / 1e9,
         acknowledged_hits=load.tally.acknowledged_hits,
         unknown_hits=load.tally.unknown_hits,
-        errors=dict(load.tally.errors),
+        errors={**load.tally.errors, **(reads.errors if reads else {})},
         latency=load.latency,
         client_stalls=load.stalls,
         client_cpu_share=cpu_share,
+        neighbours_cores=neighbours_cores,
         drain_seconds=drain_seconds,
         freshness=freshness,
         verdict=verdict,
         usage=usage,
+        samples=watch.samples,
+        reads=reads.latency if reads else None,
     )
 
 
@@ -149,12 +176,35 @@ async def _probing(client: Client, plan: Plan) -> AsyncIterator[Freshness | None
         await asyncio.gather(probing, return_exceptions=True)
 
 
-async def _run_load(load: Load) -> float:
-    """Run the load, and return the client's share of a core meanwhile."""
-    started, cpu_started = time.perf_counter(), time.process_time()
+def _watching(watch: BacklogWatch, plan: Plan) -> contextlib.AbstractAsyncContextManager[None]:
+    return watch.watching() if plan.is_watched else contextlib.nullcontext()
+
+
+@contextlib.asynccontextmanager
+async def _reading(client: Client, plan: Plan) -> AsyncIterator[ReadLoad | None]:
+    """Read inside the block, if the plan wants it."""
+    if not plan.read_rate:
+        yield None
+        return
+    reads = ReadLoad(client, plan.read_id or plan.ids[0], per_second=plan.read_rate)
+    async with reads.reading():
+        yield reads
+
+
+async def _run_load(load: Load, pids: Mapping[str, int]) -> tuple[float, float | None]:
+    """Run the load, and return the cores that the client took meanwhile, and those that our neighbours took."""
+    started, client_before = time.perf_counter(), time.process_time()
+    busy_before = _read_others_seconds(pids) if pids else 0.0
     with showing(load):
         await load.run()
-    return (time.process_time() - cpu_started) / (time.perf_counter() - started)
+    seconds, client = time.perf_counter() - started, time.process_time() - client_before
+    others = _read_others_seconds(pids) - busy_before - client if pids else None
+    return client / seconds, None if others is None else others / seconds
+
+
+def _read_others_seconds(pids: Mapping[str, int]) -> float:
+    """Return the processor seconds that went to processes that are not watched, this one among them."""
+    return read_busy_seconds() - sum(read_cpu_seconds(pids).values())
 
 
 @contextlib.contextmanager
@@ -176,7 +226,7 @@ def _ending_on_interrupt(load: Load) -> Iterator[None]:
 async def _drain(client: Client, plan: Plan) -> float | None:
     """Wait until the queue is empty; returns the seconds that took, or None if it was not to be, or not waited for."""
     started = time.monotonic()
-    if plan.is_verified and await wait_until_drained(client, plan.settle_seconds):
+    if plan.is_watched and await wait_until_drained(client, plan.settle_seconds):
         return time.monotonic() - started
     return None
 

@@ -34,6 +34,8 @@ class Load:
         """By how much the client itself came late to its own loop: its share in the latencies above."""
         self.elapsed_ns = 0
         """From the first send to the last answer."""
+        self.is_held = False
+        """While this is set, nothing new is sent."""
         self._target = target
         self._mix = mix
         self._pace = pace
@@ -86,7 +88,7 @@ class Load:
 
     def _feed(self, lane: "Lane", now_ns: int) -> bool:
         """Let the lane send what is due, or rest; returns whether something was due."""
-        intended_ns = None if self._is_stopped else self._pace.take(now_ns)
+        intended_ns = None if self._is_stopped or self.is_held else self._pace.take(now_ns)
         if intended_ns is None:
             self._idle.add(lane)
             return False

@@ -3,6 +3,11 @@
 import os
 import platform
 from pathlib import Path
+from typing import Final
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_BUSY_FIELDS: Final = (1, 2, 3, 6, 7, 8)
+"""Of a line of /proc/stat: user, nice, system, irq, softirq, steal (see proc(5))."""
 
 
 def describe_machine() -> dict[str, object]:
@@ -14,6 +19,29 @@ def describe_machine() -> dict[str, object]:
         "memory": _read_field("/proc/meminfo", "MemTotal"),
         "system": platform.platform(),
     }
+
+
+def use_cores(number: int) -> None:
+    """Keep this process, and every process it starts from now on, on so many cores.
+
+    Raises:
+        ValueError: There are not as many.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if number > len(cores):
+        raise ValueError(f"{number} cores were asked for, and there are {len(cores)}")
+    os.sched_setaffinity(0, cores[:number])
+
+
+def read_busy_seconds() -> float:
+    """Return the processor seconds that all processes together have taken from the cores that we may use.
+
+    Time that the hypervisor gave to other machines is among them.
+    """
+    cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    lines = (line.split() for line in Path("/proc/stat").read_text().splitlines())
+    ticks = sum(sum(int(fields[place]) for place in _BUSY_FIELDS) for fields in lines if fields[0] in cores)
+    return ticks / _TICKS_PER_SECOND
 
 
 def count_cores() -> int:

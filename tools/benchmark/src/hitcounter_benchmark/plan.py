@@ -41,12 +41,23 @@ class Plan:
     rate: float | None = None
     """Hits a second of an open loop; None is a closed loop."""
     profile: str = "steady"
+    max_backlog: int | None = None
+    """Hits: above this many in the queue nothing is sent. It turns a closed loop into the whole path's own rate."""
+    read_id: str | None = None
+    """The id that is read beside the load; None reads the first that takes hits."""
+    read_rate: float = 0.0
+    """Reads of it a second; 0 reads nothing."""
     timeout_seconds: float = 5.0
     settle_seconds: float = 60.0
     probe_every_seconds: float = 0.25
     """Between two freshness probes; 0 sends none."""
     is_verified: bool = True
     seed: int = 1
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the backlog is looked at during the load, and waited for after it."""
+        return self.is_verified or self.max_backlog is not None
 
     @property
     def planned_seconds(self) -> float:
@@ -100,6 +111,9 @@ class Plan:
             "requests": self.requests,
             "rate": self.rate,
             "profile": self.profile if self.rate is not None else None,
+            "max_backlog": self.max_backlog,
+            "read_id": (self.read_id or self.ids[0]) if self.read_rate else None,
+            "read_rate": self.read_rate,
             "timeout_seconds": self.timeout_seconds,
             "settle_seconds": self.settle_seconds,
             "probe_every_seconds": self.probe_every_seconds,

@@ -27,6 +27,14 @@ class Reading:
     """None when the server has never published one, or answers from memory because it cannot look."""
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The queue as ``/status`` tells it, in hits since the installation began."""
+
+    accepted: int
+    backlog: int
+
+
 class NotSettledError(Exception):
     """The counts did not catch up in time; the message is a sentence for the user."""
 
@@ -76,17 +84,19 @@ async def read_settled(
 async def wait_until_drained(client: Client, patience_seconds: float) -> bool:
     """Wait until ``/status`` tells a backlog of 0; returns whether it did in time."""
     deadline = time.monotonic() + patience_seconds
-    while await _read_backlog(client) != 0:
+    while (status := await read_status(client)) is None or status.backlog:
         if time.monotonic() >= deadline:
             return False
         await asyncio.sleep(_PAUSE_MIN_SECONDS)
     return True
 
 
-async def _read_backlog(client: Client) -> int | None:
+async def read_status(client: Client) -> Status | None:
+    """Return the queue's state, or None where there is no telling: no answer, or one of another shape."""
     try:
         answer = await client.ask(client.target.get("/status"))
-        return int(orjson.loads(answer.body)["backlog"])
+        told = orjson.loads(answer.body)
+        return Status(accepted=int(told["accepted"]), backlog=int(told["backlog"]))
     except (ClientError, ValueError, KeyError, TypeError):
         return None
 

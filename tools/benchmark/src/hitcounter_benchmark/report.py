@@ -1,9 +1,11 @@
 """How a result is told: a table for people, JSON for the record."""
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Final
 
+from hitcounter_benchmark.backlog import thin
 from hitcounter_benchmark.benchmark import Result
 from hitcounter_benchmark.histogram import Histogram
 from hitcounter_benchmark.machine import describe_machine
@@ -21,7 +23,9 @@ def render_table(result: Result) -> str:
             f"{result.accepted_per_second:,.0f} hits/s ({result.acknowledged_hits:,} in {result.seconds:.1f} s)",
         ),
         *_countable_rows(result),
+        *_flow_rows(result),
         ("latency", _render_histogram(result.latency, _PERCENTS)),
+        *([("reads", _render_reads(result.reads))] if result.reads else []),
         *_freshness_rows(result),
         ("errors", ", ".join(f"{kind}: {count:,}" for kind, count in sorted(result.errors.items())) or "none"),
         (
@@ -53,12 +57,17 @@ def build_results(result: Result) -> dict[str, object]:
         "accepted_per_second": round(result.accepted_per_second, 1),
         "countable_per_second": _rounded(result.countable_per_second),
         "drain_seconds": _rounded(result.drain_seconds),
+        "flow": asdict(result.flow) if result.flow else None,
+        "samples": [asdict(sample) for sample in thin(result.samples)],
+        "documents": result.documents,
+        "reads_ms": summarize_ms(result.reads) if result.reads else None,
         "latency_ms": summarize_ms(result.latency),
         "freshness_ms": summarize_ms(result.freshness.durations) if result.freshness else None,
         "freshness_missing": result.freshness.missing if result.freshness else None,
         "freshness_errors": dict(result.freshness.errors) if result.freshness else None,
         "errors": dict(result.errors),
         "client_cpu_share": round(result.client_cpu_share, 3),
+        "neighbours_cores": _rounded(result.neighbours_cores),
         "client_stalls_ms": summarize_ms(result.client_stalls),
         "verdict": result.verdict.sentence if result.verdict else None,
         "counted": result.verdict.counted if result.verdict else None,
@@ -77,6 +86,18 @@ def _countable_rows(result: Result) -> list[tuple[str, str]]:
         return []
     rate = f"{result.countable_per_second:,.0f} hits/s"
     return [("countable", f"{rate} (backlog 0 after another {result.drain_seconds:.2f} s)")]
+
+
+def _flow_rows(result: Result) -> list[tuple[str, str]]:
+    flow = result.flow
+    if flow is None:
+        return []
+    rates = f"{flow.accepted_per_second:,.0f} hits/s in, {flow.settled_per_second:,.0f} out"
+    return [("queue", f"{rates}, {flow.highest_backlog:,} at most (last {flow.seconds:.0f} s of the load)")]
+
+
+def _render_reads(reads: Histogram) -> str:
+    return f"{_render_histogram(reads, (50, 90, 99))} ({reads.total:,} reads)"
 
 
 def _freshness_rows(result: Result) -> list[tuple[str, str]]:
