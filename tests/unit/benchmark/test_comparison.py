@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from hitcounter_benchmark.backlog import Sample
 from hitcounter_benchmark.benchmark import Result
 from hitcounter_benchmark.comparison import BARE, Round, compare
 from hitcounter_benchmark.histogram import Histogram
@@ -14,6 +15,13 @@ RIGHT = Verdict(True, "counted 1 = acknowledged 1", 1)
 WRONG = Verdict(False, "WRONG: counted 2, acknowledged 1", 2)
 
 
+def make_histogram(*durations_ms: float) -> Histogram:
+    histogram = Histogram()
+    for duration_ms in durations_ms:
+        histogram.record(int(duration_ms * 1e6))
+    return histogram
+
+
 def make_result(
     hits: int,
     *,
@@ -22,8 +30,7 @@ def make_result(
     errors: dict[str, int] | None = None,
     verdict: Verdict | None = None,
 ) -> Result:
-    latency = Histogram()
-    latency.record(1_000_000)
+    latency = make_histogram(1.0)
     return Result(
         plan=Plan(target=Target("127.0.0.1", 1), ids=["x"], rate=rate),
         seconds=10.0,
@@ -33,6 +40,7 @@ def make_result(
         latency=latency,
         client_stalls=Histogram(),
         client_cpu_share=0.5,
+        neighbours_cores=0.1,
         drain_seconds=drain_seconds,
         freshness=None,
         verdict=verdict,
@@ -68,6 +76,25 @@ def test_an_open_loop_has_no_ratio_since_it_chose_its_rate() -> None:
     assert visitors.accepted_ratio is None
 
 
+def test_a_load_that_the_backlog_held_back_went_at_the_rate_of_the_whole_path() -> None:
+    samples = [Sample(float(second), accepted=second * 60, backlog=second * 10) for second in range(30)]
+    free = replace(make_result(600, drain_seconds=0.0), samples=samples)
+    held = replace(free, plan=replace(free.plan, max_backlog=100))
+    bare, first, second = compare([{BARE: make_result(1000), "free": free, "held": held}])
+    assert (bare.sustained, first.sustained) == (None, None)
+    assert second.sustained == pytest.approx(50.0)
+    assert second.sustained_ratio == pytest.approx(0.5)
+    assert second.highest_backlog == 290
+
+
+def test_merged_documents_and_reads_have_figures_of_their_own() -> None:
+    measured = replace(make_result(1000), documents=200, reads=make_histogram(10.0))
+    bare, line = compare([{BARE: make_result(1000), "hot": measured}])
+    assert (bare.documents_per_hit, line.documents_per_hit) == (None, 0.2)
+    assert bare.read_p90_ms is None
+    assert line.read_p90_ms == pytest.approx(10.0, rel=0.01)
+
+
 def test_processor_time_is_told_per_million_hits() -> None:
     bare, _ = compare([make_round(1000, 500)])
     assert bare.cpu_seconds_per_million == {"api": pytest.approx(10.0)}
@@ -82,7 +109,8 @@ def test_processor_time_of_the_answering_process_is_compared_with_the_bare_one()
 def test_ratios_are_told_first() -> None:
     rounds = [make_round(1000, 500)]
     shown = render_suite(compare(rounds), rounds)
-    assert shown.index("Ratios") < shown.index("Absolute") < shown.index("CPU seconds") < shown.index("Peak memory")
+    titles = ("Ratios", "Absolute", "Durations", "CPU seconds", "Peak memory")
+    assert [shown.index(title) for title in titles] == sorted(shown.index(title) for title in titles)
     assert "All counts right: counted 1 = acknowledged 500" in shown
 
 

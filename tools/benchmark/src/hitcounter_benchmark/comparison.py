@@ -10,6 +10,7 @@ from statistics import median
 from typing import Final
 
 from hitcounter_benchmark.benchmark import Result
+from hitcounter_benchmark.histogram import Histogram
 from hitcounter_benchmark.processes import Usage
 
 BARE: Final = "bare uvicorn"
@@ -29,16 +30,25 @@ class Line:
     accepted_ratio: float | None
     """To the bare endpoint's requests per second; None for an open loop, which chooses its own rate."""
     countable_ratio: float | None
+    sustained_ratio: float | None
+    """Of the rate that left the queue while it was held short (see ``backlog``)."""
     api_cpu_ratio: float | None
     """Processor time a hit in the answering process, to the bare one's: hardly moved by what else the machine does."""
     accepted: float
     countable: float | None
+    sustained: float | None
+    highest_backlog: float | None
     p50_ms: float
     p90_ms: float
     p99_ms: float
+    read_p50_ms: float | None
+    read_p90_ms: float | None
+    read_p99_ms: float | None
     freshness_p50_ms: float | None
     freshness_p99_ms: float | None
+    documents_per_hit: float | None
     client_cpu_share: float
+    neighbours_cores: float | None
     cpu_seconds_per_million: Mapping[str, float]
     peak_memory_mb: Mapping[str, float]
 
@@ -56,15 +66,23 @@ def _build_line(name: str, rounds: Sequence[Round]) -> Line:
         name=name,
         accepted_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.accepted_per_second),
         countable_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.countable_per_second),
+        sustained_ratio=_median_ratio(name, rounds, _sustained),
         api_cpu_ratio=_median_of_known(map(_api_cpu_ratio, results, bare)),
         accepted=median(result.accepted_per_second for result in results),
         countable=_median_of_known(result.countable_per_second for result in results),
-        p50_ms=_median_ms(results, 50),
-        p90_ms=_median_ms(results, 90),
-        p99_ms=_median_ms(results, 99),
+        sustained=_median_of_known(map(_sustained, results)),
+        highest_backlog=_median_of_known(result.flow.highest_backlog if result.flow else None for result in results),
+        p50_ms=_median_ms((result.latency for result in results), 50),
+        p90_ms=_median_ms((result.latency for result in results), 90),
+        p99_ms=_median_ms((result.latency for result in results), 99),
+        read_p50_ms=_median_read_ms(results, 50),
+        read_p90_ms=_median_read_ms(results, 90),
+        read_p99_ms=_median_read_ms(results, 99),
         freshness_p50_ms=_median_freshness_ms(results, 50),
         freshness_p99_ms=_median_freshness_ms(results, 99),
+        documents_per_hit=_median_of_known(map(_documents_per_hit, results)),
         client_cpu_share=median(result.client_cpu_share for result in results),
+        neighbours_cores=_median_of_known(result.neighbours_cores for result in results),
         cpu_seconds_per_million=_by_process(results, _cpu_seconds_per_million),
         peak_memory_mb=_by_process(results, lambda _, usage: usage.peak_memory_mb),
     )
@@ -81,13 +99,27 @@ def _median_of_known(values: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _median_ms(results: Sequence[Result], percent: float) -> float:
-    return median(result.latency.percentile_ns(percent) for result in results) / 1e6
+def _sustained(result: Result) -> float | None:
+    """Return the rate of the whole path: only a load that the backlog held back went at it."""
+    return result.flow.settled_per_second if result.flow and result.plan.max_backlog is not None else None
+
+
+def _documents_per_hit(result: Result) -> float | None:
+    return None if result.documents is None else result.documents / max(result.acknowledged_hits, 1)
+
+
+def _median_ms(histograms: Iterable[Histogram], percent: float) -> float:
+    return median(histogram.percentile_ns(percent) for histogram in histograms) / 1e6
+
+
+def _median_read_ms(results: Sequence[Result], percent: float) -> float | None:
+    reads = [result.reads for result in results if result.reads is not None]
+    return _median_ms(reads, percent) if reads else None
 
 
 def _median_freshness_ms(results: Sequence[Result], percent: float) -> float | None:
     durations = [result.freshness.durations for result in results if result.freshness is not None]
-    return median(one.percentile_ns(percent) for one in durations) / 1e6 if durations else None
+    return _median_ms(durations, percent) if durations else None
 
 
 def _cpu_seconds_per_million(result: Result, usage: Usage) -> float:

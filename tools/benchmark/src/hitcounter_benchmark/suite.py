@@ -1,139 +1,191 @@
 """All parts side by side in one run: what each step of a hit's path costs beyond the bare endpoint.
 
-Rounds are interleaved (bare, track, path, … and again), so that whatever else the machine does meets all of them. A
-first round warms up processes, caches and the Java machine, and is forgotten.
+Rounds are interleaved (bare, track, path, … and again), so that whatever else the machine does meets all of them.
+Beforehand an id gets its millions of stored hits, which also warms Elasticsearch up (its Java compiles while it
+writes: the first 300,000 documents cost six times the processor time of later ones), and a short round warms up the
+rest and is forgotten.
 """
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import orjson
 import uvloop
 from hitcounter_devstack import ELASTICSEARCH_8, ELASTICSEARCH_9, DevstackError
 
-from hitcounter_benchmark.arguments import parse_new_file, parse_number, parse_whole
+from hitcounter_benchmark.arguments import parse_number, parse_whole
 from hitcounter_benchmark.benchmark import BenchmarkError, Result, run_benchmark
 from hitcounter_benchmark.comparison import BARE, Round, compare
-from hitcounter_benchmark.machine import count_cores, read_load_average
+from hitcounter_benchmark.documents import count_documents, wait_until_merged
+from hitcounter_benchmark.history import add_record_options, write_record
+from hitcounter_benchmark.machine import count_cores, read_load_average, use_cores
 from hitcounter_benchmark.mix import name_ids
 from hitcounter_benchmark.parts import Installation, Parts, running_parts
 from hitcounter_benchmark.plan import Plan
 from hitcounter_benchmark.progress import say
 from hitcounter_benchmark.report import build_context
+from hitcounter_benchmark.stored import store_hits
 from hitcounter_benchmark.suite_report import build_suite_record, render_suite
 
-_RELEASES: Final = {"8": ELASTICSEARCH_8, "9": ELASTICSEARCH_9}
+RELEASES: Final = {"8": ELASTICSEARCH_8, "9": ELASTICSEARCH_9}
 _WORKERS: Final = 64
 _IDS: Final = 1000
 _BATCH: Final = 1000
 _BATCH_WORKERS: Final = 8
 """Each with a request of 1,000 hits under way: more only makes the API refuse."""
-_BATCH_REQUESTS_PER_SECOND: Final = 60
-"""Bounds the batches by the hits that should be countable in the time: far more are accepted than are written."""
+_MAX_BACKLOG: Final = 20_000
+"""Of the loads that go at the whole path's rate: several bulks, so that the indexer never waits, and half a second."""
 _BUSY_SHARE: Final = 0.25
 """A load average above this share of the cores disturbs what we measure."""
 _OPEN_LOOP_RATE: Final = 10_000
 """The mission's floor, in hits a second."""
+_WRITE_RATE: Final = 5_000
+"""Hits a second beside the reads."""
+_COLD_READ_RATE: Final = 50.0
+"""The mission's: one read for a hundred writes."""
+_HOT_READ_RATE: Final = 5.0
+"""A tenth of the reads for one id: it alone costs as much as a hundred cold ones."""
+_COLD_ID: Final = "suite-cold"
+_COLD_HITS: Final = 3
+_HOT_ID: Final = "suite-stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long the loads of a round last, in seconds."""
+
+    short: float
+    """Of those that need not be long to be true."""
+    sustained: float
+    """Of those at the whole path's own rate, and of the reads."""
+    open: float
+    """Of the open loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One thing to measure in each round, and the processes to watch meanwhile."""
+    """One thing to measure in each round, and where."""
 
     name: str
     plan: Plan
-    pids: Mapping[str, int]
+    on: Installation
 
 
-def build_round(parts: Parts, number: int, seconds: float) -> Iterator[Measurement]:
+def build_round(parts: Parts, number: int, durations: Durations, stored_hits: int) -> Iterator[Measurement]:
     """Yield what one round measures, in order; its ids are its own, so that no count depends on another round."""
-
-    def measure(name: str, on: Installation, plan: Plan) -> Measurement:
-        return Measurement(name, plan, on.pids)
-
-    def spam(on: Installation, ids: Sequence[str], *, is_verified: bool) -> Plan:
-        return Plan(
-            target=on.target,
-            ids=ids,
-            workers=_WORKERS,
-            seconds=seconds,
-            is_verified=is_verified,
-            probe_every_seconds=0,
-        )
 
     def ids(name: str, how_many: int = _IDS) -> list[str]:
         return name_ids(f"suite-{number}-{name}", how_many)
 
-    batches = Plan(
-        target=parts.path.target,
-        ids=ids("batch"),
-        workers=_BATCH_WORKERS,
-        batch=_BATCH,
-        requests=int(seconds * _BATCH_REQUESTS_PER_SECOND),
-        probe_every_seconds=0,
-    )
-    visitors = Plan(
-        target=parts.path.target,
-        ids=ids("open"),
-        workers=_WORKERS,
-        rate=_OPEN_LOOP_RATE,
-        seconds=seconds,
-    )
-    yield measure(BARE, parts.bare, spam(parts.bare, ids("bare"), is_verified=False))
-    yield measure("Track alone", parts.track, spam(parts.track, ids("track"), is_verified=False))
-    yield measure("whole path", parts.path, spam(parts.path, ids("path"), is_verified=True))
-    yield measure("whole path, 1 id", parts.path, spam(parts.path, ids("hot", 1), is_verified=True))
-    yield measure(f"batches of {_BATCH:,}", parts.path, batches)
-    yield measure(f"open loop, {_OPEN_LOOP_RATE:,}/s", parts.path, visitors)
-    yield measure("client's ceiling", parts.ceiling, spam(parts.ceiling, ids("ceiling"), is_verified=False))
+    def spam(on: Installation, name: str) -> Plan:
+        return Plan(
+            target=on.target,
+            ids=ids(name),
+            workers=_WORKERS,
+            seconds=durations.short,
+            is_verified=on.elasticsearch_url is not None,
+            probe_every_seconds=0,
+        )
+
+    def sustained(name: str, how_many: int = _IDS, workers: int = _WORKERS, batch: int | None = None) -> Plan:
+        return Plan(
+            target=parts.path.target,
+            ids=ids(name, how_many),
+            workers=workers,
+            batch=batch,
+            seconds=durations.sustained,
+            max_backlog=_MAX_BACKLOG,
+        )
+
+    def visitors(name: str, rate: float, seconds: float) -> Plan:
+        return Plan(target=parts.path.target, ids=ids(name), workers=_WORKERS, rate=rate, seconds=seconds)
+
+    def reads(name: str, hit_id: str, read_rate: float) -> Plan:
+        plan = visitors(name, _WRITE_RATE, durations.sustained)
+        return replace(plan, read_id=hit_id, read_rate=read_rate, probe_every_seconds=0)
+
+    path = parts.path
+    yield Measurement(BARE, spam(parts.bare, "bare"), parts.bare)
+    yield Measurement("Track alone", spam(parts.track, "track"), parts.track)
+    yield Measurement("whole path, not held", spam(path, "path"), path)
+    yield Measurement("whole path", sustained("sustained"), path)
+    yield Measurement("whole path, 1 id", sustained("hot", 1), path)
+    yield Measurement(f"batches of {_BATCH:,}", sustained("batch", workers=_BATCH_WORKERS, batch=_BATCH), path)
+    yield Measurement(f"open loop, {_OPEN_LOOP_RATE:,}/s", visitors("open", _OPEN_LOOP_RATE, durations.open), path)
+    yield Measurement(f"reads of an id with {_COLD_HITS} hits", reads("cold", _COLD_ID, _COLD_READ_RATE), path)
+    yield Measurement(f"reads of an id with {stored_hits:,} hits", reads("stored", _HOT_ID, _HOT_READ_RATE), path)
+    yield Measurement("client's ceiling", spam(parts.ceiling, "ceiling"), parts.ceiling)
 
 
 def run_suite(argv: Sequence[str]) -> int:
     """Run the suite and return the exit status: 1 when any count was wrong, or a part is missing."""
     options = _build_parser().parse_args(argv)
+    if options.cores:
+        use_cores(options.cores)
     context = build_context()  # before we load the machine ourselves
-    _warn_of_neighbours()
-    release = _RELEASES[options.elasticsearch]
+    warn_of_neighbours()
     try:
         with (
             tempfile.TemporaryDirectory(prefix="hitcounter-bench-", ignore_cleanup_errors=True) as folder,
-            running_parts(Path(folder), release) as parts,
+            running_parts(Path(folder), RELEASES[options.elasticsearch]) as parts,
         ):
-            if options.warm_up_seconds:
-                _run_round(parts, 0, options.warm_up_seconds, "warming up")
-            rounds = [
-                _run_round(parts, number, options.seconds, f"round {number} of {options.rounds}")
-                for number in range(1, options.rounds + 1)
-            ]
+            rounds = _run_rounds(parts, options)
             versions = dict(parts.versions)
     except DevstackError as error:
         raise BenchmarkError(str(error)) from error
     lines = compare(rounds)
     print(render_suite(lines, rounds))
-    if options.json is not None:
-        record = {**context, "stores": versions, **build_suite_record(lines, rounds)}
-        options.json.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+    settings = {name: getattr(options, name) for name in ("seconds", "sustained_seconds", "open_seconds")}
+    record = {**context, "stores": versions, "settings": settings, **build_suite_record(lines, rounds)}
+    write_record("suite", record, options)
     return 0 if all(result.is_right for results in rounds for result in results.values()) else 1
 
 
-def _warn_of_neighbours() -> None:
+def warn_of_neighbours() -> None:
+    """Say so if this machine has other things to do."""
     cores, load_average = count_cores(), read_load_average()
     if load_average > _BUSY_SHARE * cores:
         say(f"this machine is busy (load average {load_average} on {cores} cores): trust the CPU, not the rates")
 
 
-def _run_round(parts: Parts, number: int, seconds: float, title: str) -> Round:
+def _run_rounds(parts: Parts, options: argparse.Namespace) -> list[Round]:
+    uvloop.run(store_hits(parts.path.target, [_HOT_ID], options.stored_hits))
+    uvloop.run(store_hits(parts.path.target, [_COLD_ID], _COLD_HITS))
+    assert parts.path.elasticsearch_url is not None  # noqa: S101 -- the whole path has one
+    wait_until_merged(parts.path.elasticsearch_url)
+
+    def run(number: int, durations: Durations, title: str) -> Round:
+        return _run_round(build_round(parts, number, durations, options.stored_hits), title)
+
+    if options.warm_up_seconds:
+        run(0, Durations(*[options.warm_up_seconds] * 3), "warming up")
+    durations = Durations(options.seconds, options.sustained_seconds, options.open_seconds)
+    return [run(number, durations, f"round {number} of {options.rounds}") for number in range(1, options.rounds + 1)]
+
+
+def _run_round(measurements: Iterator[Measurement], title: str) -> Round:
     results: dict[str, Result] = {}
-    for measurement in build_round(parts, number, seconds):
-        say(f"{title}: {measurement.name}")
-        results[measurement.name] = uvloop.run(
-            run_benchmark(measurement.plan, measurement.pids, stops_on_interrupt=False)
-        )
+    for measurement in measurements:
+        say(f"{title}: {measurement.name} (load average {read_load_average()})")
+        results[measurement.name] = _measure(measurement)
     return results
+
+
+def _measure(measurement: Measurement) -> Result:
+    """Run one measurement; where hits are stored, see how many documents became of them."""
+    url = measurement.on.elasticsearch_url
+    before = None if url is None else count_documents(url)
+    result = uvloop.run(run_benchmark(measurement.plan, measurement.on.pids, stops_on_interrupt=False))
+    return result if url is None or before is None else replace(result, documents=count_documents(url) - before)
+
+
+def add_machine_options(add: Callable[..., object]) -> None:
+    """Add the options on which parts are started, and where, to a parser."""
+    add("--elasticsearch", choices=RELEASES, default="8", help="major version; 9 needs Java 21 (%(default)s)")
+    add("--cores", type=parse_whole(1, 1024), help="keep everything, this client too, on so many cores (all)")
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -142,9 +194,14 @@ def _build_parser() -> argparse.ArgumentParser:
         description="Start every part on this machine, for real, and measure them side by side.",
     )
     add = parser.add_argument
+    seconds = parse_number(0, 600)
     add("--rounds", type=parse_whole(1, 100), default=3, help="how many, after a warm-up (%(default)s)")
-    add("--seconds", type=parse_number(1, 600), default=5.0, help="for each measurement of a round (%(default)s)")
-    add("--warm-up-seconds", type=parse_number(0, 600), default=3.0, help="the same beforehand; 0: none (%(default)s)")
-    add("--elasticsearch", choices=_RELEASES, default="8", help="major version; 9 needs Java 21 (%(default)s)")
-    add("--json", type=parse_new_file, metavar="FILE", help="write machine, versions, medians and all rounds there")
+    add("--seconds", type=seconds, default=5.0, help="for each short load of a round (%(default)s)")
+    add("--sustained-seconds", type=seconds, default=15.0, help="at the whole path's own rate, and reads (%(default)s)")
+    add("--open-seconds", type=seconds, default=15.0, help="for the open loop (%(default)s)")
+    add("--warm-up-seconds", type=seconds, default=3.0, help="for each load beforehand; 0: none (%(default)s)")
+    stored = "hits that one id has before its reads are measured (%(default)s)"
+    add("--stored-hits", type=parse_whole(1, 100_000_000), default=5_000_000, help=stored)
+    add_machine_options(add)
+    add_record_options(add)
     return parser

@@ -1,26 +1,29 @@
 """How the suite is told: ratios first, absolute figures second, what each process used third. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from hitcounter_benchmark.benchmark import Result
 from hitcounter_benchmark.comparison import BARE, Line, Round
 from hitcounter_benchmark.report import build_results
-
-Table = list[list[str]]
+from hitcounter_benchmark.tables import Table, render_sections, show
 
 
 def render_suite(lines: Sequence[Line], rounds: Sequence[Round]) -> str:
     """Return all tables as text, with the verdicts that are not right at the end, where they are seen."""
-    times = "1 round" if len(rounds) == 1 else f"medians of {len(rounds)} rounds"
-    sections = [
+    return f"{render_sections(build_suite_sections(lines, len(rounds)))}\n\n{_render_verdicts(rounds)}"
+
+
+def build_suite_sections(lines: Sequence[Line], rounds: int) -> list[tuple[str, Table]]:
+    """Return a title and a table for each kind of figure."""
+    times = "1 round" if rounds == 1 else f"medians of {rounds} rounds"
+    return [
         (f"Ratios to {BARE} ({times})", _ratios(lines)),
         ("Absolute", _absolutes(lines)),
+        ("Durations, ms", _latencies(lines)),
         ("CPU seconds per million hits", _usage(lines, [line.cpu_seconds_per_million for line in lines], ".1f")),
         ("Peak memory, MB", _usage(lines, [line.peak_memory_mb for line in lines], ".0f")),
     ]
-    tables = [f"{title}\n{_render_table(table)}" for title, table in sections]
-    return "\n\n".join([*tables, _render_verdicts(rounds)])
 
 
 def build_suite_record(lines: Sequence[Line], rounds: Sequence[Round]) -> dict[str, object]:
@@ -35,23 +38,35 @@ def _record_result(result: Result) -> dict[str, object]:
 
 
 def _ratios(lines: Sequence[Line]) -> Table:
-    rows = [
-        [line.name, *(_show(ratio, ".2f") for ratio in (line.accepted_ratio, line.countable_ratio, line.api_cpu_ratio))]
-        for line in lines
-    ]
-    return [["", "accepted", "countable", "API's CPU a hit"], *rows]
+    def row(line: Line) -> list[str]:
+        ratios = (line.accepted_ratio, line.countable_ratio, line.sustained_ratio, line.api_cpu_ratio)
+        return [line.name, *(show(ratio, ".2f") for ratio in ratios), show(line.documents_per_hit, ".3f")]
+
+    return [["", "accepted", "countable", "sustained", "API's CPU a hit", "documents a hit"], *map(row, lines)]
 
 
 def _absolutes(lines: Sequence[Line]) -> Table:
-    head = ["", "accepted/s", "countable/s", "p50 ms", "p90 ms", "p99 ms", "fresh p50", "fresh p99", "client CPU"]
+    head = ["", "accepted/s", "countable/s", "sustained/s", "backlog", "client CPU", "others' CPU"]
     rows = [
         [
             line.name,
-            _show(line.accepted, ",.0f"),
-            _show(line.countable, ",.0f"),
-            *(_show(duration_ms, ".2f") for duration_ms in (line.p50_ms, line.p90_ms, line.p99_ms)),
-            *(_show(duration_ms, ",.0f") for duration_ms in (line.freshness_p50_ms, line.freshness_p99_ms)),
-            _show(line.client_cpu_share, ".2f"),
+            *(show(number, ",.0f") for number in (line.accepted, line.countable, line.sustained)),
+            show(line.highest_backlog, ",.0f"),
+            *(show(cores, ".2f") for cores in (line.client_cpu_share, line.neighbours_cores)),
+        ]
+        for line in lines
+    ]
+    return [head, *rows]
+
+
+def _latencies(lines: Sequence[Line]) -> Table:
+    head = ["", "Track p50", "p90", "p99", "fresh p50", "p99", "read p50", "p90", "p99"]
+    rows = [
+        [
+            line.name,
+            *(show(duration_ms, ".2f") for duration_ms in (line.p50_ms, line.p90_ms, line.p99_ms)),
+            *(show(duration_ms, ",.0f") for duration_ms in (line.freshness_p50_ms, line.freshness_p99_ms)),
+            *(show(duration_ms, ".1f") for duration_ms in (line.read_p50_ms, line.read_p90_ms, line.read_p99_ms)),
         ]
         for line in lines
     ]
@@ -61,7 +76,7 @@ def _absolutes(lines: Sequence[Line]) -> Table:
 def _usage(lines: Sequence[Line], columns: Sequence[Mapping[str, float]], form: str) -> Table:
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [
-        [line.name, *(_show(column.get(name), form) for name in names)]
+        [line.name, *(show(column.get(name), form) for name in names)]
         for line, column in zip(lines, columns, strict=True)
     ]
     return [["", *names], *rows]
@@ -76,17 +91,3 @@ def _render_verdicts(rounds: Sequence[Round]) -> str:
     counted = sum(result.verdict.counted or 0 for _, result in results if result.verdict)
     acknowledged = sum(result.acknowledged_hits for _, result in results if result.verdict)
     return f"All counts right: counted {counted:,} = acknowledged {acknowledged:,}; no errors."
-
-
-def _render_table(table: Table) -> str:
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return "\n".join(_render_row(row, widths) for row in table)
-
-
-def _render_row(row: Iterable[str], widths: Sequence[int]) -> str:
-    first, *others = zip(row, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]).rstrip()
-
-
-def _show(number: float | None, form: str) -> str:
-    return "" if number is None else format(number, form)

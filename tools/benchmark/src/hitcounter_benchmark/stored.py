@@ -1,0 +1,98 @@
+"""Hits put there before anything is measured, through the batch endpoint: those of the past, or a backlog.
+
+They are real: accepted, queued, indexed. Hits of the past have times spread evenly over nearly three days, different
+by milliseconds, so that no two of one id become one document: the hardest case for reads.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+from hitcounter_benchmark.benchmark import BenchmarkError
+from hitcounter_benchmark.client import Client, ClientError
+from hitcounter_benchmark.progress import say
+from hitcounter_benchmark.reading import read_status, wait_until_drained
+from hitcounter_benchmark.target import Target
+
+_PAST_BATCH: Final = 5_000
+_BACKLOG_BATCH: Final = 100
+"""About what gathers in the API while a batch is on its way to Redis, at its full rate."""
+_LANES: Final = 2
+"""Batches under way at once: together well under what the API lets wait for Redis."""
+_SPAN_MS: Final = 71 * 60 * 60 * 1000
+"""An hour less than the longest window, so that no hit leaves it while we measure."""
+_MAX_BACKLOG: Final = 300_000
+"""Of hits of the past: Redis should stay small, and Elasticsearch busy."""
+_PAUSE_SECONDS: Final = 0.05
+_PATIENCE_SECONDS: Final = 600.0
+
+
+async def store_hits(target: Target, ids: Sequence[str], hits: int) -> None:
+    """Store so many hits, evenly over the ids and over three days, and wait until none is queued any more.
+
+    Raises:
+        BenchmarkError: The API refused them, or the queue did not empty.
+    """
+    say(f"storing {hits:,} hits of {len(ids):,} ids")
+    async with Client(target, _LANES) as client:
+        await _post_all(client, build_past(ids, hits, now_ms=time.time_ns() // 1_000_000), max_backlog=_MAX_BACKLOG)
+        if not await wait_until_drained(client, _PATIENCE_SECONDS):
+            raise BenchmarkError(f"the stored hits were still queued after {_PATIENCE_SECONDS:.0f} s")
+
+
+async def queue_hits(target: Target, ids: Sequence[str], hits: int) -> None:
+    """Have so many hits of the present accepted, evenly over the ids, whether or not anybody indexes them.
+
+    Raises:
+        BenchmarkError: The API refused them.
+    """
+    say(f"queueing {hits:,} hits of {len(ids):,} ids")
+    async with Client(target, _LANES) as client:
+        await _post_all(client, build_present(ids, hits), max_backlog=None)
+
+
+def build_past(ids: Sequence[str], hits: int, *, now_ms: int) -> Iterator[bytes]:
+    """Yield JSON arrays of hits whose times go up from hit to hit."""
+    for numbers in _cut(hits, _PAST_BATCH):
+        times = (
+            datetime.fromtimestamp((now_ms - _SPAN_MS + number * _SPAN_MS // hits) / 1000, UTC) for number in numbers
+        )
+        pairs = zip(numbers, times, strict=True)
+        yield orjson.dumps([{"id": ids[number % len(ids)], "timestamp": moment} for number, moment in pairs])
+
+
+def build_present(ids: Sequence[str], hits: int) -> Iterator[bytes]:
+    """Yield JSON arrays of hits without a time."""
+    for numbers in _cut(hits, _BACKLOG_BATCH):
+        yield orjson.dumps([{"id": ids[number % len(ids)]} for number in numbers])
+
+
+def _cut(hits: int, batch: int) -> Iterator[range]:
+    return (range(first, min(first + batch, hits)) for first in range(0, hits, batch))
+
+
+async def _post_all(client: Client, bodies: Iterator[bytes], *, max_backlog: int | None) -> None:
+    try:
+        async with asyncio.TaskGroup() as lanes:
+            for _ in range(client.connections):
+                lanes.create_task(_post_some(client, bodies, max_backlog))
+    except* (BenchmarkError, ClientError) as errors:
+        raise BenchmarkError(f"could not store hits: {errors.exceptions[0]}") from errors
+
+
+async def _post_some(client: Client, bodies: Iterator[bytes], max_backlog: int | None) -> None:
+    for body in bodies:
+        answer = await client.ask(client.target.post("/analytics/batch", body))
+        if answer.status != 204:
+            raise BenchmarkError(f"the API answered {answer.status}: {answer.body[:300]!r}")
+        if max_backlog is not None:
+            await _wait_for_room(client, max_backlog)
+
+
+async def _wait_for_room(client: Client, max_backlog: int) -> None:
+    while (status := await read_status(client)) is None or status.backlog > max_backlog:  # noqa: ASYNC110 -- polled
+        await asyncio.sleep(_PAUSE_SECONDS)
