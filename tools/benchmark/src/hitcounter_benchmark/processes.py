@@ -25,7 +25,12 @@ def read_cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
 def read_usage(pids: Mapping[str, int], since: Mapping[str, float]) -> dict[str, Usage]:
     """Return what each named process used since `read_cpu_seconds` was called."""
     seconds = read_cpu_seconds(pids)
-    return {name: Usage(seconds[name] - since[name], _read_peak_memory_mb(pid)) for name, pid in pids.items()}
+    return {name: Usage(seconds[name] - since[name], _read_memory_mb(pid, "VmHWM:")) for name, pid in pids.items()}
+
+
+def read_memory_mb(pid: int) -> float:
+    """Return the memory that a process has in RAM now."""
+    return _read_memory_mb(pid, "VmRSS:")
 
 
 def _read_cpu_seconds(pid: int) -> float:
@@ -34,6 +39,6 @@ def _read_cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
-def _read_peak_memory_mb(pid: int) -> float:
+def _read_memory_mb(pid: int, field: str) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))

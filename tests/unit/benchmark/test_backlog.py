@@ -1,0 +1,45 @@
+import pytest
+from hitcounter_benchmark.backlog import Sample, measure_flow, thin
+from hitcounter_benchmark.laboratory import measure_drain
+
+
+def make_samples(*backlogs: int, accepted_each: int = 100) -> list[Sample]:
+    """One a second, with as many hits accepted in each second."""
+    return [Sample(float(second), second * accepted_each, backlog) for second, backlog in enumerate(backlogs)]
+
+
+def test_what_leaves_the_queue_is_what_came_less_what_gathered() -> None:
+    flow = measure_flow(make_samples(0, 10, 20, 30), since_seconds=0)
+    assert flow is not None
+    assert (flow.accepted_per_second, flow.settled_per_second) == (100, 90)
+    assert (flow.seconds, flow.highest_backlog) == (3.0, 30)
+
+
+def test_the_filling_of_the_queue_at_the_start_is_left_out() -> None:
+    flow = measure_flow(make_samples(0, 100, 200, 200, 200), since_seconds=2)
+    assert flow is not None
+    assert flow.settled_per_second == 100
+
+
+@pytest.mark.parametrize("samples", [[], make_samples(0), make_samples(0, 0, 0)])
+def test_a_load_too_short_has_no_flow(samples: list[Sample]) -> None:
+    assert measure_flow(samples, since_seconds=2.0) is None
+
+
+def test_a_record_keeps_about_a_sample_a_second() -> None:
+    samples = [Sample(number / 20, number, 0) for number in range(60)]
+    assert [sample.seconds for sample in thin(samples)] == [0.0, 1.0, 2.0]
+
+
+def test_a_drain_is_measured_from_the_first_hit_that_left() -> None:
+    waiting_for_the_indexer = [Sample(float(second), 500, 500) for second in range(10)]
+    draining = [Sample(9.0 + second, 500, 500 - 100 * second) for second in range(1, 6)]
+    assert measure_drain([*waiting_for_the_indexer, *draining]) == 100
+
+
+def test_hits_that_arrive_during_a_drain_are_drained_too() -> None:
+    assert measure_drain([Sample(0.0, 100, 100), Sample(1.0, 150, 50), Sample(2.0, 200, 0)]) == 100
+
+
+def test_an_empty_queue_drains_nothing() -> None:
+    assert measure_drain([Sample(0.0, 0, 0)]) == 0
