@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
+import threading
 import time
 
 import pytest
 from hitcounter_api.protocol import HEAD_MAX_BYTES
 
 from tests.contract.api.server import HOST, Server
+from tests.support.stack import wait_until
 
 BEGINNING = b"POST /analytics HTTP/1.1\r\nhost: x\r\n"
 
@@ -55,6 +58,24 @@ def test_a_head_that_is_too_large_is_answered_with_431(server: Server) -> None:
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert b"head-too-large" in answer
+
+
+@pytest.mark.parametrize("between", [b"", b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["next", "later"])
+def test_what_cannot_be_read_behind_a_hit_is_not_taken_for_the_answer_to_the_hit(
+    server: Server, between: bytes
+) -> None:
+    may_answer = threading.Event()
+    server.stream.steps.append(asyncio.to_thread(may_answer.wait))  # type: ignore[arg-type]
+    answer = server.send_raw(BEGINNING + b"content-length: 10\r\n\r\n" + b'{"id":"a"}' + between + b"no http\r\n\r\n")
+    may_answer.set()
+    assert answer == b"", "its outcome is unknown, and the client knows that"
+    wait_until(lambda: server.stream.accepted_ids, lambda ids: ids == [["a"]])
+
+
+@pytest.mark.parametrize("chunk", [b"no length\r\n", b"1\r\nxx"])
+def test_a_body_that_cannot_be_read_is_answered(server: Server, chunk: bytes) -> None:
+    answer = server.send_raw(BEGINNING + b"transfer-encoding: chunked\r\n\r\n" + chunk)
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_head_in_many_pieces_is_read(server: Server) -> None:

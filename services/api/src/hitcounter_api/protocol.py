@@ -128,7 +128,11 @@ class ApiProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(wait_seconds, self.timeout_keep_alive_handler)
 
     def _hang_up(self, problem: Problem) -> None:
-        self.transport.write(_render(problem, keep_alive=False))
+        """Close, and say why, but not where a whole request would take that for its answer: its hit may be counted."""
+        cycle = self.cycle
+        may_answer = cycle is None or cycle.response_complete or cycle.more_body
+        if may_answer and not self.pipeline:
+            self.transport.write(_render(problem, keep_alive=False))
         self.transport.close()
 
     def _is_ordinary(self) -> bool:
