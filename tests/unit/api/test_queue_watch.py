@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 from hitcounter.errors import StreamUnavailable
@@ -48,6 +49,25 @@ async def test_a_later_outage_leaves_it_ready() -> None:
 async def test_the_queue_is_shown_though_no_indexer_runs() -> None:
     rig = Rig()
     rig.stream.status_now = build_status(accepted=12, indexed=2)
+    await rig.watch.watch_once()
+    assert rig.registry.get_sample_value("hitcounter_backlog_hits") == 10
+
+
+async def test_an_old_look_at_the_queue_is_not_shown_while_redis_is_away() -> None:
+    rig = Rig()
+    rig.stream.status_now = build_status(accepted=12, indexed=2, as_of_ms=5000)
+    await rig.watch.watch_once()
+    rig.stream.trouble = AWAY
+    await rig.watch.watch_once()
+    shown = {
+        (sample.name, sample.labels.get("state")): sample.value
+        for metric in rig.registry.collect()
+        for sample in metric.samples
+    }
+    assert shown.pop(("hitcounter_as_of_timestamp_seconds", None)) == 5
+    assert len(shown) == 7
+    assert all(math.isnan(value) for value in shown.values())
+    rig.stream.trouble = None
     await rig.watch.watch_once()
     assert rig.registry.get_sample_value("hitcounter_backlog_hits") == 10
 

@@ -6,7 +6,9 @@ counters of each process.
 
 from __future__ import annotations
 
+import math
 import platform
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, Info
 from prometheus_client.platform_collector import PlatformCollector
@@ -24,6 +26,9 @@ def create_registry(service: str) -> CollectorRegistry:
     build = Info("hitcounter_build", "What runs here.", registry=registry)
     build.info({"service": service, "version": __version__, "python": platform.python_version()})
     return registry
+
+
+_STATES: Final = ("accepted", "indexed", "duplicate", "dead")
 
 
 class QueueMetrics:
@@ -52,10 +57,20 @@ class QueueMetrics:
     def show(self, status: StreamStatus) -> None:
         """Set the gauges to one look at the stream."""
         ledger = status.ledger
-        for state in ("accepted", "indexed", "duplicate", "dead"):
+        for state in _STATES:
             self._ledger.labels(state).set(getattr(ledger, state))
         self._backlog.set(ledger.backlog)
         self._entries.set(status.entries)
         self._oldest_age.set(status.oldest_age_seconds)
         if status.as_of_ms is not None:
             self._as_of.set(status.as_of_ms / 1000)
+
+    def hide(self) -> None:
+        """Set the gauges to not-a-number: what was seen last would, by max, hide what the other processes see.
+
+        Not the as-of: it stays true, and is only ever exceeded.
+        """
+        for state in _STATES:
+            self._ledger.labels(state).set(math.nan)
+        for gauge in (self._backlog, self._entries, self._oldest_age):
+            gauge.set(math.nan)

@@ -95,9 +95,11 @@ class QueueWatch:
                 await self._stream.ping()
             self._metrics.show(await self.look())
         except StreamUnavailable as error:
+            self._metrics.hide()
             self._note_trouble(str(error))
             return False
         except Exception:  # the top of a loop: whatever it is, the next look may succeed
+            self._metrics.hide()
             log.exception("the queue could not be watched")
             return False
         self._note_contact()
