@@ -50,6 +50,14 @@ async def test_a_read_carries_the_as_of_from_before_its_search() -> None:
     assert await rig.read() == Answer((5, 4, 3, 2, 1), Freshness(100, 7))
 
 
+async def test_the_as_of_is_not_later_than_the_windows_where_the_clock_is_behind_that_of_redis() -> None:
+    rig = Rig()
+    rig.set_queue(as_of_ms=10_000, backlog=7)
+    answer = await rig.reads.read("a", lambda: 9_000)
+    assert rig.reader.asked == [("a", 9_000)]
+    assert answer.freshness == Freshness(9_000, 7)
+
+
 async def test_the_last_known_as_of_is_answered_while_redis_is_away_and_no_backlog() -> None:
     rig = Rig()
     rig.set_queue(as_of_ms=100, backlog=7)

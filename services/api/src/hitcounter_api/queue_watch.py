@@ -43,6 +43,10 @@ class Freshness:
     backlog: int | None
     """Hits accepted and not yet settled. None: Redis is away."""
 
+    def until(self, end_ms: int) -> Freshness:
+        """Return the same for windows that end then: before the as-of, where the clock here is behind that of Redis."""
+        return Freshness(None if self.as_of_ms is None else min(self.as_of_ms, end_ms), self.backlog)
+
 
 class QueueWatch:
     """Looks at the queue when asked, and once a second while `run` runs; remembers the last as-of."""

@@ -68,7 +68,7 @@ class Reads:
     async def read(self, id_: str, clock_ms: Callable[[], int]) -> Answer:
         """Return the counts of the id in the windows that end now, or, with Elasticsearch away, the last known ones.
 
-        Now is once the freshness is known: the as-of must not be later than the end of the windows.
+        Now is once the freshness is known, and the as-of is never later than it: later hits are not in the windows.
 
         Raises:
             IndexUnavailable: Elasticsearch is away and the id was not read lately.
@@ -77,7 +77,8 @@ class Reads:
         # Before the search: hits that become countable after it may be missing, whatever the as-of says by then.
         freshness = await self._freshness.see_freshness()
         try:
-            answer = Answer(await self._read_fresh(id_, clock_ms()), freshness)
+            now_ms = clock_ms()
+            answer = Answer(await self._read_fresh(id_, now_ms), freshness.until(now_ms))
         except IndexUnavailable:
             remembered = self._remembered.get(id_)
             if remembered is None:
