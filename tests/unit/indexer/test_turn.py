@@ -250,19 +250,38 @@ async def test_entry_refused_alone_just_after_its_index_took_others_is_left_pend
     assert list(rig.stream.pending) == ["2-0"]
 
 
-async def test_entry_refused_alone_again_after_its_index_took_others_is_a_dead_letter(rig: Rig) -> None:
+async def test_entry_refused_in_one_request_with_a_document_that_is_met_there_is_a_dead_letter(rig: Rig) -> None:
     rig.sink.rule = lambda id_: REFUSED if id_ == "bad" else None
     indexer = rig.indexer()
     entry = rig.stream.add(hit("bad"), deliveries=TOO_OFTEN)
     await indexer.run_until_empty()
+    assert rig.stream.settlements == {}, "there is no witness yet"
     rig.stream.add(hit("good"))
     await indexer.run_until_empty()
     rig.stream.add_entry(entry, deliveries=TOO_OFTEN + 1)
     await indexer.run_until_empty()
+    assert rig.writes[-2:] == [["bad"], ["bad", "good"]]
     (letter,) = rig.stream.settlements[entry.entry_id].dead_letters
     assert letter.reason == "refused_too_often"
     assert "index is read-only" in letter.detail
     assert rig.counts == {"good": 1}
+
+
+async def test_index_that_refuses_everybody_now_and_then_condemns_nobody(rig: Rig) -> None:
+    indexer = rig.indexer()
+    entry = rig.stream.add(hit("a"), deliveries=TOO_OFTEN)
+    for _ in range(3):
+        rig.sink.rule = lambda _id: REFUSED
+        await indexer.run_until_empty()
+        rig.stream.add_entry(entry)
+        await indexer.run_until_empty()
+        rig.sink.rule = lambda id_: REFUSED if id_ == "a" else None  # as if open for the moment in which others came
+        rig.stream.add(hit("b"))
+        await indexer.run_until_empty()
+        rig.sink.rule = lambda _id: REFUSED
+        rig.stream.add_entry(entry)
+        await indexer.run_until_empty()
+    assert entry.entry_id not in rig.stream.settlements
 
 
 async def test_entry_tried_alone_while_elasticsearch_is_away_is_left_pending(rig: Rig) -> None:

@@ -7,9 +7,10 @@ What a turn does with a document that is not written at once depends on who is a
 - It refuses these documents for a reason that is not known to be their own: the turn tries for a while, but not beyond
   the moment at which the same index takes documents from others. Then the entries are left pending, so that nothing
   waits behind them, and come back when they are reclaimed.
-- An entry that came back too often is tried alone and once. Only if it is refused again after its index took other
-  documents is the fault its own, and its documents become dead letters. A closed index, a missing permission, a shard
-  limit hit everybody alike and so condemn nobody.
+- An entry that came back too often is tried alone, and then once more in one request with a document that its index is
+  known to hold. Only if that one is met there while these are refused is the fault their own, and they become dead
+  letters. A closed index, a missing permission, a shard limit hit everybody alike and so condemn nobody, also if they
+  come and go.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 
 _TOO_LARGE = 413
-_REFUSALS_REMEMBERED = 10_000
-"""Bounds the memory; a forgotten refusal costs one more delivery before an entry is condemned."""
 
 log = get_logger()
 
@@ -62,8 +61,8 @@ class TurnWriter:
         self._conditions = conditions
         self._took_at: dict[str, float] = {}
         """When each index last took a document."""
-        self._refused_alone_at: dict[str, float] = {}
-        """When each of the entries that came back too often was first refused alone."""
+        self._witnesses: dict[str, Action] = {}
+        """The last document that each index took."""
 
     async def finish(self, entries: Sequence[Entry]) -> None:
         """Bring the entries to their ends; some may be left pending (see above, and when stopping).
@@ -93,18 +92,31 @@ class TurnWriter:
     async def _try_alone(self, entry: Entry) -> None:
         work = await self._decode([entry])
         held = await self._write_open(work, is_repeat=True)
-        if not held or not self._are_well(held, self._first_refusal(entry)):
+        if not held or not await self._is_their_own_fault([item.action for item in work.open]):
             return
         reason = ItemResult(ItemOutcome.REJECT, "refused_too_often", f"{held[0][1].reason}: {held[0][1].detail}")
         for chunk in work.take_chunks(self._settings.bulk_max_documents, self._settings.bulk_max_bytes):
             work.note(chunk, [reason] * len(chunk))
         await self._settle(work.take_finished())
 
-    def _first_refusal(self, entry: Entry) -> float:
-        """Return when the entry was first refused alone, which may be now."""
-        if len(self._refused_alone_at) >= _REFUSALS_REMEMBERED:
-            self._refused_alone_at.clear()
-        return self._refused_alone_at.setdefault(entry.entry_id, time.monotonic())
+    async def _is_their_own_fault(self, refused: Sequence[Action]) -> bool:
+        """Try the refused documents once more beside one that each of their indices holds, in the same request.
+
+        Whatever is wrong with an index hits both. Proof from another moment would be none: an index that is closed and
+        opened again and again takes some documents and refuses others, and there is nothing wrong with any of them.
+        """
+        indices = {action.index_name for action in refused}
+        witnesses = [self._witnesses[index] for index in indices & self._witnesses.keys()]
+        if len(witnesses) < len(indices):
+            return False
+        try:
+            results = await self._sink.write([*refused, *witnesses])
+        except IndexUnavailable:
+            return False
+        of_refused, of_witnesses = results[: len(refused)], results[len(refused) :]
+        return all(result.outcome is ItemOutcome.HOLD for result in of_refused) and all(
+            result.outcome in (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE) for result in of_witnesses
+        )
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -221,6 +233,7 @@ class TurnWriter:
             index = item.action.index_name
             if result.outcome is ItemOutcome.INDEXED:
                 self._took_at[index] = now
+                self._witnesses[index] = item.action
             elif result.outcome in (ItemOutcome.RETRY, ItemOutcome.HOLD):
                 self._metrics.retried_documents.labels(result.reason).inc()
                 if result.outcome is ItemOutcome.HOLD:
