@@ -47,7 +47,7 @@ async def settle_as_dead(stream: HitStream) -> None:
 async def publish(stream: HitStream) -> None:
     sample = await stream.sample_as_of("me", lease_ms=10_000)
     assert sample is not None
-    assert await stream.publish_as_of("me", sample)
+    assert await stream.publish_as_of(sample)
 
 
 async def go_through_dead_letters(stream: HitStream) -> None:

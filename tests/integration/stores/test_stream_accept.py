@@ -114,7 +114,7 @@ async def test_installations_with_other_prefixes_do_not_see_each_other(
 async def test_every_key_is_in_one_hash_slot(stream: HitStream, raw: Redis, producer: Producer) -> None:
     await append(stream, producer.batch())
     await stream.sample_as_of("me", lease_ms=1000)
-    await stream.publish_as_of("me", 1)
+    await stream.publish_as_of(1)
     names = [key async for key in raw.scan_iter(match=f"*{stream.keys.prefix}*")]
     assert len(names) == 5
     assert len({key_slot(key) for key in names}) == 1

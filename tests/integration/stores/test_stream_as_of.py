@@ -70,7 +70,7 @@ async def test_published_sample_is_the_as_of(stream: HitStream, other_stream: Hi
     assert (await other_stream.status()).as_of_ms is None
     sample_ms = await stream.sample_as_of("me", lease_ms=LONG_LEASE_MS)
     assert sample_ms is not None
-    assert await stream.publish_as_of("me", sample_ms)
+    assert await stream.publish_as_of(sample_ms)
     assert (await other_stream.status()).as_of_ms == sample_ms
 
 
@@ -81,25 +81,27 @@ async def test_publisher_that_slept_cannot_set_back_what_its_successor_published
     assert slept_on_ms is not None
     newer_ms = await until(lambda: other_stream.sample_as_of("successor", lease_ms=LONG_LEASE_MS))
     assert newer_ms is not None
-    assert await other_stream.publish_as_of("successor", newer_ms)
-    assert not await stream.publish_as_of("sleeper", slept_on_ms)
+    assert await other_stream.publish_as_of(newer_ms)
+    assert not await stream.publish_as_of(slept_on_ms)
     assert (await stream.status()).as_of_ms == newer_ms
 
 
-async def test_publisher_whose_lease_is_over_publishes_nothing_even_without_a_successor(
-    stream: HitStream, raw: Redis
+async def test_refresh_that_outlasts_the_lease_still_ends_in_a_published_as_of(
+    stream: HitStream, other_stream: HitStream
 ) -> None:
-    assert await stream.sample_as_of("sleeper", lease_ms=1) is not None
-
-    async def is_over() -> bool:
-        return not await raw.exists(stream.keys.as_of_lease)
-
-    await until(is_over)
-    assert not await stream.publish_as_of("sleeper", 1)
-    assert (await stream.status()).as_of_ms is None
+    sample_ms = await stream.sample_as_of("slow", lease_ms=1)
+    assert sample_ms is not None
+    assert await until(lambda: other_stream.sample_as_of("other", lease_ms=LONG_LEASE_MS))
+    assert await stream.publish_as_of(sample_ms)
+    assert (await stream.status()).as_of_ms == sample_ms
 
 
-# ── status ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_as_of_that_lies_ahead_of_a_clock_that_was_set_back_gives_way(stream: HitStream, raw: Redis) -> None:
+    sample_ms = await stream.sample_as_of("me", lease_ms=LONG_LEASE_MS)
+    assert sample_ms is not None
+    await raw.set(stream.keys.as_of, sample_ms + 3_600_000)
+    assert await stream.publish_as_of(sample_ms)
+    assert (await stream.status()).as_of_ms == sample_ms
 
 
 async def test_status_of_an_installation_that_has_just_begun_is_empty(stream: HitStream, raw: Redis) -> None:

@@ -79,7 +79,7 @@ async def test_settlement_whose_answer_was_lost_can_be_repeated(
             with pytest.raises(StreamUnavailable):
                 await distant.settle([Settlement(entry.entry_id, indexed=5)])
             assert await distant.settle([Settlement(entry.entry_id, indexed=5)]) == 0
-    assert await ledger_of(stream) == Ledger(accepted=5, indexed=5)
+    assert await ledger_of(stream) == Ledger(accepted=5, indexed=5, replayed=2)
 
 
 async def test_entry_that_was_never_delivered_cannot_be_settled(stream: HitStream, producer: Producer) -> None:
@@ -162,7 +162,7 @@ async def test_full_redis_is_drained_by_an_indexer_that_starts_only_now(
 async def test_full_redis_still_publishes_the_as_of(stream: HitStream) -> None:
     sample_ms = await stream.sample_as_of("me", lease_ms=5000)
     assert sample_ms is not None
-    assert await stream.publish_as_of("me", sample_ms)
+    assert await stream.publish_as_of(sample_ms)
     assert (await stream.status()).as_of_ms == sample_ms
 
 
@@ -196,7 +196,7 @@ async def test_dead_letter_sent_again_is_an_entry_for_its_positions_alone_and_ba
     (again,) = await stream.read("me", count=10, block_ms=0)
     assert (again.payload, again.hits, again.positions) == (entry.payload, 2, frozenset({1, 3}))
     await stream.settle([Settlement(again.entry_id, indexed=2)])
-    assert await ledger_of(stream) == Ledger(accepted=5, indexed=5)
+    assert await ledger_of(stream) == Ledger(accepted=5, indexed=5, replayed=2)
 
 
 async def test_dead_letter_of_a_whole_entry_sent_again_is_the_whole_entry(stream: HitStream, entry: Entry) -> None:

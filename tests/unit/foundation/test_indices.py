@@ -177,6 +177,8 @@ def test_index_is_created_complete_with_strict_mapping_sort_refresh_and_both_ali
                 "refresh_interval": "1s",
                 "sort.field": ["id", "timestamp"],
                 "sort.order": ["asc", "desc"],
+                "default_pipeline": "_none",
+                "final_pipeline": "_none",
             }
         },
         "mappings": {

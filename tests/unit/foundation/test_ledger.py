@@ -130,3 +130,10 @@ def test_difference_beyond_what_movement_explains_is_reported_while_the_stream_m
 def test_dead_letters_are_compared_with_what_the_ledger_has_as_dead() -> None:
     ledger = Ledger(accepted=10, dead=4)
     assert [Audit(ledger, ledger, 6, dead_hits).dead_difference for dead_hits in (3, 4, 5)] == [-1, 0, 1]
+
+
+def test_dead_letters_sent_again_during_a_walk_are_no_difference() -> None:
+    before = Ledger(accepted=10, dead=5, indexed=3)
+    after = Ledger(accepted=10, indexed=3, replayed=5)
+    for met in (0, 5):
+        assert Audit(before, after, stream_hits=2 + met, dead_hits=0).difference == 0

@@ -25,7 +25,7 @@ class LeasedStream(FakeStream):
         self.lease_ms = lease_ms
         return 1_000 if self.is_ours else None
 
-    async def publish_as_of(self, publisher: str, as_of_ms: int) -> bool:
+    async def publish_as_of(self, as_of_ms: int) -> bool:
         self._note("publish", as_of_ms)
         return self.is_still_ours
 

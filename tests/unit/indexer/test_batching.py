@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 from hitcounter.entries import Entry
-from hitcounter_indexer.batching import READ_MAX_ENTRIES, OpenAction, Work, next_read_count
+from hitcounter_indexer.batching import BLIND_READ_MAX_ENTRIES, READ_MAX_ENTRIES, OpenAction, Work, next_read_count
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
 from hypothesis import given
@@ -174,16 +174,13 @@ def test_document_found_there_was_written_by_an_earlier_delivery_unless_a_client
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_first_read_asks_for_as_many_entries_as_a_read_may_bring() -> None:
-    assert next_read_count(5000, 0, 0) == READ_MAX_ENTRIES
+def test_read_asks_for_what_is_wanted_judged_by_the_size_of_the_entries() -> None:
+    assert next_read_count(3000, 1000, READ_MAX_ENTRIES) == 3
+    assert next_read_count(100, 1000, READ_MAX_ENTRIES) == 1
+    assert next_read_count(5000, 1, READ_MAX_ENTRIES) == READ_MAX_ENTRIES
+    assert next_read_count(5000, 0, BLIND_READ_MAX_ENTRIES) == BLIND_READ_MAX_ENTRIES
 
 
-def test_further_reads_ask_for_what_is_wanted_judged_by_the_entries_seen() -> None:
-    assert next_read_count(3000, 2, 2000) == 3
-    assert next_read_count(100, 2, 2000) == 1
-    assert next_read_count(5000, 10, 10) == READ_MAX_ENTRIES
-
-
-@given(st.integers(1, 50_000), st.integers(0, 1000), st.integers(0, 10_000_000))
-def test_every_read_asks_for_something_and_never_for_too_much(wanted: int, entries: int, hits: int) -> None:
-    assert 1 <= next_read_count(wanted, entries, hits) <= READ_MAX_ENTRIES
+@given(st.integers(1, 50_000), st.floats(0, 10_000), st.integers(1, READ_MAX_ENTRIES))
+def test_every_read_asks_for_something_and_never_for_too_much(wanted: int, hits_per_entry: float, most: int) -> None:
+    assert 1 <= next_read_count(wanted, hits_per_entry, most) <= most

@@ -7,7 +7,7 @@ is decided in indices.py; this module only carries it there and back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -122,8 +122,7 @@ class Indices:
         """
         with translated("refresh the indices"):
             answer = await self._client.indices.refresh(index=f"{self.prefix}-*", expand_wildcards="open")
-        if failed := answer["_shards"]["failed"]:
-            raise IndexUnavailable(f"cannot refresh the indices: {failed} shards failed")
+        _check_shards(answer["_shards"], "refresh the indices")
 
     async def flush(self, indices: Collection[str]) -> None:
         """Have every document that Elasticsearch holds in these indices on its disks.
@@ -133,8 +132,7 @@ class Indices:
         """
         with translated("flush the indices"):
             answer = await self._client.indices.flush(index=sorted(indices), wait_if_ongoing=True)
-        if failed := answer["_shards"]["failed"]:
-            raise IndexUnavailable(f"cannot flush the indices: {failed} shards failed")
+        _check_shards(answer["_shards"], "flush the indices")
 
     async def drop_expired(self, now_ms: int, *, is_dry_run: bool = False) -> RetentionReport:
         """Drop the indices whose days are over, whole and only ours; say which.
@@ -176,6 +174,12 @@ class Indices:
         if missing:
             actions = [{"add": {"index": index, "alias": alias}} for alias in sorted(missing)]
             await self._client.indices.update_aliases(actions=actions)
+
+
+def _check_shards(shards: Mapping[str, int], doing: str) -> None:
+    """Refuse an answer that does not speak for every shard: one whose primary is away counts neither way."""
+    if shards["failed"] or (shards["total"] and not shards["successful"]):
+        raise IndexUnavailable(f"cannot {doing}: {shards['successful']} of {shards['total']} shards did")
 
 
 def _describe(error: ApiError) -> str:

@@ -104,6 +104,8 @@ def build_settings(settings: IndexSettings) -> dict[str, object]:
         "refresh_interval": "1s",  # explicit: when unset, shards that are seldom searched stop refreshing
         "sort.field": ["id", "timestamp"],  # one id's hits stand together, the newest first
         "sort.order": ["asc", "desc"],
+        "default_pipeline": "_none",  # nobody else's template may send our documents through a pipeline, which might
+        "final_pipeline": "_none",  # drop them and answer that all went well
     }
 
 

@@ -18,6 +18,8 @@ class Ledger:
     duplicate: int = 0
     """Hits whose document was there already: a redelivery, or a key sent again. A success."""
     dead: int = 0
+    replayed: int = 0
+    """Hits that came back from dead letters into the backlog, over all time. Not a state: only an audit needs it."""
 
     @property
     def backlog(self) -> int:
@@ -63,8 +65,8 @@ class Audit:
         meanwhile and may have met what was accepted meanwhile, and only what lies beyond that is counted.
         """
         settled = self._settled(self.after) - self._settled(self.before)
-        accepted = self.after.accepted - self.before.accepted
-        least, most = self.before.backlog - settled, self.before.backlog + accepted
+        added = self._added(self.after) - self._added(self.before)
+        least, most = self.before.backlog - settled, self.before.backlog + added
         return min(0, self.stream_hits - least) + max(0, self.stream_hits - most)
 
     @property
@@ -78,5 +80,11 @@ class Audit:
         return self.before == self.after
 
     @staticmethod
+    def _added(ledger: Ledger) -> int:
+        """Return the hits that were ever put into the stream."""
+        return ledger.accepted + ledger.replayed
+
+    @staticmethod
     def _settled(ledger: Ledger) -> int:
-        return ledger.indexed + ledger.duplicate + ledger.dead
+        """Return the hits that were ever taken out of it; those sent again had been counted as dead once."""
+        return ledger.indexed + ledger.duplicate + ledger.dead + ledger.replayed

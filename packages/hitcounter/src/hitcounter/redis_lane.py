@@ -17,8 +17,16 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hitcounter.entries import Durability
@@ -27,10 +35,12 @@ from hitcounter.settings import RedisSettings
 
 _Command = str | int | bytes
 
-_REFUSED_UP_FRONT: Final = (
-    "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "NOAUTH", "WRONGPASS", "STALESEQUENCE"
-)  # fmt: skip
-"""Error codes that Redis gives before a script has done anything."""
+_REFUSED_UP_FRONT: Final = (AuthenticationError, MasterDownError, NoScriptError, ReadOnlyError)
+"""Errors that Redis gives before a script has done anything; redis-py has classes for these …"""
+_REFUSED_UP_FRONT_CODES: Final = ("MISCONF", "NOREPLICAS", "STALESEQUENCE")
+"""… and for these only the code that the text begins with."""
+_CANNOT_SYNC: Final = ("unknown command", "appendonly is disabled")
+"""What a Redis says that has no WAITAOF, or no append-only file."""
 _FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 """What redis-py raises when a call fails. The RuntimeError is uvloop's, of a connection that was reset before the first
 command could be written: redis-py knows only asyncio's own loop, and lets it through."""
@@ -167,6 +177,8 @@ async def _check_disk(connection: Connection) -> None:
         await connection.send_command("WAITAOF", 1, 0, 1)
         await connection.read_response()
     except ResponseError as error:
+        if not any(words in str(error) for words in _CANNOT_SYNC):
+            raise
         raise DurabilityUnavailable(
             f"this Redis cannot promise durability disk: it takes version 7.2 with appendonly yes ({error})"
         ) from error
@@ -206,8 +218,7 @@ def translate(error: Exception, doing: str, *, was_sent: bool) -> StreamUnavaila
             is_worth_retrying=False,
             retry_after_seconds=_FULL_RETRY_SECONDS,
         )
-    is_answer = isinstance(error, ResponseError)
-    is_refused = not was_sent or isinstance(error, NoScriptError) or (is_answer and text.startswith(_REFUSED_UP_FRONT))
+    is_refused = not was_sent or isinstance(error, _REFUSED_UP_FRONT) or text.startswith(_REFUSED_UP_FRONT_CODES)
     is_away = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError | RuntimeError)
     return StreamUnavailable(
         f"cannot {doing}: {'Redis does not answer' if is_away else 'Redis refused'} ({text})",

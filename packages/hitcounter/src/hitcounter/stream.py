@@ -45,7 +45,7 @@ _FIELD_POSITIONS: Final = b"positions"
 _FIELD_ENTRY: Final = b"entry"
 _FIELD_REASON: Final = b"reason"
 _FIELD_DETAIL: Final = b"detail"
-_LEDGER_FIELDS: Final = ("accepted", "indexed", "duplicate", "dead")
+_LEDGER_FIELDS: Final = ("accepted", "indexed", "duplicate", "dead", "replayed")
 
 _SEQUENCE_TTL_MS: Final = 24 * 60 * 60 * 1000
 """How long a producer's last sequence is kept: a whole day beyond its last batch, where retries take a second."""
@@ -214,7 +214,7 @@ class HitStream:
                     raise
                 return []
         deliveries = {item["message_id"]: int(item["times_delivered"]) for item in pending}
-        return [_build_entry(entry_id, fields, deliveries.get(entry_id, 1)) for entry_id, fields in claimed]
+        return [_build_entry(entry_id, fields, deliveries.get(entry_id, 2)) for entry_id, fields in claimed]
 
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
         """Tell the others that the consumer is still at work on these entries, so that nobody reclaims them."""
@@ -252,10 +252,13 @@ class HitStream:
             sample = await self._sample([self.keys.stream, self.keys.as_of_lease], [publisher, lease_ms])
         return None if sample is None else int(sample)
 
-    async def publish_as_of(self, publisher: str, as_of_ms: int) -> bool:
-        """Publish a sample, if the publisher still has the lease. The index must have been refreshed since it."""
+    async def publish_as_of(self, as_of_ms: int) -> bool:
+        """Publish a sample; the index must have been refreshed since it was taken. False if a later one stands there.
+
+        No lease is asked for: a sample stays true, however long the refresh took.
+        """
         with translated("publish the as-of"):
-            return bool(await self._publish([self.keys.as_of_lease, self.keys.as_of], [publisher, as_of_ms]))
+            return bool(await self._publish([self.keys.as_of], [as_of_ms]))
 
     # ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,7 +2,8 @@
 
 Sample the oldest unsettled entry, then refresh the indices, then publish the sample: in this order the published time
 is true, for everything older than the sample was settled before the refresh began. One indexer at a time does it, by
-a lease in Redis that it keeps while it is alive. With no indexer alive the as-of stands still, which is the truth.
+a lease in Redis that it keeps while it is alive; the lease only spares refreshes, and an as-of is never set back. With
+no indexer alive it stands still, which is the truth.
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ class AsOfPublisher:
                 await self.publish_once()
             except (StreamUnavailable, IndexUnavailable) as error:
                 log.debug("the as-of stands still", reason=str(error))
+            except Exception:
+                log.exception("the as-of could not be published")
 
     def stop(self) -> None:
         """Let `run` publish a last time and return."""
         self._stopping.set()
 
     async def publish_once(self) -> int | None:
-        """Sample, refresh, publish; return what was published, None if another indexer does it.
+        """Sample, refresh, publish; return what was published, None if another indexer does it or was ahead.
 
         Raises:
             StreamUnavailable, IndexUnavailable: nothing was published.
@@ -57,4 +60,4 @@ class AsOfPublisher:
         if sample_ms is None:
             return None
         await self._indices.refresh()
-        return sample_ms if await self._stream.publish_as_of(self._name, sample_ms) else None
+        return sample_ms if await self._stream.publish_as_of(sample_ms) else None

@@ -15,7 +15,9 @@ from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import ItemOutcome, ItemResult
 
 READ_MAX_ENTRIES = 100
-"""The most entries in one read: with entries of 1 MiB, the most a request may bring, that is the memory it can take."""
+"""The most entries in one read whose sizes can be judged by those read just before."""
+BLIND_READ_MAX_ENTRIES = 10
+"""The most entries in one read that may be of any size: ten of the largest take about 70 MB while they are decoded."""
 
 
 @dataclass(slots=True)
@@ -110,9 +112,6 @@ class Work:
         return finished
 
 
-def next_read_count(hits_wanted: int, entries_seen: int, hits_seen: int) -> int:
-    """Return how many entries to ask for, judging their size by those seen so far in this turn."""
-    if entries_seen == 0:
-        return READ_MAX_ENTRIES
-    hits_per_entry = max(1.0, hits_seen / entries_seen)
-    return max(1, min(READ_MAX_ENTRIES, round(hits_wanted / hits_per_entry)))
+def next_read_count(hits_wanted: int, hits_per_entry: float, most: int) -> int:
+    """Return how many entries to ask for when they are of about this size."""
+    return max(1, min(most, round(hits_wanted / max(1.0, hits_per_entry))))

@@ -25,15 +25,14 @@ from hitcounter.indices import indices_to_prepare
 from hitcounter.logs import get_logger
 from hitcounter.stream import HitStream
 
-from hitcounter_indexer.batching import next_read_count
-from hitcounter_indexer.metrics import BusyClock, IndexerMetrics
+from hitcounter_indexer.batching import BLIND_READ_MAX_ENTRIES, READ_MAX_ENTRIES, next_read_count
+from hitcounter_indexer.metrics import IndexerMetrics
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 from hitcounter_indexer.turn import TurnWriter
 
 _KEEP_INDICES_SECONDS = 60.0
-_RECLAIM_MAX_ENTRIES = 100
 
 log = get_logger()
 
@@ -59,7 +58,6 @@ class Indexer:
         self._settings = settings
         self._metrics = metrics
         self._conditions = Conditions(readiness, metrics)
-        self._busy = BusyClock(metrics.busy_seconds)
         self._writer = TurnWriter(
             stream=stream,
             sink=sink,
@@ -72,6 +70,8 @@ class Indexer:
         self._reading = asyncio.Lock()
         self._held: set[str] = set()
         self._next_reclaim = 0.0
+        self._hits_per_entry = 1.0
+        """What an entry held in the last turn."""
 
     # ── loops ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,7 +109,7 @@ class Indexer:
         self.pace.beat()
         if not entries:
             return 0
-        with self._holding(entries), self._busy.running():
+        with self._holding(entries):
             await self._writer.finish(entries)
         self.pace.beat()
         return len(entries)
@@ -138,7 +138,7 @@ class Indexer:
         entries = await self._reclaim()
         has_waited = False
         while (wanted := self._room_beside(entries)) > 0:
-            count = next_read_count(wanted, len(entries), sum(entry.hits for entry in entries))
+            count = self._choose_count(wanted, entries)
             block_ms = 0 if entries else self._settings.block_ms
             read = await self._stream.read(self.consumer, count=count, block_ms=block_ms)
             self._metrics.entries.labels("read").inc(len(read))
@@ -149,24 +149,33 @@ class Indexer:
                 break
             has_waited = True
             await self.pace.pause(self._settings.bulk_max_age_ms / 1000)
+        if entries:
+            self._hits_per_entry = _average_hits(entries)
         return entries
+
+    def _choose_count(self, wanted: int, entries: Sequence[Entry]) -> int:
+        """Return how many entries to read next: judged by this turn's, or carefully by those of the last turn."""
+        if entries:
+            return next_read_count(wanted, _average_hits(entries), READ_MAX_ENTRIES)
+        return next_read_count(wanted, self._hits_per_entry, BLIND_READ_MAX_ENTRIES)
 
     def _room_beside(self, entries: Sequence[Entry]) -> int:
         """Return how many hits would still fit into a bulk of these entries."""
         return self._settings.bulk_max_documents - sum(entry.hits for entry in entries)
 
     async def _reclaim(self) -> list[Entry]:
+        """Return entries of silent consumers, up to a bulk of them; looks a few times within that silence."""
         silence_seconds = self._settings.reclaim_after_seconds
-        if (now := time.monotonic()) < self._next_reclaim:
-            return []
-        self._next_reclaim = now + silence_seconds / 4
-        found = await self._stream.reclaim(
-            self.consumer, min_idle_ms=int(silence_seconds * 1000), count=_RECLAIM_MAX_ENTRIES
-        )
-        entries = [entry for entry in found if entry.entry_id not in self._held]
+        entries: list[Entry] = []
+        while time.monotonic() >= self._next_reclaim and self._room_beside(entries) > 0:
+            found = await self._stream.reclaim(
+                self.consumer, min_idle_ms=int(silence_seconds * 1000), count=BLIND_READ_MAX_ENTRIES
+            )
+            if not found:
+                self._next_reclaim = time.monotonic() + silence_seconds / 4
+            entries += [entry for entry in found if entry.entry_id not in self._held]
         if entries:
             self._metrics.entries.labels("reclaimed").inc(len(entries))
-            self._next_reclaim = now  # there may be more
             log.info("took over entries of silent consumers", entries=len(entries))
         return entries
 
@@ -189,8 +198,12 @@ class Indexer:
         while True:
             await asyncio.sleep(self._settings.reclaim_after_seconds / 3)
             if self._held:
-                with contextlib.suppress(StreamUnavailable):  # the lanes report it; a lost claim costs work, not hits
+                try:
                     await self._stream.renew(self.consumer, sorted(self._held))
+                except StreamUnavailable:
+                    log.debug("could not renew claims")  # the lanes report it; a lost claim costs work, not hits
+                except Exception:
+                    log.exception("could not renew claims")
 
     async def _prepare(self) -> None:
         """Make the group, the template and the indices of today and tomorrow."""
@@ -217,6 +230,9 @@ class Indexer:
                 return
             except (StreamUnavailable, IndexUnavailable) as error:
                 self._conditions.note_problem(error)
+            except Exception:
+                self._metrics.failures.labels("indexer").inc()
+                log.exception("could not prepare; trying again")
             await self.pace.pause(backoff_seconds(attempt))
             attempt += 1
 
@@ -226,3 +242,7 @@ class Indexer:
                 log.info("entries are left pending; another indexer will reclaim them", consumer=self.consumer)
         except StreamUnavailable as error:
             log.warning("could not leave the consumer group", reason=str(error))
+
+
+def _average_hits(entries: Sequence[Entry]) -> float:
+    return sum(entry.hits for entry in entries) / len(entries)

@@ -27,7 +27,7 @@ from hitcounter.stream import HitStream
 
 from hitcounter_indexer.batching import OpenAction, Work
 from hitcounter_indexer.documents import Action, build_actions, build_documents
-from hitcounter_indexer.metrics import IndexerMetrics
+from hitcounter_indexer.metrics import BusyClock, IndexerMetrics
 from hitcounter_indexer.outcomes import ItemOutcome, ItemResult
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace
 from hitcounter_indexer.settings import IndexerSection
@@ -59,6 +59,7 @@ class TurnWriter:
         self._metrics = metrics
         self._pace = pace
         self._conditions = conditions
+        self._busy = BusyClock(metrics.busy_seconds)
         self._took_at: dict[str, float] = {}
         """When each index last took a document."""
         self._witnesses: dict[str, Action] = {}
@@ -80,7 +81,8 @@ class TurnWriter:
         work = await self._decode(entries)
         start, attempt = time.monotonic(), 0
         while work.open:
-            held = await self._write_open(work, is_repeat=attempt > 0)
+            with self._busy.running():
+                held = await self._write_open(work, is_repeat=attempt > 0)
             if not work.open or self._pace.is_stopping:
                 return
             if held is not None and self._is_hopeless(held, start):
@@ -91,7 +93,8 @@ class TurnWriter:
 
     async def _try_alone(self, entry: Entry) -> None:
         work = await self._decode([entry])
-        held = await self._write_open(work, is_repeat=True)
+        with self._busy.running():
+            held = await self._write_open(work, is_repeat=True)
         if not held or not await self._is_their_own_fault([item.action for item in work.open]):
             return
         reason = ItemResult(ItemOutcome.REJECT, "refused_too_often", f"{held[0][1].reason}: {held[0][1].detail}")

@@ -1,13 +1,17 @@
 #!lua flags=allow-oom
--- publish: make a sample the published as-of, if the publisher still holds its lease.
--- One that slept after its sample must not set back what its successor has published.
+-- publish: make a sample the published as-of, unless a later one stands there: one that slept after its sample must
+-- not set back what others have published. One that lies ahead of the clock was published before the clock was set
+-- back, and gives way.
 --
--- KEYS  1 lease  2 as of
--- ARGV  1 who publishes  2 the sample in milliseconds
+-- KEYS  1 as of
+-- ARGV  1 the sample in milliseconds
 -- Returns 1 if it was published.
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local published = tonumber(redis.call('GET', KEYS[1]) or '0')
+if published > tonumber(ARGV[1]) and published <= now_ms then
     return 0
 end
-redis.call('SET', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1])
 return 1

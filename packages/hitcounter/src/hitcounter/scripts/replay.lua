@@ -15,5 +15,6 @@ for at = 1, #letter[2], 2 do
 end
 redis.call('XADD', KEYS[1], '*', 'batch', fields['batch'], 'hits', fields['hits'], 'positions', fields['positions'])
 redis.call('HINCRBY', KEYS[2], 'dead', -tonumber(fields['hits']))
+redis.call('HINCRBY', KEYS[2], 'replayed', fields['hits'])
 redis.call('XDEL', KEYS[3], ARGV[1])
 return 1
