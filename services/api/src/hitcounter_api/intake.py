@@ -3,9 +3,8 @@
     requests ──add──▶ [waiting batch, …] ──one at a time──▶ stream.append ──▶ one answer for all of its requests
 
 An idle API sends each hit at once; a busy one sends as many together as arrived during one round trip: no timer, no
-size to tune. The requests of a batch learn what became of it from one future, or as listeners that are called, which
-spares each of them a task. The answer is a value, since an exception would grow a traceback with each of thousands of
-waiters.
+size to tune. The requests of a batch learn what became of it as listeners that are called, which spares each of them a
+task. The answer is a value, since a listener has no coroutine in which an exception could be raised.
 
 A batch is tried again while that may help and its time budget lasts: accept counts it once, however often it arrives.
 When it is given up, those that queued behind it are refused at once, so nobody waits for two outages in a row; the
@@ -61,18 +60,6 @@ class Refusal:
     retry_after_seconds: float = 1.0
 
 
-class Answer(asyncio.Future["Refusal | None"]):
-    """The answer that all requests of one batch await: None once it is in Redis, else why not.
-
-    Cancelling one request must not cancel the others, so this future cannot be cancelled: the cancelled request ends
-    when the answer comes, within the budget. (asyncio.shield, one per request, costs a microsecond and a half more.)
-    """
-
-    def cancel(self, msg: object = None) -> bool:
-        """Refuse."""
-        return False
-
-
 Listener = Callable[["Refusal | None"], None]
 """Told once what became of a hit: None when it is in Redis, else why it was not acknowledged."""
 
@@ -80,13 +67,12 @@ Listener = Callable[["Refusal | None"], None]
 class _WaitingBatch:
     """Hits that will go into one entry."""
 
-    __slots__ = ("answer", "hits", "listeners", "opened_at")
+    __slots__ = ("hits", "listeners", "opened_at")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, opened_at: float) -> None:
         self.hits: list[Hit] = []
         self.listeners: list[Listener] = []
-        self.answer = Answer(loop=loop)
-        self.opened_at = loop.time()
+        self.opened_at = opened_at
 
 
 class Intake:
@@ -127,28 +113,32 @@ class Intake:
 
     def add(self, hit: Hit, listener: Listener) -> None:
         """Queue one hit and have the listener told, now or later, what became of it."""
-        batch = self._find_room(1)
-        if batch is None:
-            listener(self._refuse(1))
-            return
-        batch.hits.append(hit)
-        batch.listeners.append(listener)
+        self._queue((hit,), listener)
 
-    def add_all(self, hits: Sequence[Hit]) -> Answer:
+    def add_all(self, hits: Sequence[Hit]) -> asyncio.Future[Refusal | None]:
         """Queue 1 to 10,000 hits, acknowledged all or none since they share one entry; return the answer to await."""
-        batch = self._find_room(len(hits))
-        if batch is None:
-            answer = Answer(loop=asyncio.get_running_loop())
-            answer.set_result(self._refuse(len(hits)))
-            return answer
-        batch.hits.extend(hits)
-        return batch.answer
+        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+
+        def tell(refusal: Refusal | None) -> None:
+            if not answer.done():  # its request was cancelled
+                answer.set_result(refusal)
+
+        self._queue(hits, tell)
+        return answer
 
     async def drain(self) -> None:
         """Refuse what comes from now on, and wait until all that came before has its answer."""
         self._is_draining = True
         if self._flight is not None:
             await self._flight
+
+    def _queue(self, hits: Sequence[Hit], listener: Listener) -> None:
+        batch = self._find_room(len(hits))
+        if batch is None:
+            listener(self._refuse(len(hits)))
+            return
+        batch.hits.extend(hits)
+        batch.listeners.append(listener)
 
     def _find_room(self, hits: int) -> _WaitingBatch | None:
         """Return the batch that takes so many hits together, None if they must be refused."""
@@ -161,7 +151,7 @@ class Intake:
 
     def _open_batch(self) -> _WaitingBatch:
         loop = asyncio.get_running_loop()
-        batch = _WaitingBatch(loop)
+        batch = _WaitingBatch(loop.time())
         self._waiting.append(batch)
         if self._flight is None:
             self._flight = loop.create_task(self._fly(), name="intake")
@@ -227,7 +217,6 @@ class Intake:
         else:
             self._count_refusal(refusal, hits)
         self._metrics.track_seconds.observe(asyncio.get_running_loop().time() - batch.opened_at)
-        batch.answer.set_result(refusal)
         for listener in batch.listeners:
             try:
                 listener(refusal)
