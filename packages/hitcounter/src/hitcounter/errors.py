@@ -11,7 +11,8 @@
         ├── StreamUnavailable     Redis is away, full or misconfigured
         └── IndexUnavailable      Elasticsearch is away, slow, or refuses everybody
 
-Errors of redis-py and elasticsearch-py are translated where they arise (stream.py, elastic.py) and kept as the cause.
+Errors of redis-py and elasticsearch-py are translated where they arise (redis_lane.py, stream.py, elastic.py) and
+kept as the cause.
 """
 
 from __future__ import annotations
