@@ -5,10 +5,16 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/pytest
-FAST_RINGS := tests/unit tests/contract tests/consistency
+FAST_RINGS := tests/unit tests/contract tests/consistency tests/chart
 
-# The workers of the fast rings; the other rings run one test at a time, since they measure and kill real servers.
+# Tests at a time: as many as there are cores where they only compute; few where each has real servers of its own.
 WORKERS ?= auto
+SERVER_WORKERS ?= 3
+
+# Of `make chaos`; without a seed it draws one and prints it.
+DURATION ?= 300
+RATE ?= 2000
+SEED ?=
 
 ##@ Use
 
@@ -28,8 +34,10 @@ clean: ## Remove the local data and everything that was built here (caches of do
 
 .PHONY: test
 test: servers ## Set up what is missing, then run every test that needs no cluster
+	@tools/helm.sh
 	$(PYTEST) $(FAST_RINGS) -n $(WORKERS) -q
-	$(PYTEST) tests/integration -q
+	$(PYTEST) tests/integration -n $(SERVER_WORKERS) --dist loadfile -q
+	$(PYTEST) tests/chaos -q
 
 .PHONY: check
 check: $(READY) ## Formatting, lint, types and the storeys of the house
@@ -37,6 +45,10 @@ check: $(READY) ## Formatting, lint, types and the storeys of the house
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+.PHONY: chaos
+chaos: servers ## Kill, cut, slow and fill everything under load for DURATION seconds, then compare every id
+	@$(BIN)/python -m tests.chaos --duration $(DURATION) --rate $(RATE) $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench
 bench: servers ## Measure the path of a hit beside a bare endpoint, all processes real
