@@ -45,9 +45,9 @@ IDS: Final = ("a", "b")
 PLAYERS: Final = (0, 1)
 _CALLS_OF_A_PUBLICATION: Final = 4
 """To begin, to sample, to refresh and to publish."""
-# Everything that is pending is taken over at every turn, also from those who live: more disorder than any real setting.
+# What is pending is taken over at nearly every turn, also from those who live: more disorder than any real setting.
 _SETTINGS: Final = IndexerSection.model_construct(
-    **{**IndexerSection().model_dump(), "reclaim_after_seconds": 0.0, "block_ms": 1, "bulk_max_age_ms": 0}
+    **{**IndexerSection().model_dump(), "reclaim_after_seconds": 0.005, "block_ms": 1, "bulk_max_age_ms": 0}
 )
 
 
