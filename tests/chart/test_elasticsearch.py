@@ -17,7 +17,7 @@ from hitcounter.errors import IndexUnavailable
 from hitcounter.indices import indices_to_prepare
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
 from hitcounter_api.counts import CountReader
-from hitcounter_devstack import ElasticsearchServer
+from hitcounter_devstack import ELASTICSEARCH_8, ELASTICSEARCH_9, ElasticsearchServer, MissingPartError
 from hitcounter_devstack.ports import free_port
 from hitcounter_devstack.users import give_to, unprivileged_user
 from hitcounter_indexer.documents import build_actions, build_documents
@@ -70,10 +70,14 @@ class BundledElasticsearch(ElasticsearchServer):
             return connection.connect_ex(("127.0.0.1", self.readiness_port)) == 0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundledElasticsearch]:
-    with BundledElasticsearch(tmp_path_factory.mktemp("elasticsearch")) as server:
-        yield server
+@pytest.fixture(scope="module", params=[ELASTICSEARCH_8, ELASTICSEARCH_9], ids=lambda release: release.version)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundledElasticsearch]:
+    folder = tmp_path_factory.mktemp("elasticsearch")
+    try:
+        with BundledElasticsearch(folder, release=request.param) as server:
+            yield server
+    except MissingPartError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 def settings(server: BundledElasticsearch, **way_in: Any) -> ElasticsearchSettings:
