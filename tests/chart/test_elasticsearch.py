@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,13 @@ from hitcounter.errors import IndexUnavailable
 from hitcounter.indices import indices_to_prepare
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
 from hitcounter_api.counts import CountReader
-from hitcounter_devstack import ELASTICSEARCH_8, ELASTICSEARCH_9, ElasticsearchServer, MissingPartError
+from hitcounter_devstack import (
+    ELASTICSEARCH_8,
+    ELASTICSEARCH_9,
+    ElasticsearchRelease,
+    ElasticsearchServer,
+    MissingPartError,
+)
 from hitcounter_devstack.ports import free_port
 from hitcounter_devstack.users import give_to, unprivileged_user
 from hitcounter_indexer.documents import build_actions, build_documents
@@ -70,16 +75,6 @@ class BundledElasticsearch(ElasticsearchServer):
             return connection.connect_ex(("127.0.0.1", self.readiness_port)) == 0
 
 
-@pytest.fixture(scope="module", params=[ELASTICSEARCH_8, ELASTICSEARCH_9], ids=lambda release: release.version)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundledElasticsearch]:
-    folder = tmp_path_factory.mktemp("elasticsearch")
-    try:
-        with BundledElasticsearch(folder, release=request.param) as server:
-            yield server
-    except MissingPartError as error:
-        pytest.fail(str(error), pytrace=False)
-
-
 def settings(server: BundledElasticsearch, **way_in: Any) -> ElasticsearchSettings:
     return ElasticsearchSettings(url=server.url, **way_in)
 
@@ -107,27 +102,24 @@ async def read_count(settings: ElasticsearchSettings, id_: str) -> object:
         return await reader.read(id_, time.time_ns() // 1_000_000)
 
 
-async def test_nobody_is_let_in_without_the_password(server: BundledElasticsearch) -> None:
-    with pytest.raises(IndexUnavailable, match="401"):
-        await read_count(settings(server), "a")
-
-
-async def test_bundled_elasticsearch_serves_who_signs_in(server: BundledElasticsearch) -> None:
-    way_in = settings(server, username="people", password=SecretStr(PASSWORD))
-    await index_one(way_in, "by password")
-    assert "1" in str(await read_count(way_in, "by password"))
-
-
 def as_part(server: BundledElasticsearch, name: str) -> ElasticsearchSettings:
     """Sign in with the privileges of an API key; as a user, since this distribution cannot keep keys."""
     return settings(server, username=name, password=SecretStr(PASSWORD))
 
 
-async def test_privileges_of_the_sample_allow_what_the_parts_do(server: BundledElasticsearch) -> None:
-    await index_one(as_part(server, "hitcounter-indexer"), "by privilege")
-    assert "1" in str(await read_count(as_part(server, "hitcounter-api"), "by privilege"))
-
-
-async def test_privileges_of_the_api_do_not_allow_to_write(server: BundledElasticsearch) -> None:
-    with pytest.raises(IndexUnavailable, match="403"):
-        await index_one(as_part(server, "hitcounter-api"), "by the api")
+@pytest.mark.parametrize("release", [ELASTICSEARCH_8, ELASTICSEARCH_9], ids=lambda release: release.version)
+async def test_bundled_elasticsearch_allows_each_part_what_it_does_and_strangers_nothing(
+    tmp_path: Path, release: ElasticsearchRelease
+) -> None:
+    try:
+        server = BundledElasticsearch(tmp_path, release=release).start()
+    except MissingPartError as error:
+        pytest.fail(str(error), pytrace=False)
+    with server:
+        with pytest.raises(IndexUnavailable, match="401"):
+            await read_count(settings(server), "a")
+        with pytest.raises(IndexUnavailable, match="403"):
+            await index_one(as_part(server, "hitcounter-api"), "by the api")
+        for name, reader in [("people", "people"), ("hitcounter-indexer", "hitcounter-api")]:
+            await index_one(as_part(server, name), name)
+            assert "1" in str(await read_count(as_part(server, reader), name))
