@@ -27,8 +27,21 @@ from hitcounter.indices import (
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
 
 _REASON_MAX_CHARACTERS: Final = 300
+_BULK_WITHOUT_ERRORS: Final = b'{"errors":false'
+"""How the answer to a bulk begins whose filter_path names `errors` first and leaves out what comes before."""
 _TEMPLATE_MARKS: Final = ("version", "_meta")
 """A template that agrees in these is the one we would put: the settings it was made from stand in its _meta."""
+
+
+class _AnswerSerializer(OrjsonSerializer):
+    """Reads no further into a bulk's answer than that it holds no error.
+
+    Thousands of items that all say 201 need no parsing: it cost a microsecond for each document.
+    """
+
+    def loads(self, data: bytes) -> Any:
+        """Return the JSON value."""
+        return {"errors": False} if data.startswith(_BULK_WITHOUT_ERRORS) else super().loads(data)
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +54,7 @@ async def open_client(settings: ElasticsearchSettings) -> AsyncIterator[AsyncEla
         basic_auth=None if api_key else basic_auth,
         api_key=api_key.get_secret_value() if api_key else None,
         ca_certs=settings.ca_file or DEFAULT,
-        serializers={"application/json": OrjsonSerializer()},
+        serializers={"application/json": _AnswerSerializer()},
         request_timeout=settings.timeout_seconds,
         max_retries=0,
         retry_on_timeout=False,
