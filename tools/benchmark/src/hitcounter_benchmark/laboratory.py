@@ -19,7 +19,7 @@ from hitcounter_benchmark.benchmark import BenchmarkError
 from hitcounter_benchmark.client import Client
 from hitcounter_benchmark.documents import drop_documents
 from hitcounter_benchmark.reading import read_status
-from hitcounter_benchmark.starter import ELASTICSEARCH_HEAP_MB, Starter, Stores
+from hitcounter_benchmark.starter import ELASTICSEARCH_HEAP_MB, MappedElasticsearch, Starter, Stores
 from hitcounter_benchmark.target import Target
 
 _POLL_SECONDS: Final = 0.05
@@ -82,7 +82,7 @@ def running_laboratory(folder: Path, release: ElasticsearchRelease) -> Iterator[
         DevstackError: A part is not to be had, or did not start.
     """
     with (
-        ElasticsearchServer(folder / "elasticsearch", release=release, heap_mb=ELASTICSEARCH_HEAP_MB) as elasticsearch,
+        MappedElasticsearch(folder / "elasticsearch", release=release, heap_mb=ELASTICSEARCH_HEAP_MB) as elasticsearch,
         RedisServer(folder / "redis") as redis,
     ):
         yield Laboratory(redis, elasticsearch, folder / "logs")

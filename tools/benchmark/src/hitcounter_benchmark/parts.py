@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hitcounter_devstack import LOCALHOST, ElasticsearchRelease, ElasticsearchServer, RedisServer, free_port
+from hitcounter_devstack import LOCALHOST, ElasticsearchRelease, RedisServer, free_port
 
 from hitcounter_benchmark.comparison import ANSWERING
-from hitcounter_benchmark.starter import ELASTICSEARCH_HEAP_MB, Starter, Stores
+from hitcounter_benchmark.starter import ELASTICSEARCH_HEAP_MB, MappedElasticsearch, Starter, Stores
 from hitcounter_benchmark.target import Target
 
 
@@ -46,7 +46,7 @@ def running_parts(folder: Path, release: ElasticsearchRelease) -> Iterator[Parts
     """
     with contextlib.ExitStack() as started:
         elasticsearch = started.enter_context(
-            ElasticsearchServer(folder / "elasticsearch", release=release, heap_mb=ELASTICSEARCH_HEAP_MB)
+            MappedElasticsearch(folder / "elasticsearch", release=release, heap_mb=ELASTICSEARCH_HEAP_MB)
         )
         track_redis = started.enter_context(RedisServer(folder / "track-redis"))
         path_redis = started.enter_context(RedisServer(folder / "path-redis"))
