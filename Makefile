@@ -73,10 +73,36 @@ generate: $(READY) ## Write the generated files: the protobuf module, the tables
 	tools/generate.sh
 	$(BIN)/python tools/docgen.py
 	$(BIN)/python -m tests.contract.api.server > docs/openapi.json
+	$(BIN)/python tools/chart.py table
+	$(BIN)/python tools/chart.py manifests
 
 .PHONY: lock
 lock: $(READY) ## Resolve the dependencies anew into requirements/*.lock
 	tools/lock.sh
+
+##@ Ship
+
+.PHONY: images
+images: ## Build the images, from a stand-in base where no registry can be reached, and try each
+	tools/images.sh
+
+.PHONY: pin
+pin: ## Write the digests of the base images, where a registry can be reached
+	tools/pin.sh
+
+.PHONY: dev
+dev: ## Build, install on the current cluster and keep in step with the code (Skaffold)
+	skaffold dev --profile dev
+
+.PHONY: run-docker
+run-docker: ## The whole path in containers: API 8001, Elasticsearch 9200
+	docker compose up --build
+
+.PHONY: clean-docker
+clean-docker: ## Remove these containers, their data and their images
+	docker compose --profile kibana down --volumes --rmi local
+
+##@ Help
 
 .PHONY: help
 help: ## Print this
