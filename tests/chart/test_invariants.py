@@ -246,7 +246,7 @@ def test_pods_start_anew_when_their_settings_change() -> None:
 
     assert checksums({}, "api") != checksums({"config": {"log": {"level": "debug"}}}, "api")
     assert checksums({}, "indexer") == checksums({"api": {"config": {"reads": {"max_concurrent": 8}}}}, "indexer")
-    assert checksums({}, "redis") != checksums({"redis": {"appendfsync": "always"}}, "redis")
+    assert checksums({}, "redis") != checksums({"redis": {"appendfsync": "everysec"}}, "redis")
     one, other = (
         {"redis": {"auth": {"enabled": True, "apiPassword": password, "indexerPassword": "b"}}} for password in "xy"
     )
