@@ -20,7 +20,7 @@ def stack(redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hitcounter_benchmark", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
 def test_every_acknowledged_hit_of_the_spam_is_counted(stack: Stack) -> None:
@@ -62,7 +62,7 @@ def test_hits_that_nobody_indexes_are_not_called_right(stack: Stack) -> None:
     assert "use --no-verify" in shown.stderr
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 def test_suite_measures_all_parts_side_by_side(tmp_path: Path, elasticsearch_server: ElasticsearchServer) -> None:
     assert elasticsearch_server.is_running  # so that the download, if any, is not in our time
     file = tmp_path / "suite.json"
