@@ -22,6 +22,7 @@ from hitcounter_benchmark.target import Target
 
 from tests.chaos.hits import HitMaker
 from tests.chaos.record import Record, TrackedHit
+from tests.chaos.requests import build_request
 
 _LANES_OF_EACH_API: Final = 64
 _TICK_SECONDS: Final = 0.001
@@ -50,7 +51,7 @@ class OpenLoopClient:
         self.complaints: list[str] = []
         self._pace = OpenLoop(intended_times_ns(steady(rate, seconds)), give_up_seconds=seconds)
         self._hits = HitMaker(seed)
-        self._draw = random.Random(seed)
+        self.draw = random.Random(seed)
         self._lanes = [_Lane(self, target) for target in targets for _ in range(_LANES_OF_EACH_API)]
         self._idle: list[_Lane] = []
         self._repeats: list[tuple[float, int, TrackedHit]] = []
@@ -101,7 +102,7 @@ class OpenLoopClient:
         if intended_ns is None:
             return False
         hit = self._hits.make()
-        if hit.is_keyed and self._draw.random() < _AGAIN_SHARE:
+        if hit.key is not None and self.draw.random() < _AGAIN_SHARE:
             self._plan(hit, _AGAIN_SECONDS)
         lane.fire(hit, intended_ns, now_ns)
         return True
@@ -109,7 +110,7 @@ class OpenLoopClient:
     def _take_idle(self) -> _Lane | None:
         """Return any lane that rests on a connection, so that all APIs get their share."""
         while self._idle:
-            at = self._draw.randrange(len(self._idle))
+            at = self.draw.randrange(len(self._idle))
             self._idle[at], self._idle[-1] = self._idle[-1], self._idle[at]
             lane = self._idle.pop()
             lane.is_resting = False
@@ -123,7 +124,7 @@ class OpenLoopClient:
             self._idle.append(lane)
 
     def _plan(self, hit: TrackedHit, within_seconds: tuple[float, float]) -> None:
-        at_ns = self._now_ns() + self._draw.uniform(*within_seconds) * 1e9
+        at_ns = self._now_ns() + self.draw.uniform(*within_seconds) * 1e9
         heapq.heappush(self._repeats, (at_ns, next(self._order), hit))
 
     def _now_ns(self) -> int:
@@ -146,7 +147,9 @@ class OpenLoopClient:
             return
         outcome, kind = classify(answer.status, answer.body)
         if kind not in ("503 refused", "503 unknown") or not answer.headers.get("retry-after", "").isdecimal():
-            self.complaints.append(f"{hit.body.decode()} was answered {answer.status} {answer.headers} {answer.body!r}")
+            self.complaints.append(
+                f"{hit.id!r}, key {hit.key!r}, was answered {answer.status} {answer.headers} {answer.body!r}"
+            )
         if outcome is Outcome.UNKNOWN:
             self.lost(hit, kind)
         else:
@@ -203,7 +206,7 @@ class _Lane:
         assert self._connection is not None
         self.hit, self._intended_ns, self._sent_ns = hit, intended_ns, now_ns
         self._client.record.note_sent(hit)
-        self._connection.send(self._target.post("/analytics", hit.body))
+        self._connection.send(build_request(self._target, hit, self._client.draw))
 
     def give_up_if_late(self, now_ns: int) -> None:
         """Cut the connection if its answer does not come."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from redis.exceptions import RedisError
+
 from tests.chaos.faults import FaultError, inflict
 from tests.chaos.installation import Installation
 from tests.chaos.schedule import Fault
@@ -80,8 +82,8 @@ class Conductor:
             try:
                 with inflict(self._installation, fault):
                     time.sleep(fault.length_seconds)
-            except FaultError as error:
-                self.complaints.append(f"{fault.kind} {fault.victim}: {error}")
+            except (FaultError, TimeoutError, RedisError) as error:
+                self.complaints.append(f"{fault.kind} {fault.victim} could not be done or undone: {error}")
             undone = self._now_seconds()
             self._wait_ready(fault.victim)
             self.incidents.append(Incident(fault, began, undone, self._now_seconds()))

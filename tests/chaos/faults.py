@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import time
 import urllib.error
 import urllib.request
@@ -21,11 +20,11 @@ from redis.exceptions import RedisError
 from tests.chaos.installation import Installation
 from tests.chaos.schedule import DAYS, Fault, Kind
 from tests.support.bulk_faults import Mood
+from tests.support.full_disk import full_disk
 
 _PERSIST_SECONDS: Final = 60.0
 """How long a fault is tried to be done, or undone, while what it needs is away by another fault."""
 _SLOW_SECONDS: Final = 0.15
-_LEFT_ON_DISK_BYTES: Final = 4096
 
 _SWALLOWED: Final = {
     ("api", "redis"): b"EVALSHA",  # accept
@@ -159,27 +158,8 @@ def _fill_redis(site: Site) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _fill_disk_of_redis(site: Site) -> Iterator[None]:
-    """Let no file of Redis grow any further.
-
-    It goes on by `everysec` meanwhile: with `always` it would end itself, and there would be nothing to see.
-    """
-    server = site.installation.redis
-    with _redis(site) as redis:
-        redis.config_set("appendfsync", "everysec")
-        written = max(server.data_dir.rglob("*.aof"), key=lambda path: path.stat().st_mtime_ns)
-        limits = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (written.stat().st_size + _LEFT_ON_DISK_BYTES, limits[1]))
-        try:
-            yield
-        finally:
-            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, limits)
-            _persist(lambda: _check_disk(redis))
-            redis.config_set("appendfsync", "always")
-
-
-def _check_disk(redis: Redis) -> None:
-    if redis.info("persistence")["aof_last_write_status"] != "ok":
-        raise RedisError("Redis has not noticed yet that its disk has room again")
+    with full_disk(site.installation.redis):
+        yield
 
 
 @contextlib.contextmanager

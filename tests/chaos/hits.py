@@ -9,7 +9,6 @@ from itertools import accumulate, count
 from typing import Final
 from uuid import UUID
 
-import orjson
 from hitcounter.hits import DAY_MS, MINUTE_MS
 
 from tests.chaos.record import TrackedHit
@@ -33,14 +32,14 @@ class HitMaker:
         """Return a hit that was never sent."""
         number = self._draw.choices(self._numbers, cum_weights=self._skew)[0]
         if self._draw.random() >= _KEYED_SHARE:
-            return _track(f"plain/{number}")
+            return TrackedHit(f"plain/{number}")
         time_ms = time.time_ns() // 1_000_000
         if self._draw.random() < 0.5:
             time_ms -= self._draw.randrange(_OLDEST_MS)
         if self._draw.random() < 0.5:
-            return _track(f"uuid/{number}", key=self._make_uuid(time_ms))
+            return TrackedHit(f"uuid/{number}", key=self._make_uuid(time_ms))
         timestamp = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-        return _track(f"stamped/{number}", key=f"order-{next(self._count)}", timestamp=timestamp)
+        return TrackedHit(f"stamped/{number}", key=f"order-{next(self._count)}", timestamp=timestamp)
 
     def _make_uuid(self, time_ms: int) -> str:
         return str(
@@ -52,7 +51,3 @@ class HitMaker:
                 | self._draw.getrandbits(62)
             )
         )
-
-
-def _track(id_: str, **fields: str) -> TrackedHit:
-    return TrackedHit(id_, orjson.dumps({"id": id_, **fields}), is_keyed=bool(fields))

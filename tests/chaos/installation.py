@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from pathlib import Path
 from typing import Final
 
 from hitcounter_devstack import ElasticsearchServer, RedisServer
 from hitcounter_devstack.part import Part
-from hitcounter_devstack.redis_binaries import find_redis
 from hitcounter_devstack.services import Service
 
 from tests.chaos.schedule import APIS, ELASTICSEARCH, INDEXERS, REDIS
 from tests.support.bulk_faults import BulkFaults
+from tests.support.full_disk import build_redis
 from tests.support.proxy import FaultyWire
 from tests.support.stack import Api, Stack
 
@@ -43,7 +42,7 @@ class Installation:
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
         self._open = contextlib.ExitStack()
-        self.redis = RedisServer(folder / REDIS, binary=_build_redis(folder), options=_REDIS_OPTIONS)
+        self.redis = RedisServer(folder / REDIS, binary=build_redis(folder), options=_REDIS_OPTIONS)
         self.elasticsearch = ElasticsearchServer(folder / ELASTICSEARCH)
         self.bulk_faults = BulkFaults(self.elasticsearch.url, seed=seed)
         self.wires: dict[str, FaultyWire] = {}
@@ -89,15 +88,3 @@ class Installation:
             "HITCOUNTER_REDIS__URL": to_redis.url,
             "HITCOUNTER_ELASTICSEARCH__URL": to_elasticsearch.url,
         }
-
-
-def _build_redis(folder: Path) -> Path:
-    """Make a redis-server that is told of a file grown too large by an error, and not by a deadly signal.
-
-    So its disk can be full at will, by the limit on the size of its files, without mounting anything.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "redis-server"
-    script.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec {shlex.quote(str(find_redis()))} \"$@\"\n")
-    script.chmod(0o755)
-    return script

@@ -37,12 +37,12 @@ class IdRecord:
 class TrackedHit:
     """One hit, over all attempts to send it."""
 
-    __slots__ = ("body", "id", "is_acknowledged", "is_doubtful", "is_keyed", "was_sent")
+    __slots__ = ("id", "is_acknowledged", "is_doubtful", "key", "timestamp", "was_sent")
 
-    def __init__(self, id_: str, body: bytes, *, is_keyed: bool) -> None:
+    def __init__(self, id_: str, key: str | None = None, timestamp: str | None = None) -> None:
         self.id = id_
-        self.body = body
-        self.is_keyed = is_keyed
+        self.key = key
+        self.timestamp = timestamp
         self.was_sent = False
         self.is_acknowledged = False
         self.is_doubtful = False
@@ -51,7 +51,7 @@ class TrackedHit:
     @property
     def must_be_repeated(self) -> bool:
         """True while only another attempt can tell what will be counted."""
-        return self.is_keyed and self.is_doubtful and not self.is_acknowledged
+        return self.key is not None and self.is_doubtful and not self.is_acknowledged
 
 
 class Record:
@@ -96,7 +96,7 @@ class Record:
         self.attempts["unknown"] += 1
         if hit.is_acknowledged:
             return
-        if not hit.is_keyed:
+        if hit.key is None:
             self._of(hit).doubtful += 1
         else:
             hit.is_doubtful = True

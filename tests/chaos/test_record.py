@@ -13,7 +13,7 @@ def record() -> Record:
 
 
 def _hit(record: Record, *, is_keyed: bool) -> TrackedHit:
-    hit = TrackedHit("x", b"", is_keyed=is_keyed)
+    hit = TrackedHit("x", "key" if is_keyed else None)
     record.note_sent(hit)
     return hit
 
