@@ -12,6 +12,7 @@ from hitcounter_benchmark.arguments import Arguments, parse_arguments
 from hitcounter_benchmark.benchmark import BenchmarkError, run_benchmark
 from hitcounter_benchmark.growth import run_growth
 from hitcounter_benchmark.progress import say
+from hitcounter_benchmark.publish import run_publish
 from hitcounter_benchmark.report import build_record, render_table
 from hitcounter_benchmark.settings import BenchmarkSettings, explain
 from hitcounter_benchmark.suite import run_suite
@@ -19,6 +20,7 @@ from hitcounter_benchmark.suite import run_suite
 _COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "suite": run_suite,
     "growth": run_growth,
+    "publish": run_publish,
 }
 """What the first argument may ask for, beside a plain run."""
 
