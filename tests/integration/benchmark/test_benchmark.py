@@ -71,6 +71,7 @@ def test_suite_measures_all_parts_side_by_side(tmp_path: Path, elasticsearch_ser
     assert "All counts right" in shown.stdout
     record = orjson.loads(file.read_bytes())
     names = [line["name"] for line in record["medians"]]
-    assert names[:3] == ["bare uvicorn", "Track alone", "whole path"]
+    assert names[:2] == ["bare uvicorn", "Track alone"]
+    assert names[2].startswith("whole path")
     assert all(line["accepted"] > 0 for line in record["medians"])
     assert set(record["stores"]) == {"elasticsearch", "redis"}
