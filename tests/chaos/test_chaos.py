@@ -12,9 +12,10 @@ from tests.chaos.schedule import Kind
 
 
 def _find_seed(plan_seconds: float, gap_seconds: float) -> int:
-    """Draw seeds until one has every kind of fault in the time."""
+    """Draw seeds until one has every kind of fault in the time: always the same one, new ones are for `make chaos`."""
+    seeds = random.Random(2026)
     while True:
-        seed = random.randrange(1_000_000)
+        seed = seeds.randrange(1_000_000)
         faults = Plan(seed, plan_seconds, 1.0, gap_seconds).build_schedule()
         if {fault.kind for fault in faults} == set(Kind):
             return seed
