@@ -53,7 +53,7 @@ async def test_day_is_created_with_exactly_our_mapping_settings_sort_and_aliases
     assert described["aliases"] == {name: {}, write_alias(today): {}}
     settings = described["settings"]["index"]
     assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("2", "0")
-    assert settings["refresh_interval"] == "1s"
+    assert settings["refresh_interval"] == "30s"
     assert settings["sort"] == {"field": ["id", "timestamp"], "order": ["asc", "desc"]}
 
 

@@ -174,7 +174,7 @@ def test_index_is_created_complete_with_strict_mapping_sort_refresh_and_both_ali
             "index": {
                 "number_of_shards": 3,
                 "number_of_replicas": 2,
-                "refresh_interval": "1s",
+                "refresh_interval": "30s",
                 "sort.field": ["id", "timestamp"],
                 "sort.order": ["asc", "desc"],
                 "default_pipeline": "_none",
