@@ -110,6 +110,22 @@ async def test_many_entries_are_settled_in_one_step(stream: HitStream, producer:
     assert await ledger_of(stream) == Ledger(accepted=1000, indexed=1000)
 
 
+@pytest.mark.parametrize("key", ["ledger", "dead"])
+async def test_settling_into_a_key_of_another_type_is_an_error_and_nothing_is_done(
+    stream: HitStream, raw: Redis, entry: Entry, key: str
+) -> None:
+    name = {"ledger": stream.keys.ledger, "dead": stream.keys.dead}[key]
+    await raw.delete(name)
+    await raw.lpush(name, "somebody else's")
+    settlement = Settlement(entry.entry_id, 4, 0, [dead(entry)])
+    with pytest.raises(StreamUnavailable, match="WRONGTYPE"):
+        await stream.settle([settlement])
+    await raw.delete(name)
+    assert await stream.list_dead_letters() == []
+    assert await stream.settle([settlement]) == 1
+    assert len(await stream.list_dead_letters()) == 1
+
+
 async def test_nothing_to_settle_is_no_fault(stream: HitStream) -> None:
     assert await stream.settle([]) == 0
 
@@ -197,6 +213,19 @@ async def test_dead_letter_sent_again_is_an_entry_for_its_positions_alone_and_ba
     assert (again.payload, again.hits, again.positions) == (entry.payload, 2, frozenset({1, 3}))
     await stream.settle([Settlement(again.entry_id, indexed=2)])
     assert await ledger_of(stream) == Ledger(accepted=5, indexed=5, replayed=2)
+
+
+async def test_dead_letter_that_cannot_be_booked_as_sent_again_stays_where_it_is(
+    stream: HitStream, raw: Redis, entry: Entry
+) -> None:
+    await stream.settle([Settlement(entry.entry_id, 4, 0, [dead(entry)])])
+    (stored,) = await stream.list_dead_letters()
+    await raw.delete(stream.keys.ledger)
+    await raw.lpush(stream.keys.ledger, "somebody else's")
+    with pytest.raises(StreamUnavailable, match="WRONGTYPE"):
+        await stream.replay_dead_letter(stored.letter_id)
+    assert await stream.list_dead_letters() == [stored]
+    assert await raw.xlen(stream.keys.stream) == 0
 
 
 async def test_dead_letter_of_a_whole_entry_sent_again_is_the_whole_entry(stream: HitStream, entry: Entry) -> None:

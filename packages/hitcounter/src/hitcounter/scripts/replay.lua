@@ -1,5 +1,7 @@
 #!lua
--- replay: move a dead letter back into the stream, with the positions it stands for, and from dead to backlog.
+-- replay: move a dead letter back into the stream, with the positions it stands for, and from dead to backlog. What is
+-- written to last is looked at first, since a script is not rolled back: a ledger of another type would leave the letter
+-- in both streams.
 --
 -- KEYS  1 stream  2 ledger  3 dead letters
 -- ARGV  1 id of the dead letter
@@ -13,6 +15,7 @@ local fields = {}
 for at = 1, #letter[2], 2 do
     fields[letter[2][at]] = letter[2][at + 1]
 end
+redis.call('HMGET', KEYS[2], 'dead')
 redis.call('XADD', KEYS[1], '*', 'batch', fields['batch'], 'hits', fields['hits'], 'positions', fields['positions'])
 redis.call('HINCRBY', KEYS[2], 'dead', -tonumber(fields['hits']))
 redis.call('HINCRBY', KEYS[2], 'replayed', fields['hits'])

@@ -3,7 +3,8 @@
 -- is what makes room.
 --
 -- Each entry is acknowledged first, and only if that acknowledged something is the rest done: an entry that another
--- indexer has settled meanwhile books nothing a second time.
+-- indexer has settled meanwhile books nothing a second time. A script is not rolled back, so what is to be written to
+-- is looked at before anything is: a key of another type is an error, and nothing was done.
 --
 -- KEYS  1 stream  2 ledger  3 dead letters
 -- ARGV  1 group, then for each entry:
@@ -16,6 +17,9 @@ local function take()
     at = at + 1
     return ARGV[at]
 end
+
+redis.call('HMGET', KEYS[2], 'dead')
+redis.call('XLEN', KEYS[3])
 
 local settled = 0
 while at < #ARGV do
