@@ -25,6 +25,8 @@ from tests.support.full_disk import full_disk
 _PERSIST_SECONDS: Final = 60.0
 """How long a fault is tried to be done, or undone, while what it needs is away by another fault."""
 _SLOW_SECONDS: Final = 0.15
+_EXIT_CODES: Final = {Kind.REPLACE_ELASTICSEARCH: 143}
+"""After SIGTERM, where it is not 0: Java's."""
 
 _SWALLOWED: Final = {
     ("api", "redis"): b"EVALSHA",  # accept
@@ -84,7 +86,7 @@ def _replace(site: Site) -> Iterator[None]:
         yield
     finally:
         part.start()
-    if status != 0:
+    if status != _EXIT_CODES.get(site.fault.kind, 0):
         raise FaultError(f"{site.victim} ended with exit code {status} after SIGTERM")
 
 
@@ -252,6 +254,8 @@ _FAULTS: Final[Mapping[Kind, Inflict]] = {
     Kind.KILL_ELASTICSEARCH: _kill,
     Kind.REPLACE_API: _replace,
     Kind.REPLACE_INDEXER: _replace,
+    Kind.REPLACE_REDIS: _replace,
+    Kind.REPLACE_ELASTICSEARCH: _replace,
     Kind.PAUSE_API: _pause,
     Kind.PAUSE_INDEXER: _pause,
     Kind.PAUSE_REDIS: _pause,

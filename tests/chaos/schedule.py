@@ -25,6 +25,8 @@ BULKS: Final = "bulks"
 """What the indexers ask of Elasticsearch; its answers can be spoiled."""
 DAYS: Final = ("today", "yesterday")
 """Indices that are written to."""
+ELASTICSEARCH_START_SECONDS: Final = 15.0
+"""It takes ten or so, in which nothing else that happens to it would be noticed."""
 
 
 class Kind(StrEnum):
@@ -36,6 +38,8 @@ class Kind(StrEnum):
     KILL_ELASTICSEARCH = "kill elasticsearch"
     REPLACE_API = "replace api"
     REPLACE_INDEXER = "replace indexer"
+    REPLACE_REDIS = "replace redis"
+    REPLACE_ELASTICSEARCH = "replace elasticsearch"
     PAUSE_API = "pause api"
     PAUSE_INDEXER = "pause indexer"
     PAUSE_REDIS = "pause redis"
@@ -71,9 +75,11 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.KILL_API: Rule(APIS, 0.0, 2.0),
     Kind.KILL_INDEXER: Rule(INDEXERS, 0.0, 3.0),
     Kind.KILL_REDIS: Rule((REDIS,), 0.0, 2.0),
-    Kind.KILL_ELASTICSEARCH: Rule((ELASTICSEARCH,), 0.0, 2.0, rest_seconds=15.0),  # it takes ten seconds to start
+    Kind.KILL_ELASTICSEARCH: Rule((ELASTICSEARCH,), 0.0, 2.0, rest_seconds=ELASTICSEARCH_START_SECONDS),
     Kind.REPLACE_API: Rule(APIS, 0.0, 1.0),
     Kind.REPLACE_INDEXER: Rule(INDEXERS, 0.0, 1.0),
+    Kind.REPLACE_REDIS: Rule((REDIS,), 0.0, 1.0),
+    Kind.REPLACE_ELASTICSEARCH: Rule((ELASTICSEARCH,), 0.0, 1.0, rest_seconds=ELASTICSEARCH_START_SECONDS),
     Kind.PAUSE_API: Rule(APIS, 1.0, 4.0),
     Kind.PAUSE_INDEXER: Rule(INDEXERS, 4.0, 8.0),  # beyond the time after which its entries are reclaimed
     Kind.PAUSE_REDIS: Rule((REDIS,), 0.5, 4.0),
