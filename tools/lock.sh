@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 uv=$(command -v uv || echo .uv/bin/uv)
-members=(hitcounter hitcounter-api hitcounter-indexer hitcounter-devstack hitcounter-benchmark)
+members=(hitcounter hitcounter-api hitcounter-indexer hitcounter-operator hitcounter-devstack hitcounter-benchmark)
 excluded=()
 for member in "${members[@]}"; do excluded+=(--no-emit-package "$member"); done
 
@@ -20,4 +20,5 @@ compile() { # output, then what to resolve
 options=("$@")
 compile api services/api/pyproject.toml
 compile indexer services/indexer/pyproject.toml
+compile operator services/operator/pyproject.toml
 compile dev pyproject.toml --group dev

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from tests.consistency.house import MEMBERS, ROOT, read_toml
 
-SERVICES = ["api", "indexer"]
+SERVICES = ["api", "indexer", "operator"]
 LOCKS = [*SERVICES, "dev"]
 
 

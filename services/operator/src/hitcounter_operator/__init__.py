@@ -1,0 +1,1 @@
+"""The operator: looks after the queue and the indices, chooses the number of indexers, and explains each decision."""

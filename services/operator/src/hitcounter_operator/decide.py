@@ -1,0 +1,250 @@
+"""How many indexers there should be, decided from one look at the queue, the indexers and their Deployment. Pure.
+
+    desired = demand + catch-up + dead time, rounded up, within minReplicas and maxReplicas
+
+    demand     arrival / (u·μ)                          keeps up with what arrives
+    catch-up   backlog / (μ·T)                          drains what is there in T seconds
+    dead time  (arrival - ready·μ) · start / (μ·T)      drains what piles up until new indexers are at work; never below 0
+
+    arrival  hits accepted per second            u      share of its time that an indexer should be busy
+    backlog  hits accepted and not settled       T      seconds in which a backlog should be gone
+    μ        hits settled per busy second        start  seconds from an indexer's creation until it is ready
+
+It goes up at once, and down only to the most that was wanted within the cooldown. It stays where it is while it cannot
+see, and while Elasticsearch pushes back: more indexers would only push harder. docs/autoscaling.md tells the reasons,
+docs/decisions/ where this differs from the formula as it is usually written.
+
+The module knows no Kubernetes, no Redis and no clock: who calls it looks, and does what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import ceil, isfinite
+from statistics import median
+from typing import Final
+
+SHORTEST_INTERVAL_SECONDS: Final = 1.0
+"""Looks that are closer together tell no rate: a bulk or two more or less would be all the difference."""
+LONGEST_INTERVAL_SECONDS: Final = 120.0
+"""Looks that are further apart say nothing about now; nor do they if the clock went back, or jumped."""
+PUSH_BACK_SHARE: Final = 0.01
+"""Documents sent back, for each hit settled, from which on Elasticsearch pushes back."""
+BRAKE_SECONDS: Final = 30.0
+"""How long push-back is taken to last after it was seen: who was refused waits before trying again."""
+BUSY_SHARE: Final = 0.5
+"""Share of its time from which on an indexer shows what it can do. With less to do its bulks are small, and it looks
+slower than it is."""
+REMEMBERED_BUSY_SECONDS: Final = 60.0
+"""Busy seconds, of all indexers, after which what was measured counts half."""
+LONGEST_START_SECONDS: Final = 300.0
+"""A pod that took longer was waiting for something: a node, an image, a store. The next one will not, or would not
+help."""
+
+
+# ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class IndexerCounters:
+    """What one indexer's process has counted since it began: three of its metrics."""
+
+    settled_hits: float
+    """`hitcounter_settled_hits_total`, all results together."""
+    busy_seconds: float
+    """`hitcounter_busy_seconds_total`."""
+    retried_documents: float
+    """`hitcounter_retried_documents_total`, all reasons together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look. None, like NaN or a negative number, stands for what could not be seen."""
+
+    at_seconds: float
+    """When it was, on any clock that the looks share."""
+    replicas: int
+    """Indexers that the Deployment asks for. Without it there is nothing to decide on."""
+    ready_replicas: int
+    """Indexers that are ready."""
+    accepted_hits: float | None
+    """The ledger's `accepted`: all hits ever."""
+    backlog_hits: float | None
+    """The ledger's `backlog`."""
+    indexers: Mapping[str, IndexerCounters] | None
+    """The counters by pod; a pod that did not answer is left out."""
+    pod_start_seconds: Sequence[float] = ()
+    """For each pod that has just become ready for the first time: the seconds since it was created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What somebody asked for. The defaults are the chart's; it and the resource's schema check the bounds."""
+
+    min_replicas: int = 1
+    max_replicas: int = 10
+    target_utilization: float = 0.7
+    """u: the share of its time that an indexer should be busy."""
+    drain_target_seconds: float = 30.0
+    """T: the seconds in which a backlog should be gone."""
+    cooldown_seconds: float = 240.0
+    """Nobody goes for so long after having been wanted."""
+    start_seconds: float = 20.0
+    """start, until pods have shown theirs."""
+    hits_per_busy_second: float = 10_000.0
+    """μ, until indexers have shown theirs."""
+
+
+# ── what is decided ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Hold(StrEnum):
+    """Why the number is not the one that the terms come to."""
+
+    UNKNOWN = "MetricsUnknown"
+    """Something could not be seen: not down, and up only on what could be."""
+    PUSH_BACK = "SinkThrottled"
+    """Elasticsearch pushes back: neither up nor down."""
+    COOLDOWN = "Cooldown"
+    """More was wanted a while ago: not down yet."""
+
+
+class Limit(StrEnum):
+    """Which bound the terms went beyond."""
+
+    MIN = "minReplicas"
+    MAX = "maxReplicas"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The parts of the formula, each in indexers. Their sum, rounded up, is what is wanted."""
+
+    demand: float
+    catch_up: float
+    dead_time: float
+
+    @property
+    def wanted(self) -> int:
+        """The indexers that they come to, before bounds and holds."""
+        return ceil(self.demand + self.catch_up + self.dead_time - 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The numbers behind the terms, for status and metrics."""
+
+    arrival_hits_per_second: float
+    backlog_hits: float
+    hits_per_busy_second: float
+    """μ, as it was learnt so far."""
+    start_seconds: float
+    """start, as it was learnt so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """How many indexers were wanted (or, while that was not known, there) at a time."""
+
+    at_seconds: float
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is carried from look to look. A new one is right after a start: the first look then only takes measure."""
+
+    at_seconds: float | None = None
+    accepted_hits: float | None = None
+    indexers: Mapping[str, IndexerCounters] = field(default_factory=dict)
+    settled_hits: float = 0.0
+    """Of the remembered busy seconds; μ is their quotient."""
+    busy_seconds: float = 0.0
+    start_seconds: float | None = None
+    pushed_back_at_seconds: float | None = None
+    recommendations: tuple[Recommendation, ...] = ()
+    """Those of the cooldown that no later one equals or exceeds, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How many indexers there should be, and all that explains it."""
+
+    replicas: int
+    current_replicas: int
+    """How many were asked for until now."""
+    policy: Policy
+    rates: Rates | None
+    """None where arrival or backlog is unknown, and so are the terms."""
+    terms: Terms | None
+    hold: Hold | None
+    limit: Limit | None
+    unknown: tuple[str, ...]
+    """What could not be seen, each as a clause."""
+    memory: Memory
+    """For the next look."""
+
+    @property
+    def is_change(self) -> bool:
+        """True where the Deployment has to be told."""
+        return self.replicas != self.current_replicas
+
+
+def explain(decision: Decision) -> str:
+    """Return the decision as one line, such as `demand 3.2 + catch-up 4.1 + dead time 0.4 → 8, limited to 6 by …`."""
+    parts = []
+    if terms := decision.terms:
+        total = f"demand {terms.demand:.1f} + catch-up {terms.catch_up:.1f} + dead time {terms.dead_time:.1f}"
+        parts.append(f"{total} → {terms.wanted}")
+    if decision.hold is not None:
+        parts.append(f"held at {decision.replicas}: {_explain_hold(decision)}")
+    elif decision.limit is not None:
+        parts.append(f"limited to {decision.replicas} by {decision.limit}")
+    return ", ".join(parts)
+
+
+def _explain_hold(decision: Decision) -> str:
+    if decision.hold is Hold.UNKNOWN:
+        return " and ".join(decision.unknown)
+    if decision.hold is Hold.PUSH_BACK:
+        return "Elasticsearch pushes back"
+    return f"so many were wanted within the last {decision.policy.cooldown_seconds:g} s"
+
+
+# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision:
+    """Decide on the number of indexers.
+
+    Bounds hold always, whatever else is unknown. Within them the number never falls while something is unknown, and
+    it rises with the arrival rate and with the backlog.
+    """
+    seen = _compare(observation, memory)
+    learnt = _learn(seen, observation, memory)
+    rates = _build_rates(seen, learnt, policy)
+    terms = rates and _build_terms(rates, observation.ready_replicas, policy)
+    current = _clamp(observation.replicas, policy)
+    hold: Hold | None = None
+    recommended = _clamp(terms.wanted, policy) if terms else current
+    if _is_braked(learnt, observation):
+        hold, recommended = Hold.PUSH_BACK, current
+    elif seen.unknown and recommended <= current:
+        hold, recommended = Hold.UNKNOWN, current
+    recommendations = _recommend(learnt.recommendations, observation.at_seconds, recommended, policy)
+    replicas = recommended
+    if hold is None and recommendations[0].replicas > recommended:
+        hold, replicas = Hold.COOLDOWN, _clamp(recommendations[0].replicas, policy)
+    return Decision(
+        replicas=replicas,
+        current_replicas=observation.replicas,
+        policy=policy,
+        rates=rates,
+        terms=terms,
+        hold=hold,
+        limit=_find_limit(terms, policy),
+        unknown=seen.unknown,
+        memory=replace(learnt, recommendations=recommendations),
+    )
