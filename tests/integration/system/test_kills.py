@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.stack import Stack, wait_until
 from tests.support.verdict import assert_counted_exactly
 
 _SETTLE = b":dead"  # the settle script is the only command that names the dead letters
+_BULK = b"_bulk"
 
 
 @pytest.fixture
@@ -37,6 +39,23 @@ def test_indexer_killed_between_bulk_and_settle_loses_and_doubles_nothing(stack:
     stack.indexer()
     assert_counted_exactly(api, client)
     assert api.status()["duplicate"] > 0, "the documents of the dead indexer's bulk must have been met again"
+
+
+def test_indexer_killed_after_its_settle_was_sent_leaves_nothing_to_be_done_again(stack: Stack) -> None:
+    api = stack.api()
+    with RecordingClient([api.url]) as client:
+        client.wait_for(200)
+    with FaultyWire(stack.redis_url) as wire:
+        wire.swallow_answers_to(_SETTLE, is_silent=True)
+        victim = stack.indexer(HITCOUNTER_REDIS__URL=wire.url, HITCOUNTER_INDEXER__BULKS_IN_FLIGHT="1")
+        assert wire.held.wait(10), "the indexer never came to settle"
+        victim.kill()
+    settled = api.status()
+    assert settled["indexed"] > 0, "Redis should have settled what the indexer had sent"
+
+    stack.indexer()
+    assert_counted_exactly(api, client)
+    assert api.status()["duplicate"] == 0, "what was settled must not come again"
 
 
 def test_indexers_killed_again_and_again_lose_and_double_nothing(stack: Stack) -> None:
@@ -86,3 +105,26 @@ def test_indexer_terminated_under_load_exits_with_0_and_leaves_nothing_waiting(s
     wait_until(api.status, lambda status: status["backlog"] == 0 and status["accepted"] == accepted)
     assert_counted_exactly(api, client)
     assert api.status()["duplicate"] == 0
+
+
+def test_a_second_signal_ends_an_indexer_at_once_and_another_takes_its_entries_over(
+    stack: Stack, elasticsearch_server: ElasticsearchServer
+) -> None:
+    api = stack.api()
+    with FaultyWire(elasticsearch_server.url) as wire:
+        leaving = stack.indexer(
+            HITCOUNTER_ELASTICSEARCH__URL=wire.url,
+            HITCOUNTER_ELASTICSEARCH__TIMEOUT_SECONDS="60",
+            HITCOUNTER_INDEXER__DRAIN_SECONDS="60",
+        )
+        wire.hold_requests_with(_BULK)
+        with RecordingClient([api.url]) as client:
+            client.wait_for(200)
+            assert wire.held.wait(10), "the indexer never wrote"
+            leaving.send_signal(signal.SIGTERM)
+            wait_until(leaving.log_text, lambda text: "finishing the bulks under way" in text)
+            leaving.send_signal(signal.SIGTERM)
+            leaving.wait(5)
+    assert api.status()["indexed"] == 0
+    stack.indexer()
+    assert_counted_exactly(api, client)
