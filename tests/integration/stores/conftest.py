@@ -33,6 +33,11 @@ def name() -> str:
 # ── Redis ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def patient_settings(url: str, prefix: str) -> RedisSettings:
+    """A machine that starts three servers at once may need more than the default half second to connect to a fourth."""
+    return RedisSettings.model_validate({"url": url, "prefix": prefix, "connect_timeout_seconds": 10})
+
+
 @pytest.fixture(params=REDIS_SERVERS)
 def redis(request: pytest.FixtureRequest) -> RedisServer:
     server: RedisServer = request.getfixturevalue(REDIS_SERVERS[request.param])
@@ -41,7 +46,7 @@ def redis(request: pytest.FixtureRequest) -> RedisServer:
 
 @pytest.fixture
 def redis_settings(redis: RedisServer, name: str) -> RedisSettings:
-    return RedisSettings.model_validate({"url": redis.url, "prefix": name})
+    return patient_settings(redis.url, name)
 
 
 @pytest.fixture

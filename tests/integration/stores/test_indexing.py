@@ -16,7 +16,6 @@ from hitcounter.elastic import Indices
 from hitcounter.health import Readiness
 from hitcounter.hits import DAY_MS, Hit
 from hitcounter.ledger import Ledger
-from hitcounter.settings import RedisSettings
 from hitcounter.stream import GROUP, HitStream, open_stream
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 from hitcounter_devstack import ElasticsearchServer, RedisServer
@@ -29,7 +28,7 @@ from hitcounter_indexer.sink import ElasticsearchSink
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from tests.integration.stores.conftest import NOW_MS, TODAY, Producer, append, count
+from tests.integration.stores.conftest import NOW_MS, TODAY, Producer, append, count, patient_settings
 from tests.integration.stores.waiting import until
 from tests.support.proxy import FaultyWire
 
@@ -181,7 +180,7 @@ def wire(redis: RedisServer) -> Iterator[FaultyWire]:
 
 @pytest.fixture
 async def wired_stream(wire: FaultyWire, name: str) -> AsyncIterator[HitStream]:
-    async with open_stream(RedisSettings.model_validate({"url": wire.url, "prefix": name})) as stream:
+    async with open_stream(patient_settings(wire.url, name)) as stream:
         yield stream
 
 

@@ -16,7 +16,7 @@ from hitcounter_devstack import RedisServer, free_port
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from tests.integration.stores.conftest import Producer, append
+from tests.integration.stores.conftest import Producer, append, patient_settings
 from tests.support.proxy import FaultyWire
 
 
@@ -52,7 +52,7 @@ async def test_batch_whose_answer_was_lost_can_be_appended_again_and_is_accepted
     redis: RedisServer, redis_settings: RedisSettings, stream: HitStream, producer: Producer
 ) -> None:
     with FaultyWire(redis.url) as wire:
-        through_wire = RedisSettings.model_validate({"url": wire.url, "prefix": redis_settings.prefix})
+        through_wire = patient_settings(wire.url, redis_settings.prefix)
         async with open_stream(through_wire) as distant:
             batch = producer.batch("a", "b")
             wire.swallow_answers_to(b"EVALSHA")
@@ -106,7 +106,7 @@ async def test_installations_with_other_prefixes_do_not_see_each_other(
     redis: RedisServer, stream: HitStream, producer: Producer
 ) -> None:
     await append(stream, producer.batch())
-    other = RedisSettings.model_validate({"url": redis.url, "prefix": stream.keys.prefix + "x"})
+    other = patient_settings(redis.url, stream.keys.prefix + "x")
     async with open_stream(other) as neighbour:
         assert (await neighbour.status()).ledger == Ledger()
 
@@ -150,7 +150,7 @@ async def test_appends_are_never_trimmed(stream: HitStream, producer: Producer) 
 
 
 async def test_redis_that_is_not_there_refuses(name: str, producer: Producer) -> None:
-    settings = RedisSettings.model_validate({"url": f"redis://127.0.0.1:{free_port()}/0", "prefix": name})
+    settings = patient_settings(f"redis://127.0.0.1:{free_port()}/0", name)
     async with open_stream(settings) as stream:
         error = await refusal(stream, producer)
         assert error.outcome is Outcome.REFUSED
@@ -249,7 +249,7 @@ async def test_password_that_redis_does_not_take_is_an_error_in_our_words(
     redis: RedisServer, name: str, producer: Producer
 ) -> None:
     url = redis.url.replace("redis://", "redis://nobody:wrong@")
-    async with open_stream(RedisSettings.model_validate({"url": url, "prefix": name})) as stream:
+    async with open_stream(patient_settings(url, name)) as stream:
         error = await refusal(stream, producer)
         assert error.outcome is Outcome.REFUSED
         assert "wrong" not in str(error).lower().replace("wrongpass", "")
@@ -277,7 +277,7 @@ async def test_killed_redis_comes_back_with_all_that_it_accepted(
 ) -> None:
     folder = tmp_path_factory.mktemp("redis")
     with RedisServer(folder, binary=redis.binary) as server:
-        async with open_stream(RedisSettings.model_validate({"url": server.url, "prefix": name})) as stream:
+        async with open_stream(patient_settings(server.url, name)) as stream:
             first, second = producer.batch("a"), producer.batch("b", "c")
             await append(stream, first, second)
             await stream.ensure_group()
@@ -287,7 +287,7 @@ async def test_killed_redis_comes_back_with_all_that_it_accepted(
             server.kill()
             server.start().wait_ready()
 
-            async with open_stream(RedisSettings.model_validate({"url": server.url, "prefix": name})) as again:
+            async with open_stream(patient_settings(server.url, name)) as again:
                 assert (await again.status()).ledger == before == Ledger(accepted=3)
             with pytest.raises(StreamUnavailable):  # the old connection is gone; the next one is made anew
                 await append(stream, second)

@@ -14,7 +14,7 @@ from hitcounter.stream import HitStream, open_stream
 from hitcounter_devstack import RedisServer
 from redis.asyncio import Redis
 
-from tests.integration.stores.conftest import Producer, append
+from tests.integration.stores.conftest import Producer, append, patient_settings
 from tests.support.proxy import FaultyWire
 
 
@@ -72,7 +72,7 @@ async def test_settlement_whose_answer_was_lost_can_be_repeated(
     redis: RedisServer, stream: HitStream, entry: Entry
 ) -> None:
     with FaultyWire(redis.url) as wire:
-        settings = RedisSettings.model_validate({"url": wire.url, "prefix": stream.keys.prefix})
+        settings = patient_settings(wire.url, stream.keys.prefix)
         async with open_stream(settings) as distant:
             await distant.settle([])  # Redis knows the script
             wire.swallow_answers_to(b"EVALSHA")
