@@ -4,7 +4,7 @@
 
     demand     arrival / (u·μ)                          keeps up with what arrives
     catch-up   backlog / (μ·T)                          drains what is there in T seconds
-    dead time  (arrival - ready·μ) · start / (μ·T)      drains what piles up until new indexers are at work; never below 0
+    dead time  (arrival - ready·μ) · start / (μ·T)      drains what piles up until new ones are at work; never below 0
 
     arrival  hits accepted per second            u      share of its time that an indexer should be busy
     backlog  hits accepted and not settled       T      seconds in which a backlog should be gone
@@ -19,7 +19,7 @@ The module knows no Kubernetes, no Redis and no clock: who calls it looks, and d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import ceil, isfinite
@@ -223,13 +223,13 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
     it rises with the arrival rate and with the backlog.
     """
     seen = _compare(observation, memory)
-    learnt = _learn(seen, observation, memory)
+    learnt = _learn(seen, observation, memory, policy)
     rates = _build_rates(seen, learnt, policy)
-    terms = rates and _build_terms(rates, observation.ready_replicas, policy)
+    terms = None if rates is None else _build_terms(rates, observation.ready_replicas, policy)
     current = _clamp(observation.replicas, policy)
     hold: Hold | None = None
     recommended = _clamp(terms.wanted, policy) if terms else current
-    if _is_braked(learnt, observation):
+    if _is_braked(learnt, observation.at_seconds):
         hold, recommended = Hold.PUSH_BACK, current
     elif seen.unknown and recommended <= current:
         hold, recommended = Hold.UNKNOWN, current
@@ -244,7 +244,193 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
         rates=rates,
         terms=terms,
         hold=hold,
-        limit=_find_limit(terms, policy),
+        limit=_find_limit(terms, replicas, policy),
         unknown=seen.unknown,
         memory=replace(learnt, recommendations=recommendations),
     )
+
+
+def _clamp(replicas: int, policy: Policy) -> int:
+    return max(policy.min_replicas, min(replicas, policy.max_replicas))
+
+
+def _find_limit(terms: Terms | None, replicas: int, policy: Policy) -> Limit | None:
+    if terms and terms.wanted > replicas == policy.max_replicas:
+        return Limit.MAX
+    if terms and terms.wanted < replicas == policy.min_replicas:
+        return Limit.MIN
+    return None
+
+
+def _recommend(
+    earlier: Iterable[Recommendation], at_seconds: float, replicas: int, policy: Policy
+) -> tuple[Recommendation, ...]:
+    """Return the recommendations of the cooldown, this one included, without those that a later one makes idle."""
+    since = at_seconds - policy.cooldown_seconds
+    kept = (one for one in earlier if one.at_seconds > since and one.replicas > replicas)
+    return (*kept, Recommendation(at_seconds, replicas))
+
+
+# ── the formula ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _build_rates(seen: _Interval, learnt: Memory, policy: Policy) -> Rates | None:
+    if seen.arrival_hits_per_second is None or seen.backlog_hits is None:
+        return None
+    return Rates(
+        arrival_hits_per_second=seen.arrival_hits_per_second,
+        backlog_hits=seen.backlog_hits,
+        hits_per_busy_second=_hits_per_busy_second(learnt, policy),
+        start_seconds=policy.start_seconds if learnt.start_seconds is None else learnt.start_seconds,
+    )
+
+
+def _build_terms(rates: Rates, ready_replicas: int, policy: Policy) -> Terms:
+    rate = rates.hits_per_busy_second
+    excess = max(0.0, rates.arrival_hits_per_second - ready_replicas * rate)
+    return Terms(
+        demand=rates.arrival_hits_per_second / (policy.target_utilization * rate),
+        catch_up=rates.backlog_hits / (rate * policy.drain_target_seconds),
+        dead_time=excess * rates.start_seconds / (rate * policy.drain_target_seconds),
+    )
+
+
+def _hits_per_busy_second(memory: Memory, policy: Policy) -> float:
+    """Return μ. Idle is 0/0 and no news: then the last known one holds."""
+    if not memory.busy_seconds:
+        return policy.hits_per_busy_second
+    return max(1.0, memory.settled_hits / memory.busy_seconds)
+
+
+# ── from one look to the next ────────────────────────────────────────────────────────────────────────────────────────
+
+_FIRST: Final = "this is the first look"
+_MOMENT_AGO: Final = "the last look was a moment ago"
+_JUMP: Final = "the clock jumped, or nobody looked for long"
+
+
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    """What happened since the look before."""
+
+    seconds: float
+    gap: str | None
+    """Why the two looks cannot be compared."""
+    arrival_hits_per_second: float | None
+    backlog_hits: float | None
+    counters: Mapping[str, IndexerCounters]
+    """Now, by pod; those that make sense."""
+    work: Sequence[IndexerCounters]
+    """What each indexer did that was seen at both looks and did not begin anew meanwhile."""
+    unknown: tuple[str, ...]
+
+
+def _compare(observation: Observation, memory: Memory) -> _Interval:
+    gap = _find_gap(observation.at_seconds, memory.at_seconds)
+    seconds = observation.at_seconds - (memory.at_seconds or 0.0)
+    arrived = gap or _count_arrived(observation, memory)
+    backlog = _known(observation.backlog_hits)
+    counters = {pod: one for pod, one in (observation.indexers or {}).items() if _make_sense(one)}
+    unknown = [arrived] if isinstance(arrived, str) else []
+    if backlog is None:
+        unknown.append("the backlog is unknown")
+    if observation.ready_replicas > 0 and not counters:
+        unknown.append("no indexer told its counters")
+    return _Interval(
+        seconds=seconds,
+        gap=gap,
+        arrival_hits_per_second=None if isinstance(arrived, str) else arrived / seconds,
+        backlog_hits=backlog,
+        counters=counters,
+        work=[] if gap else list(_find_work(counters, memory.indexers)),
+        unknown=tuple(unknown),
+    )
+
+
+def _find_gap(now_seconds: float, before_seconds: float | None) -> str | None:
+    if before_seconds is None:
+        return _FIRST
+    if not 0 <= now_seconds - before_seconds <= LONGEST_INTERVAL_SECONDS:
+        return _JUMP
+    return _MOMENT_AGO if now_seconds - before_seconds < SHORTEST_INTERVAL_SECONDS else None
+
+
+def _count_arrived(observation: Observation, memory: Memory) -> float | str:
+    """Return the hits accepted since the look before, or why they are unknown."""
+    now, before = _known(observation.accepted_hits), memory.accepted_hits
+    if now is None:
+        return "the accepted hits are unknown"
+    if before is None:
+        return "the accepted hits were unknown before"
+    return now - before if now >= before else "the ledger stepped back"
+
+
+def _find_work(now: Mapping[str, IndexerCounters], before: Mapping[str, IndexerCounters]) -> Iterator[IndexerCounters]:
+    """Yield what each process did between two looks; one that has less than before is another one."""
+    for pod in now.keys() & before.keys():
+        work = IndexerCounters(
+            now[pod].settled_hits - before[pod].settled_hits,
+            now[pod].busy_seconds - before[pod].busy_seconds,
+            now[pod].retried_documents - before[pod].retried_documents,
+        )
+        if _make_sense(work):
+            yield work
+
+
+def _known(number: float | None) -> float | None:
+    return number if number is not None and isfinite(number) and number >= 0 else None
+
+
+def _make_sense(counters: IndexerCounters) -> bool:
+    numbers = (counters.settled_hits, counters.busy_seconds, counters.retried_documents)
+    return all(_known(number) is not None for number in numbers)
+
+
+# ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _learn(seen: _Interval, observation: Observation, memory: Memory, policy: Policy) -> Memory:
+    """Return the memory with what this look tells, recommendations left aside."""
+    pushed_back = sum(work.retried_documents for work in seen.work) > PUSH_BACK_SHARE * sum(
+        work.settled_hits for work in seen.work
+    )
+    learnt = memory if pushed_back else _learn_rate(seen, memory, policy)
+    if pushed_back:
+        learnt = replace(learnt, pushed_back_at_seconds=observation.at_seconds)
+    if starts := [start for start in observation.pod_start_seconds if 0 < start <= LONGEST_START_SECONDS]:
+        learnt = replace(learnt, start_seconds=median(starts))
+    if seen.gap == _JUMP:
+        learnt = replace(learnt, recommendations=_restart(learnt.recommendations, observation.at_seconds))
+    if seen.gap == _MOMENT_AGO:
+        return learnt
+    return replace(
+        learnt,
+        at_seconds=observation.at_seconds,
+        accepted_hits=_known(observation.accepted_hits),
+        indexers=seen.counters,
+    )
+
+
+def _learn_rate(seen: _Interval, memory: Memory, policy: Policy) -> Memory:
+    """Measure μ where the indexers had enough to do to show it, or were faster than they were thought to be."""
+    settled = sum(work.settled_hits for work in seen.work)
+    busy = sum(work.busy_seconds for work in seen.work)
+    if not settled or not busy:
+        return memory
+    is_busy = busy >= BUSY_SHARE * seen.seconds * len(seen.work)
+    if not is_busy and settled / busy <= _hits_per_busy_second(memory, policy):
+        return memory
+    kept = 0.5 ** (busy / REMEMBERED_BUSY_SECONDS)
+    return replace(
+        memory, settled_hits=memory.settled_hits * kept + settled, busy_seconds=memory.busy_seconds * kept + busy
+    )
+
+
+def _is_braked(memory: Memory, at_seconds: float) -> bool:
+    since = memory.pushed_back_at_seconds
+    return since is not None and 0 <= at_seconds - since < BRAKE_SECONDS
+
+
+def _restart(recommendations: Sequence[Recommendation], at_seconds: float) -> tuple[Recommendation, ...]:
+    """Let the cooldown begin anew, where the times of what was recommended mean nothing any more."""
+    return tuple(Recommendation(at_seconds, one.replicas) for one in recommendations[:1])
