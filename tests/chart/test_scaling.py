@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 from pathlib import Path
@@ -14,10 +15,13 @@ from hitcounter_api.metrics import create_metrics as create_api_metrics
 from hitcounter_indexer.metrics import create_metrics as create_indexer_metrics
 from prometheus_client import CollectorRegistry
 
-from tests.chart.rendering import Case, Manifest, Rendering, Values, find_tool, render
+from tests.chart.rendering import ROOT, Case, Manifest, Rendering, Values, find_tool, render
 
+OPENAPI: dict[str, Any] = json.loads((ROOT / "docs/openapi.json").read_text())
 SERVER = {"serverAddress": "http://prometheus:9090", "selector": 'job="hc"'}
 KEDA: Values = {"autoscaling": {"mode": "keda", "keda": {"prometheus": SERVER}}}
+BLIND = " ".join(["NaN"] * 30)
+"""A gauge that shows for 7.5 minutes that it does not know, as promtool wants it."""
 STATUS: Values = {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}}
 
 
@@ -102,7 +106,23 @@ def test_keda_asks_the_address_of_the_api_where_it_reads_the_status() -> None:
     (trigger,) = rendering.one("ScaledObject", "indexer")["spec"]["triggers"]
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     assert trigger["metadata"]["url"] == f"http://{name}.{namespace}:{service['spec']['ports'][0]['port']}/status"
-    assert trigger["metadata"]["valueLocation"] == "backlog"
+
+
+def test_keda_reads_a_number_that_the_status_always_has() -> None:
+    (trigger,) = scaled_object(STATUS)["triggers"]
+    operation = OPENAPI["paths"]["/status"]["get"]
+    status = OPENAPI["components"]["schemas"]["Status"]
+    field = trigger["metadata"]["valueLocation"]
+    assert trigger["metadata"]["format"] == "json"
+    assert status["properties"][field]["type"] == "integer"
+    assert field in status["required"]
+    assert "security" not in operation, "KEDA would have to sign in"
+    assert "authenticationRef" not in trigger
+
+
+def test_status_without_redis_is_an_error_to_keda_and_so_the_fallbacks_business() -> None:
+    assert {"200", "503"} <= OPENAPI["paths"]["/status"]["get"]["responses"].keys()
+    assert scaled_object(STATUS)["triggers"][0]["metricType"] == "AverageValue", "KEDA has no fallback for others"
 
 
 def test_an_indexer_is_wanted_for_what_one_settles_in_the_drain_target() -> None:
@@ -208,6 +228,18 @@ def test_rate_of_the_values_counts_before_there_ever_was_an_indexer(tmp_path: Pa
 def test_unknown_numbers_give_no_answer(tmp_path: Path, missing: str) -> None:
     known = {name: values for name, values in load(100, 600, 100, 0.1).items() if not name.startswith(missing)}
     wanted_indexers(tmp_path, known, None)
+
+
+def test_redis_that_is_away_gives_no_answer_and_the_next_look_at_it_gives_one(tmp_path: Path) -> None:
+    backlog = f"600x29 {BLIND} 1200x180"
+    away = load(100, 600, 100, 0.1) | dict(series("hitcounter_backlog_hits", backlog, pod=pod) for pod in ("a1", "a2"))
+    for at, expected in [("7m", formula(100, 600, 1000)), ("10m", None), ("17m", formula(100, 1200, 1000))]:
+        wanted_indexers(tmp_path, away, expected, at)
+
+
+def test_process_that_cannot_see_redis_hides_nothing_that_another_sees(tmp_path: Path) -> None:
+    half_blind = load(100, 600, 100, 0.1) | dict([series("hitcounter_backlog_hits", BLIND, pod="a1")])
+    wanted_indexers(tmp_path, half_blind, formula(100, 600, 1000), at="5m")
 
 
 def test_number_of_indexers_is_held_while_elasticsearch_pushes_back(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ backlog  hits accepted and not settled       T      seconds in which a backlog s
 {{/* hitcounter.scaling.query (root): the number of indexers wanted.
 - The backlog is the same number in every process that shows it: max, never sum. The API shows it without indexers.
 - No `or vector(0)` around arrival and backlog: where they are not known there must be no answer, and KEDA holds.
+- Nor is there one while Redis is away, whether nobody shows a backlog then or all show not-a-number: `>= 0` lets
+  neither through. What one of several can still see counts.
 - μ is measured by the busy second, so idling does not lower it. Idle is 0/0, which is no number and not above 0: then
   the last one known counts, and before there ever was one, the one in the values.
 - Where Elasticsearch sends back more than one document in a hundred, more indexers would only push harder: then the
@@ -31,7 +33,7 @@ backlog  hits accepted and not settled       T      seconds in which a backlog s
 or
 (
   sum(rate(hitcounter_accepted_hits_total{ {{- $selector -}} }[1m])) * (1 / {{ $formula.targetUtilization }} + {{ $formula.startSeconds }} / {{ $formula.drainTargetSeconds }})
-  + max(hitcounter_backlog_hits{ {{- $selector -}} }) / {{ $formula.drainTargetSeconds }}
+  + max(hitcounter_backlog_hits{ {{- $selector -}} } >= 0) / {{ $formula.drainTargetSeconds }}
 )
 / (
   ({{ $rate }})
