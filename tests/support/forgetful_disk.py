@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import pytest
 from hitcounter_devstack import RedisServer
 from hitcounter_devstack.server import Command
+
+from tests.support.preload import build_library
 
 _SOURCE = Path(__file__).with_suffix(".c")
 
@@ -24,7 +23,7 @@ class ForgetfulRedis(RedisServer):
     def _prepare(self) -> Command:
         command = super()._prepare()
         library = self.data_dir / "forgetful_disk.so"
-        _build(library)
+        build_library(_SOURCE, library)
         environment = {**command.environment, **self._disk, "LD_PRELOAD": str(library)}
         return Command(command.arguments, environment, command.user)
 
@@ -35,11 +34,3 @@ class SlowRedis(ForgetfulRedis):
     def __init__(self, data_dir: Path, *, fsync_ms: int, options: Mapping[str, str]) -> None:
         super().__init__(data_dir, options=options)
         self._disk = {"FORGETFUL_FSYNC_MS": str(fsync_ms)}
-
-
-def _build(library: Path) -> None:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.fail("a C compiler is needed to build the forgetful disk: apt-get install gcc libc6-dev", pytrace=False)
-    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_SOURCE), "-ldl", "-lpthread"]
-    subprocess.run(command, check=True, capture_output=True)
