@@ -54,6 +54,10 @@ chaos: servers ## Kill, cut, slow and fill everything under load for DURATION se
 bench: servers ## Measure the path of a hit beside a bare endpoint, all processes real
 	@$(BIN)/hitcounter-benchmark suite
 
+.PHONY: test-cluster
+test-cluster: $(READY) ## Try the chart, the images and the operator on a real Kubernetes
+	$(PYTEST) tests/cluster -q
+
 ##@ Develop
 
 .PHONY: setup

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 uv=$(command -v uv || echo .uv/bin/uv)
-members=(hitcounter hitcounter-api hitcounter-indexer hitcounter-operator hitcounter-devstack hitcounter-benchmark)
+members=(hitcounter hitcounter-api hitcounter-indexer hitcounter-operator hitcounter-devstack hitcounter-benchmark hitcounter-cluster)
 excluded=()
 for member in "${members[@]}"; do excluded+=(--no-emit-package "$member"); done
 
