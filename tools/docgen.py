@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from hitcounter.metrics import QueueMetrics, create_registry
+from hitcounter.metrics import ADVICE, QueueMetrics, create_registry
 from hitcounter.settings import Section, SettingsBase, variable_name
 from hitcounter_api.metrics import create_metrics as create_api_metrics
 from hitcounter_api.settings import ApiSettings
@@ -23,6 +23,7 @@ from hitcounter_indexer.metrics import create_metrics as create_indexer_metrics
 from hitcounter_indexer.settings import IndexerSettings
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 from pydantic import SecretStr
 
 _K = TypeVar("_K")
@@ -62,7 +63,11 @@ Each process shows its metrics in the Prometheus text form at `/metrics` of its 
 and `python_info` series of the Prometheus client are there as well. Labels have few and fixed values: never an id.
 
 The numbers of the ledger and the queue are gauges and the same in every process that shows them: take `max`, never
-`sum`, and no `rate`, since they may step back where Redis lost its last second. Rates come from the counters.
+`sum`, and no `rate`, since they may step back where Redis lost its last second. Rates come from the counters. What is
+not known is not shown: while Redis is away, the queue's gauges are absent, and no value is ever not-a-number.
+
+What Prometheus makes of them stands in [the rules](../charts/hitcounter/files/rules/hitcounter.yaml), and what to do
+when one of those fires in the [runbook](runbook.md).
 """
 
 
@@ -83,8 +88,10 @@ class Series:
 
     name: str
     kind: str
+    unit: str
     labels: str
-    text: str
+    meaning: str
+    advice: str
 
 
 def main(arguments: list[str]) -> None:
@@ -183,28 +190,51 @@ def build_metrics() -> str:
     """Return docs/metrics.md."""
     shown_by = _group((series, service) for service in METRICS for series in read_metrics(service))
     rows = [
-        [f"`{series.name}`", series.kind, series.labels, ", ".join(services), series.text]
+        [
+            f"`{series.name}`",
+            series.kind,
+            series.unit,
+            series.labels,
+            ", ".join(services),
+            series.meaning,
+            series.advice,
+        ]
         for series, services in shown_by.items()
     ]
-    return f"{METRICS_HEAD}\n{_table(['metric', 'type', 'labels', 'shown by', 'meaning'], rows)}"
+    titles = ["metric", "type", "unit", "labels", "shown by", "meaning", "what to do about it"]
+    return f"{METRICS_HEAD}\n{_table(titles, rows)}"
 
 
 def read_metrics(service: str) -> Iterator[Series]:
-    """Return every metric that a service declares, in the order of its declarations."""
+    """Return every metric that a service declares, in the order of its declarations.
+
+    Raises:
+        ValueError: one of them does not say what to do about it.
+    """
     registry = create_registry(service)
     for declare in METRICS[service]:
         declare(registry)
     for collector in list(registry._collector_to_names):  # prometheus-client lists what it holds in no public way
         if isinstance(collector, MetricWrapperBase):
             (family,) = collector.describe()
-            suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-            yield Series(family.name + suffix, family.type, _describe_labels(collector), family.documentation)
+            yield _read_series(family, [*collector._labelnames, *_labels_of_values(collector)])
+        elif isinstance(collector, QueueMetrics):
+            for family in collector.describe():
+                yield _read_series(family, family._labelnames)  # type: ignore[attr-defined]  # of gauges, as here
 
 
-def _describe_labels(collector: MetricWrapperBase) -> str:
-    of_values = (label for family in collector.collect() for sample in family.samples for label in sample.labels)
-    labels = dict.fromkeys([*collector._labelnames, *of_values])
-    return ", ".join(f"`{label}`" for label in labels if label != "le")
+def _read_series(family: Metric, labels: Iterable[str]) -> Series:
+    meaning, _, advice = family.documentation.partition(ADVICE)
+    if not advice:
+        raise ValueError(f"{family.name} does not say what to do about it")
+    suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+    unit = "" if family.type == "info" else family.name.rpartition("_")[2]
+    listed = ", ".join(f"`{label}`" for label in dict.fromkeys(labels) if label != "le")
+    return Series(family.name + suffix, family.type, unit, listed, meaning, advice)
+
+
+def _labels_of_values(collector: MetricWrapperBase) -> Iterator[str]:
+    return (label for family in collector.collect() for sample in family.samples for label in sample.labels)
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -74,6 +74,7 @@ BY_API: dict[str, Call] = {
     "append": lambda stream: stream.append(batch(2), timeout_seconds=2.0),
     "append to the disk": lambda stream: stream.append(batch(3), timeout_seconds=2.0, durability=Durability.DISK),
     "status": lambda stream: stream.status(),
+    "memory": lambda stream: stream.memory(),
     "ping": lambda stream: stream.ping(),
 }
 BY_INDEXER: dict[str, Call] = {
@@ -86,6 +87,7 @@ BY_INDEXER: dict[str, Call] = {
     "sample_as_of publish_as_of": publish,
     "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter": go_through_dead_letters,
     "audit": lambda stream: stream.audit(),
+    "audit_backlog": lambda stream: stream.audit_backlog(),
     "status": lambda stream: stream.status(),
     "ping": lambda stream: stream.ping(),
 }
@@ -144,7 +146,7 @@ async def test_indexer_may_do_what_it_does(server: RenderedRedis, prefix: str, m
     "method",
     BY_INDEXER.keys()
     - BY_API.keys()
-    - {"audit", "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter"},
+    - {"audit", "audit_backlog", "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter"},
 )
 async def test_api_may_not_do_what_indexers_do(server: RenderedRedis, prefix: str, method: str) -> None:
     async with open_stream(settings(server, "api", prefix)) as stream:

@@ -20,6 +20,7 @@ PUBLIC = {
         "ConfigurationError DurabilityUnavailable EntryTooNew HitcounterError IndexUnavailable InvalidHit Outcome "
         "PermanentError StreamUnavailable TransientError UndecodableEntry"
     ),
+    "freshness": "FRESH_SECONDS FreshnessMeter FreshnessReport",
     "health": "EmbeddedServer ManagementSettings Readiness build_management_app open_socket serve_management",
     "hits": (
         "ACCEPT_AHEAD_MS ACCEPT_BACK_MS BATCH_MAX_HITS DAY_MS FIELDS HOUR_MS Hit ID_MAX_BYTES KEY_MAX_BYTES "
@@ -30,9 +31,9 @@ PUBLIC = {
         "document_id_prefix expired_indices find_mapping_fault index_of indices_of_windows indices_to_prepare "
         "keyed_document_id template_name write_alias"
     ),
-    "ledger": "Audit Ledger StreamStatus",
+    "ledger": "Audit Ledger StreamMemory StreamStatus",
     "logs": "configure_logging get_logger",
-    "metrics": "QueueMetrics create_registry",
+    "metrics": "ADVICE QueueMetrics create_registry explain",
     "redis_lane": "AcceptLane build_pool check_memory_policy translate translated",
     "settings": (
         "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings IndexSettings LogSettings Port RedisSettings Section "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hitcounter.codec import HitBatch
 from hitcounter.entries import Durability
 from hitcounter.errors import HitcounterError, IndexUnavailable, Outcome, StreamUnavailable
-from hitcounter.ledger import Ledger, StreamStatus
+from hitcounter.ledger import Ledger, StreamMemory, StreamStatus
 from hitcounter_api.counts import Counts
 from hitcounter_api.intake import Intake
 from hitcounter_api.metrics import ApiMetrics, create_metrics
@@ -65,6 +65,11 @@ class FakeStream:
         if self.trouble is not None:
             raise self.trouble
         return self.status_now
+
+    async def memory(self) -> StreamMemory:
+        if self.trouble is not None:
+            raise self.trouble
+        return StreamMemory(used_bytes=10, capacity_bytes=100)
 
     @property
     def accepted_ids(self) -> list[list[str]]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from hitcounter import __version__
-from hitcounter.ledger import Ledger, StreamStatus
+from hitcounter.ledger import Ledger, StreamMemory, StreamStatus
 from hitcounter.metrics import QueueMetrics, create_registry
 from prometheus_client import CollectorRegistry
 
@@ -11,6 +11,7 @@ STATUS = StreamStatus(
     oldest_ms=1_000,
     as_of_ms=1_500,
     now_ms=3_500,
+    entries_in_flight=3,
 )
 
 
@@ -32,7 +33,8 @@ def test_look_at_the_stream_shows_as_ledger_backlog_age_and_as_of() -> None:
     }
     assert shown == {"accepted": 100, "indexed": 60, "duplicate": 5, "dead": 3}
     assert registry.get_sample_value("hitcounter_backlog_hits") == 32
-    assert registry.get_sample_value("hitcounter_backlog_entries") == 7
+    assert registry.get_sample_value("hitcounter_backlog_entries", {"state": "queued"}) == 4
+    assert registry.get_sample_value("hitcounter_backlog_entries", {"state": "in_flight"}) == 3
     assert registry.get_sample_value("hitcounter_oldest_age_seconds") == 2.5
     assert registry.get_sample_value("hitcounter_as_of_timestamp_seconds") == 1.5
 
@@ -52,3 +54,35 @@ def test_as_of_stands_still_while_nobody_publishes_one() -> None:
     metrics.show(STATUS)
     metrics.show(StreamStatus(Ledger(), entries=0, oldest_ms=None, as_of_ms=None, now_ms=4_000))
     assert registry.get_sample_value("hitcounter_as_of_timestamp_seconds") == 1.5
+
+
+def test_what_is_not_known_is_not_shown() -> None:
+    registry = CollectorRegistry()
+    metrics = QueueMetrics(registry)
+    gauges = [metric for metric in registry.collect() if metric.type == "gauge"]
+    assert gauges == []
+    metrics.show(STATUS, StreamMemory(used_bytes=5, capacity_bytes=0))
+    assert registry.get_sample_value("hitcounter_redis_memory_bytes") == 5
+    assert registry.get_sample_value("hitcounter_redis_capacity_bytes") is None
+    metrics.hide()
+    assert {metric.name for metric in registry.collect() if metric.type == "gauge"} == {
+        "hitcounter_as_of_timestamp_seconds"
+    }
+
+
+def test_freshness_is_counted_and_its_lag_shown() -> None:
+    registry = CollectorRegistry()
+    metrics = QueueMetrics(registry)
+    for accepted, as_of_ms, now_ms in [(0, 500, 1_000), (9, 1_500, 2_000), (9, 2_500, 3_000)]:
+        metrics.show(StreamStatus(Ledger(accepted=accepted), 0, None, as_of_ms, now_ms), StreamMemory(50, 100))
+    assert registry.get_sample_value("hitcounter_freshness_hits_total", {"result": "fresh"}) == 9
+    assert registry.get_sample_value("hitcounter_freshness_hits_total", {"result": "late"}) == 0
+    assert registry.get_sample_value("hitcounter_freshness_seconds_sum") == 1
+    assert registry.get_sample_value("hitcounter_freshness_lag_seconds") == 0
+    assert registry.get_sample_value("hitcounter_redis_capacity_bytes") == 100
+
+
+def test_a_counter_is_one_series_and_not_two() -> None:
+    registry = create_registry("api")
+    QueueMetrics(registry)
+    assert not [name for metric in registry.collect() for name, *_ in metric.samples if name.endswith("_created")]

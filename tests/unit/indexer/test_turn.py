@@ -129,6 +129,7 @@ async def test_push_back_is_said_in_readiness_and_metrics_until_it_is_over(rig: 
     await turning
     assert rig.readiness.is_ready
     assert rig.metric("hitcounter_retried_documents_total", reason="es_rejected_execution_exception") >= 1
+    assert rig.metric("hitcounter_bulk_items_total", outcome="retry") >= 1
     assert rig.metric("hitcounter_failures_total", where="elasticsearch") >= 1
 
 

@@ -39,11 +39,22 @@ class StreamStatus:
     as_of_ms: int | None
     """Every hit accepted before it is countable or a dead letter; None before the first indexer said so."""
     now_ms: int
+    entries_in_flight: int = 0
+    """Of the entries, those that were delivered to an indexer."""
 
     @property
     def oldest_age_seconds(self) -> float:
         """The age of the oldest unsettled entry; 0 for an empty stream."""
         return 0.0 if self.oldest_ms is None else max(0, self.now_ms - self.oldest_ms) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMemory:
+    """What the Redis that holds the stream uses, and may use."""
+
+    used_bytes: int
+    capacity_bytes: int
+    """Its maxmemory, or the memory of its machine where it has none; 0 if it tells neither."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from redis.exceptions import ResponseError
 
 from hitcounter.codec import HitBatch, encode
 from hitcounter.entries import DeadLetter, Durability, Entry, Settlement, StoredDeadLetter
-from hitcounter.ledger import Audit, Ledger, StreamStatus
+from hitcounter.ledger import Audit, Ledger, StreamMemory, StreamStatus
 from hitcounter.redis_lane import AcceptLane, build_pool, check_memory_policy, translated
 from hitcounter.settings import RedisSettings
 
@@ -157,8 +157,8 @@ class HitStream:
     async def status(self) -> StreamStatus:
         """Return one consistent look at ledger, stream, as-of and Redis's clock, in constant time."""
         with translated("read the ledger"):
-            counters, entries, oldest, as_of, now_ms = await self._status(
-                [self.keys.stream, self.keys.ledger, self.keys.as_of], _LEDGER_FIELDS
+            counters, entries, oldest, as_of, now_ms, in_flight = await self._status(
+                [self.keys.stream, self.keys.ledger, self.keys.as_of], [GROUP, *_LEDGER_FIELDS]
             )
         return StreamStatus(
             ledger=Ledger(*(int(counter or 0) for counter in counters)),
@@ -167,8 +167,16 @@ class HitStream:
             as_of_ms=int(as_of) if as_of is not None else None,
             now_ms=now_ms,
         )
+            entries_in_flight=in_flight,
 
     # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
+    async def memory(self) -> StreamMemory:
+        """Return how much memory Redis uses, and may use."""
+        with translated("read the memory"):
+            memory = await self._redis.info("memory")
+        capacity_bytes = memory.get("maxmemory") or memory.get("total_system_memory") or 0
+        return StreamMemory(int(memory["used_memory"]), int(capacity_bytes))
+
 
     async def ensure_group(self) -> None:
         """Create the stream and its group where they are missing. The group starts at the stream's first entry."""
@@ -313,6 +321,13 @@ def _read_script(name: str) -> str:
 
 def _load_script(client: Redis, name: str) -> AsyncScript:
     return client.register_script(_read_script(name))
+
+    async def audit_backlog(self) -> int:
+        """Walk over the stream alone and return the difference to the ledger; 0 unless something is wrong."""
+        before = (await self.status()).ledger
+        stream_hits = await self._count_hits(self.keys.stream)
+        after = (await self.status()).ledger
+        return Audit(before, after, stream_hits, dead_hits=after.dead).difference
 
 
 def _build_entry(entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1) -> Entry:

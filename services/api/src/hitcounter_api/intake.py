@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import count
+from itertools import count, product
 from typing import Protocol
 
 from hitcounter.backoff import backoff_seconds
@@ -110,6 +110,8 @@ class Intake:
         self._flight: asyncio.Task[None] | None = None
         self._is_draining = False
         metrics.waiting_hits.labels(durability).set_function(lambda: self._waiting_hits)
+        for reason, outcome in product(RefusalReason, Outcome):
+            metrics.refused_hits.labels(reason, outcome)  # there from the start: no rate is seen of what begins above 0
 
     def add(self, hit: Hit, listener: Listener) -> None:
         """Queue one hit and have the listener told, now or later, what became of it."""

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from hitcounter.backoff import backoff_seconds
 from hitcounter.errors import StreamUnavailable
 from hitcounter.health import Readiness
-from hitcounter.ledger import StreamStatus
+from hitcounter.ledger import StreamMemory, StreamStatus
 from hitcounter.logs import get_logger
 from hitcounter.metrics import QueueMetrics
 
@@ -32,6 +32,9 @@ class StatusSource(Protocol):
 
     async def status(self) -> StreamStatus:
         """Return one consistent look at the stream."""
+
+    async def memory(self) -> StreamMemory:
+        """Return how much memory Redis uses, and may use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class QueueWatch:
         try:
             if REDIS in self._readiness.problems:
                 await self._stream.ping()
-            self._metrics.show(await self.look())
+            self._metrics.show(await self.look(), await self._stream.memory())
         except StreamUnavailable as error:
             self._metrics.hide()
             self._note_trouble(str(error))

@@ -26,6 +26,7 @@ from hitcounter.stream import HitStream, open_stream
 from hitcounter_indexer import dead_letters
 from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.indexer import Indexer
+from hitcounter_indexer.ledger_watch import LedgerWatch
 from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
 from hitcounter_indexer.settings import IndexerSettings
@@ -106,6 +107,7 @@ async def _open_stores(settings: IndexerSettings) -> AsyncIterator[Stores]:
 async def _run(settings: IndexerSettings) -> int:
     registry = create_registry("indexer")
     readiness = Readiness(REDIS, ELASTICSEARCH)
+    metrics = create_metrics(registry)
     consumer = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     async with _open_stores(settings) as stores:
         indexer = Indexer(
@@ -114,7 +116,7 @@ async def _run(settings: IndexerSettings) -> int:
             sink=stores.sink,
             indices=stores.indices,
             settings=settings.indexer,
-            metrics=create_metrics(registry),
+            metrics=metrics,
             readiness=readiness,
         )
         publisher = AsOfPublisher(
@@ -129,7 +131,13 @@ async def _run(settings: IndexerSettings) -> int:
 
         async with serve_management(settings.management, registry, readiness, is_alive):
             log.info("started", version=__version__, consumer=consumer)
-            await _work_until_signalled(indexer, publisher, settings.indexer.drain_seconds)
+            watch = LedgerWatch(stores.stream, metrics.ledger_difference)
+            watching = asyncio.create_task(watch.run(), name="ledger watch")
+            try:
+                await _work_until_signalled(indexer, publisher, settings.indexer.drain_seconds)
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
             log.info("stopped", consumer=consumer)
     return 0
 

@@ -16,6 +16,7 @@ What a turn does with a document that is not written at once depends on who is a
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from hitcounter.backoff import backoff_seconds
@@ -243,6 +244,8 @@ class TurnWriter:
                     held.append((index, result))
                 else:
                     pushed_back = IndexUnavailable(f"{index} pushes back: {result.reason}: {result.detail}")
+        for outcome, items in Counter(result.outcome for result in results).items():
+            self._metrics.items.labels(outcome.value).inc(items)
         return pushed_back
 
     def _is_hopeless(self, held: Sequence[tuple[str, ItemResult]], start: float) -> bool:
@@ -257,7 +260,7 @@ class TurnWriter:
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle, again and again while Redis is away; the documents are written, and repeating books nothing twice."""
-        attempt = 0
+        start, attempt = time.monotonic(), 0
         while True:
             try:
                 await self._stream.settle(settlements)
@@ -269,6 +272,7 @@ class TurnWriter:
                 await self._pace.pause(backoff_seconds(attempt))
                 attempt += 1
         self._conditions.note_well(REDIS)
+        self._metrics.settle_seconds.observe(time.monotonic() - start)
         settled = self._metrics.settled_hits
         settled.labels("indexed").inc(sum(settlement.indexed for settlement in settlements))
         settled.labels("duplicate").inc(sum(settlement.duplicate for settlement in settlements))

@@ -18,7 +18,7 @@ The scripts are checked by what they call, so what they call stands here, too. *
 {{- $connection := "+auth +client|setinfo +client|setname +hello +ping +select" -}}
 {{- $script := "+evalsha +script|load" -}}
 api:
-  rules: ~{*}:hits ~{*}:ledger ~{*}:producer:* ~{*}:as-of {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +waitaof
+  rules: ~{*}:hits ~{*}:ledger ~{*}:producer:* ~{*}:as-of {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +xpending +waitaof
 indexer:
   rules: ~{*}:hits ~{*}:ledger ~{*}:dead ~{*}:as-of ~{*}:as-of-lease {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +xdel +xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xpending +xack
 {{- end -}}

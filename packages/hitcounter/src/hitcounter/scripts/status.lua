@@ -3,15 +3,19 @@
 -- of a transaction while it is full, and that is when everybody wants to look.
 --
 -- KEYS  1 stream  2 ledger  3 as of
--- ARGV  the fields of the ledger
--- Returns the counters, the number of entries, the id of the oldest, the as-of, and Redis's time in milliseconds.
+-- ARGV  1 group, then the fields of the ledger
+-- Returns the counters, the number of entries, the id of the oldest, the as-of, Redis's time in milliseconds, and the
+-- number of entries in flight.
 
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 local time = redis.call('TIME')
+-- An error is the lack of a group, before the first indexer, or of the permission to look: all entries are queued then.
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 return {
-    redis.call('HMGET', KEYS[2], unpack(ARGV)),
+    redis.call('HMGET', KEYS[2], unpack(ARGV, 2)),
     redis.call('XLEN', KEYS[1]),
     oldest and oldest[1] or false,
     redis.call('GET', KEYS[3]),
     time[1] * 1000 + math.floor(time[2] / 1000),
+    pending.err and 0 or pending[1],
 }

@@ -1,0 +1,64 @@
+"""The ledger is compared with the stream while that is cheap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hitcounter.errors import StreamUnavailable
+from hitcounter.ledger import Ledger, StreamStatus
+from hitcounter_indexer.ledger_watch import LedgerWatch
+from hitcounter_indexer.metrics import create_metrics
+from prometheus_client import CollectorRegistry
+
+
+@dataclass
+class FakeLedger:
+    """A stream whose walk finds what it is told to."""
+
+    difference: int = 0
+    entries: int = 1
+    trouble: Exception | None = None
+
+    async def status(self) -> StreamStatus:
+        if self.trouble is not None:
+            raise self.trouble
+        return StreamStatus(Ledger(), self.entries, oldest_ms=None, as_of_ms=None, now_ms=0)
+
+    async def audit_backlog(self) -> int:
+        return self.difference
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.ledger = FakeLedger()
+        self.watch = LedgerWatch(self.ledger, create_metrics(self.registry).ledger_difference)
+
+    async def shown(self) -> float | None:
+        await self.watch.look_once()
+        return self.registry.get_sample_value("hitcounter_ledger_difference_hits")
+
+
+async def test_a_difference_is_shown_logged_and_shown_to_be_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    rig = Rig()
+    rig.ledger.difference = -3
+    assert await rig.shown() == -3
+    assert "ledger and stream differ" in capsys.readouterr().out
+    rig.ledger.difference = 0
+    assert await rig.shown() == 0
+
+
+async def test_a_long_stream_is_not_walked_and_what_was_found_stands() -> None:
+    rig = Rig()
+    rig.ledger.difference = 5
+    await rig.shown()
+    rig.ledger.difference, rig.ledger.entries = 0, 1_000_000
+    assert await rig.shown() == 5
+
+
+@pytest.mark.parametrize("trouble", [StreamUnavailable("away"), ValueError("a bug")])
+async def test_what_goes_wrong_does_not_end_the_watch(trouble: Exception) -> None:
+    rig = Rig()
+    rig.ledger.trouble = trouble
+    assert await rig.shown() == 0
