@@ -166,8 +166,8 @@ class HitStream:
             oldest_ms=_entry_time_ms(oldest) if oldest is not None else None,
             as_of_ms=int(as_of) if as_of is not None else None,
             now_ms=now_ms,
-        )
             entries_in_flight=in_flight,
+        )
 
     # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
     async def memory(self) -> StreamMemory:
@@ -305,6 +305,13 @@ class HitStream:
         dead_hits = await self._count_hits(self.keys.dead)
         return Audit(before, (await self.status()).ledger, stream_hits, dead_hits)
 
+    async def audit_backlog(self) -> int:
+        """Walk over the stream alone and return the difference to the ledger; 0 unless something is wrong."""
+        before = (await self.status()).ledger
+        stream_hits = await self._count_hits(self.keys.stream)
+        after = (await self.status()).ledger
+        return Audit(before, after, stream_hits, dead_hits=after.dead).difference
+
     async def _count_hits(self, stream: str) -> int:
         hits = 0
         start = "-"
@@ -321,13 +328,6 @@ def _read_script(name: str) -> str:
 
 def _load_script(client: Redis, name: str) -> AsyncScript:
     return client.register_script(_read_script(name))
-
-    async def audit_backlog(self) -> int:
-        """Walk over the stream alone and return the difference to the ledger; 0 unless something is wrong."""
-        before = (await self.status()).ledger
-        stream_hits = await self._count_hits(self.keys.stream)
-        after = (await self.status()).ledger
-        return Audit(before, after, stream_hits, dead_hits=after.dead).difference
 
 
 def _build_entry(entry_id: bytes, fields: dict[bytes, bytes], deliveries: int = 1) -> Entry:
