@@ -169,7 +169,6 @@ class HitStream:
             entries_in_flight=in_flight,
         )
 
-    # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
     async def memory(self) -> StreamMemory:
         """Return how much memory Redis uses, and may use."""
         with translated("read the memory"):
@@ -177,6 +176,7 @@ class HitStream:
         capacity_bytes = memory.get("maxmemory") or memory.get("total_system_memory") or 0
         return StreamMemory(int(memory["used_memory"]), int(capacity_bytes))
 
+    # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def ensure_group(self) -> None:
         """Create the stream and its group where they are missing. The group starts at the stream's first entry."""
