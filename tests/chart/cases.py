@@ -58,6 +58,7 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
                 "extraConfig": "timeout 0",
             }
         },
+        "valkey": {"redis": {"engine": "valkey", "image": {"repository": "valkey/valkey", "tag": "9.1.2"}}},
         "external": {**EXTERNAL_REDIS, "externalRedis": {"host": "redis.example.org", "password": "p"}},
         "tls": {
             **EXTERNAL_REDIS,

@@ -20,6 +20,16 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         "set redis.auth.existingSecret to a Secret with the keys api-password and indexer-password",
     ),
     (
+        "Valkey by Redis's image",
+        {"redis": {"engine": "valkey"}},
+        "redis.engine is valkey but redis.image.repository is library/redis: set redis.image.repository to",
+    ),
+    (
+        "Redis by Valkey's image",
+        {"redis": {"image": {"repository": "mirror/valkey"}}},
+        "redis.image.repository is mirror/valkey but redis.engine is redis: set redis.engine=valkey",
+    ),
+    (
         "Redis without a limit",
         {"redis": {"resources": {"limits": {"memory": None}}}},
         "redis.resources.limits.memory is not set",

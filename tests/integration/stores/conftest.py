@@ -17,7 +17,7 @@ from hitcounter.stream import HitStream, open_stream
 from hitcounter_devstack import ElasticsearchServer, RedisServer
 from redis.asyncio import Redis
 
-REDIS_SERVERS = {"redis 8.2": "redis_server", "redis 7.0": "redis_server_7"}
+REDIS_SERVERS = {"redis 8.2": "redis_server", "redis 7.0": "redis_server_7", "valkey 9.1": "valkey_server"}
 ELASTICSEARCH_SERVERS = {"elasticsearch 8.19": "elasticsearch_server", "elasticsearch 9.3": "elasticsearch_server_9"}
 
 NOW_MS = 1_795_507_200_000  # 2026-11-24T08:00:00Z

