@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from hitcounter_devstack.browser import FIX as INSTALL_BROWSER
+from hitcounter_devstack.browser import find_browser, require_browser
 from hitcounter_devstack.console import Console
 from hitcounter_devstack.distributions import (
     ELASTICSEARCH_8,
@@ -54,6 +56,8 @@ def examine() -> list[Finding]:
         findings.append(Finding(f"Elasticsearch {release.version}", unpacked, SETUP))
     maven = "apt-get install maven, or brew install maven (needed for downloads only)"
     findings.append(Finding("Maven", shutil.which("mvn"), maven))
+    browser = find_browser()
+    findings.append(Finding("Chromium", None if browser is None else str(browser), INSTALL_BROWSER))
     docker = "nothing to do: it would only be used in place of the above"
     findings.append(Finding("Docker", shutil.which("docker") if has_docker() else None, docker))
     return findings
@@ -78,6 +82,7 @@ def fetch_all(console: Console) -> None:
     """Bring everything that can be had here without a question to the user; says what could not."""
     wishes: list[Callable[[], object]] = [functools.partial(find_redis, line) for line in REDIS_LINES]
     wishes += [functools.partial(_fetch, release) for release in RELEASES]
+    wishes.append(require_browser)
     for wish in wishes:
         try:
             wish()
