@@ -1,4 +1,7 @@
-"""The bundled Redis, run for real with the rendered configuration: each part may do what it does, and nothing else."""
+"""The bundled Redis, and Valkey in its place, run for real with the rendered configuration.
+
+Each part may do what it does, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from hitcounter.entries import DeadLetter, Durability, Settlement
 from hitcounter.errors import StreamUnavailable
 from hitcounter.settings import RedisSettings
 from hitcounter.stream import HitStream, open_stream
-from hitcounter_devstack import RedisServer
+from hitcounter_devstack import RedisServer, find_redis, find_valkey
+from hitcounter_devstack.redis_binaries import redis_version
 from hitcounter_devstack.server import Command
 from pydantic import SecretStr
 
@@ -112,9 +116,10 @@ class RenderedRedis(RedisServer):
         return "Ready to accept connections" in self.log_text()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RenderedRedis]:
-    with RenderedRedis(tmp_path_factory.mktemp("redis")) as server:
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RenderedRedis]:
+    binary = find_redis() if request.param == "redis" else find_valkey()
+    with RenderedRedis(tmp_path_factory.mktemp("redis"), binary=binary) as server:
         yield server
 
 
@@ -144,15 +149,23 @@ async def test_indexer_may_do_what_it_does(server: RenderedRedis, prefix: str, m
 
 @pytest.mark.parametrize(
     "method",
-    BY_INDEXER.keys()
-    - BY_API.keys()
-    - {"audit", "audit_backlog", "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter"},
+    sorted(
+        BY_INDEXER.keys()
+        - BY_API.keys()
+        - {"audit", "audit_backlog", "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter"}
+    ),
 )
 async def test_api_may_not_do_what_indexers_do(server: RenderedRedis, prefix: str, method: str) -> None:
     async with open_stream(settings(server, "api", prefix)) as stream:
         await stream.append(batch(1), timeout_seconds=2.0)
         with pytest.raises(StreamUnavailable, match="permission"):
             await BY_INDEXER[method](stream)
+
+
+def test_versions_that_the_chart_names_are_tried() -> None:
+    cases = {find_redis: Case(""), find_valkey: Case("", files=("k8s/samples/values-valkey.yaml",))}
+    for find, case in cases.items():
+        assert render(case).pod("redis").containers[0]["image"].endswith(f":{redis_version(find())}")
 
 
 def test_every_way_to_use_the_stream_is_tried() -> None:
