@@ -281,10 +281,10 @@ def test_bounds_hold_even_without_sight(looks: Looks) -> None:
 
 
 def test_more_indexers_would_only_push_harder(looks: Looks) -> None:
-    looks.replicas = 3
+    looks.look(backlog_hits=90_000.0)
     decision = looks.look(arrival=20_000.0, settled=1000.0, busy=5.0, retried=11.0)
     assert (decision.replicas, decision.hold) == (3, Hold.PUSH_BACK)
-    assert explain(decision).endswith("held at 3: Elasticsearch pushes back")
+    assert explain(decision).endswith(", kept to 3 while Elasticsearch pushes back")
 
 
 def test_a_document_sent_back_now_and_then_is_not_push_back(looks: Looks) -> None:
@@ -302,11 +302,22 @@ def test_brake_lasts_while_those_who_were_refused_may_be_waiting(looks: Looks) -
     assert looks.look(arrival=5000.0, settled=100.0, busy=1.0).replicas > 1
 
 
-def test_push_back_takes_nobody_away_either(looks: Looks) -> None:
+def test_push_back_takes_nobody_away_while_nothing_comes_through(looks: Looks) -> None:
     looks.replicas = 9
     for _ in range(100):
-        decision = looks.look(settled=100.0, busy=5.0, retried=50.0)
+        decision = looks.look(settled=0.0, busy=5.0, retried=50.0)
     assert decision.replicas == 9
+
+
+def test_push_back_that_lasts_leaves_as_many_as_elasticsearch_feeds(looks: Looks) -> None:
+    looks.look(backlog_hits=450_000.0)
+    for _ in range(int(POLICY.cooldown_seconds / LOOK_SECONDS) - 1):
+        assert looks.look(backlog_hits=450_000.0, settled=10_500.0, busy=5.0, retried=5000.0).replicas == 15
+    for _ in range(2):
+        decision = looks.look(backlog_hits=450_000.0, settled=10_500.0, busy=5.0, retried=5000.0)
+    assert explain(decision) == (
+        "demand 0.0 + catch-up 15.0 + dead time 0.0 → 15, kept to 3 while Elasticsearch pushes back"
+    )
 
 
 # ── up at once, down slowly ──────────────────────────────────────────────────────────────────────────────────────────

@@ -11,8 +11,8 @@
     μ        hits settled per busy second        start  seconds from an indexer's creation until it is ready
 
 It goes up at once, and down only to the most that was wanted within the cooldown. It stays where it is while it cannot
-see, and while Elasticsearch pushes back: more indexers would only push harder. docs/autoscaling.md tells the reasons,
-docs/decisions/ where this differs from the formula as it is usually written.
+see. While Elasticsearch pushes back it does not go up, since more indexers would only push harder, and comes down to as
+many as Elasticsearch feeds. docs/autoscaling.md tells the reasons.
 
 The module knows no Kubernetes, no Redis and no clock: who calls it looks, and does what was decided.
 """
@@ -106,7 +106,7 @@ class Hold(StrEnum):
     UNKNOWN = "MetricsUnknown"
     """Something could not be seen: not down, and up only on what could be."""
     PUSH_BACK = "SinkThrottled"
-    """Elasticsearch pushes back: neither up nor down."""
+    """Elasticsearch pushes back: not up, and after the cooldown down to as many as it feeds."""
     COOLDOWN = "Cooldown"
     """More was wanted a while ago: not down yet."""
 
@@ -198,19 +198,16 @@ def explain(decision: Decision) -> str:
     if terms := decision.terms:
         total = f"demand {terms.demand:.1f} + catch-up {terms.catch_up:.1f} + dead time {terms.dead_time:.1f}"
         parts.append(f"{total} → {terms.wanted}")
-    if decision.hold is not None:
-        parts.append(f"held at {decision.replicas}: {_explain_hold(decision)}")
+    if decision.hold is Hold.PUSH_BACK:
+        parts.append(f"kept to {decision.replicas} while Elasticsearch pushes back")
+    elif decision.hold is Hold.UNKNOWN:
+        parts.append(f"held at {decision.replicas}: {' and '.join(decision.unknown)}")
+    elif decision.hold is Hold.COOLDOWN:
+        cooldown = f"{decision.policy.cooldown_seconds:g} s"
+        parts.append(f"held at {decision.replicas}: so many were wanted within the last {cooldown}")
     elif decision.limit is not None:
         parts.append(f"limited to {decision.replicas} by {decision.limit}")
     return ", ".join(parts)
-
-
-def _explain_hold(decision: Decision) -> str:
-    if decision.hold is Hold.UNKNOWN:
-        return " and ".join(decision.unknown)
-    if decision.hold is Hold.PUSH_BACK:
-        return "Elasticsearch pushes back"
-    return f"so many were wanted within the last {decision.policy.cooldown_seconds:g} s"
 
 
 # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,16 +224,12 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
     rates = _build_rates(seen, learnt, policy)
     terms = None if rates is None else _build_terms(rates, observation.ready_replicas, policy)
     current = _clamp(observation.replicas, policy)
-    hold: Hold | None = None
-    recommended = _clamp(terms.wanted, policy) if terms else current
-    if _is_braked(learnt, observation.at_seconds):
-        hold, recommended = Hold.PUSH_BACK, current
-    elif seen.unknown and recommended <= current:
-        hold, recommended = Hold.UNKNOWN, current
-    recommendations = _recommend(learnt.recommendations, observation.at_seconds, recommended, policy)
-    replicas = recommended
-    if hold is None and recommendations[0].replicas > recommended:
-        hold, replicas = Hold.COOLDOWN, _clamp(recommendations[0].replicas, policy)
+    recommended, hold = _judge(seen, learnt, terms, observation, policy)
+    recommendations = _remember(learnt.recommendations, observation.at_seconds, recommended, policy)
+    highest = _clamp(recommendations[0].replicas, policy)
+    replicas = highest if hold is None else min(current, highest)
+    if hold is None and replicas > recommended:
+        hold = Hold.COOLDOWN
     return Decision(
         replicas=replicas,
         current_replicas=observation.replicas,
@@ -248,6 +241,28 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
         unknown=seen.unknown,
         memory=replace(learnt, recommendations=recommendations),
     )
+
+
+def _judge(
+    seen: _Interval, learnt: Memory, terms: Terms | None, observation: Observation, policy: Policy
+) -> tuple[int, Hold | None]:
+    """Return how many are right at this moment, and what speaks against the number that the terms come to."""
+    current = _clamp(observation.replicas, policy)
+    if _is_braked(learnt, observation.at_seconds):
+        return min(current, _count_fed(seen, learnt, policy)), Hold.PUSH_BACK
+    wanted = current if terms is None else _clamp(terms.wanted, policy)
+    if seen.unknown and wanted <= current:
+        return current, Hold.UNKNOWN
+    return wanted, None
+
+
+def _count_fed(seen: _Interval, learnt: Memory, policy: Policy) -> int:
+    """Return how many indexers Elasticsearch feeds: those that would do at leisure what all of them get done now."""
+    settled = sum(work.settled_hits for work in seen.work)
+    if seen.unknown or not settled:
+        return policy.max_replicas
+    per_indexer = policy.target_utilization * _hits_per_busy_second(learnt, policy)
+    return _clamp(ceil(settled / seen.seconds / per_indexer), policy)
 
 
 def _clamp(replicas: int, policy: Policy) -> int:
@@ -262,7 +277,7 @@ def _find_limit(terms: Terms | None, replicas: int, policy: Policy) -> Limit | N
     return None
 
 
-def _recommend(
+def _remember(
     earlier: Iterable[Recommendation], at_seconds: float, replicas: int, policy: Policy
 ) -> tuple[Recommendation, ...]:
     """Return the recommendations of the cooldown, this one included, without those that a later one makes idle."""
