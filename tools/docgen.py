@@ -180,6 +180,8 @@ def _describe_value(schema: Mapping[str, object]) -> str:
 def _describe_default(value: object) -> str:
     if value is None:
         return "not set"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{value.get_secret_value() if isinstance(value, SecretStr) else value}`"
 
 

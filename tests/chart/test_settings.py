@@ -88,11 +88,18 @@ def sample(field: dict[str, Any]) -> Any:
     """Return a value that the schema of a field allows, a large one where that is a number."""
     if field.get("type") in ("integer", "number"):
         return field.get("maximum", 7)
+    if field.get("type") == "boolean":
+        return True
     if "enum" in field:
         return field["enum"][-1]
     return {"^(debug|info|warning|error)$": "debug", "^(auto|json|text)$": "text"}.get(
         field.get("pattern", ""), "sample"
     )
+
+
+def written(value: object) -> str:
+    """Return the value as it stands in a variable."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def test_every_setting_of_the_values_reaches_its_pod_unchanged() -> None:
@@ -104,7 +111,7 @@ def test_every_setting_of_the_values_reaches_its_pod_unchanged() -> None:
             samples = {name: sample(field) for name, field in fields.items()}
             is_shared = section in SCHEMA["properties"]["config"]["properties"]
             (values if is_shared else values[service])["config"][section] = samples
-            wanted[service] |= {variable_name(section, name): str(value) for name, value in samples.items()}
+            wanted[service] |= {variable_name(section, name): written(value) for name, value in samples.items()}
     rendering = render(Case("", values))
     for service in SERVICES:
         assert (

@@ -56,7 +56,8 @@ class Reply:
 class Server:
     """The API on a port and a thread of its own. Its clock stands still at NOW_MS."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_page: bool = False) -> None:
+        self._has_page = has_page
         self.stream = FakeStream()
         self.reader = FakeReader()
         self._listener = socket.create_server((HOST, 0))
@@ -119,6 +120,7 @@ class Server:
             reads=Reads(self.reader, watch, metrics, max_concurrent=4, remembered_ids=10),
             watch=watch,
             metrics=metrics,
+            has_page=self._has_page,
             clock_ms=lambda: NOW_MS,
         )
         self._server = EmbeddedServer(build_config(app, HttpSettings()))

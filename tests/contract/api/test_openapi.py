@@ -44,6 +44,7 @@ def test_every_call_of_the_api_is_described(document: Any) -> None:
         ("POST", "/analytics"): "trackHit",
         ("POST", "/analytics/batch"): "trackBatch",
         ("GET", "/analytics/{id}"): "readCounts",
+        ("GET", "/history/{id}"): "readHistory",
         ("GET", "/status"): "readStatus",
     }
 

@@ -99,12 +99,43 @@ def test_an_id_that_was_never_read_gets_503_and_no_zero(server: Server) -> None:
     assert (reply.status, reply.kind, reply.headers["retry-after"]) == (503, "index-unavailable", "3")
 
 
+@pytest.mark.parametrize(
+    ("query", "number", "step_seconds"), [("", 72, 3600), ("?step=hour", 72, 3600), ("?step=minute", 60, 60)]
+)
+def test_a_history_has_every_step_up_to_now(server: Server, query: str, number: int, step_seconds: int) -> None:
+    reply = server.ask("GET", f"/history/a%2Fb{query}")
+    assert reply.status == 200
+    assert reply.json == {
+        "id": "a/b",
+        "step_seconds": step_seconds,
+        "end": "2026-11-24T08:00:00.000Z",
+        "counts": list(range(number)),
+    }
+    assert reply.headers["hitcounter-backlog"] == "0"
+
+
+@pytest.mark.parametrize("query", ["?step=day", "?step=", "?step=hour&step=hour", f"?step={'x' * 500}"])
+def test_a_history_of_other_steps_gets_422_that_names_them(server: Server, query: str) -> None:
+    reply = server.ask("GET", f"/history/a{query}")
+    assert (reply.status, reply.kind) == (422, "invalid-query")
+    assert (reply.json["field"], reply.json["limit"]) == ("step", "minute or hour")
+    assert not server.reader.asked
+
+
+def test_there_is_no_history_while_elasticsearch_is_away(server: Server) -> None:
+    assert server.ask("GET", "/history/a").status == 200
+    server.reader.trouble = IndexUnavailable("Elasticsearch does not answer")
+    reply = server.ask("GET", "/history/a")
+    assert (reply.status, reply.kind) == (503, "index-unavailable")
+
+
 def test_status_shows_the_ledger_and_the_queue(server: Server) -> None:
     server.stream.status_now = build_status(accepted=10, indexed=8, as_of_ms=NOW_MS)
     reply = server.ask("GET", "/status")
     assert reply.status == 200
     assert set(reply.json["versions"]) == {"hitcounter"}
     assert reply.json == {
+        "now": "2026-11-24T08:00:00.000Z",
         "accepted": 10,
         "indexed": 8,
         "duplicate": 0,
@@ -127,7 +158,7 @@ def test_status_without_redis_is_a_503(server: Server) -> None:
     assert (reply.status, reply.kind, reply.headers["retry-after"]) == (503, "stream-unavailable", "1")
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/analyticsx", "/analytics%2Fx", "/status/"])
+@pytest.mark.parametrize("path", ["/nothing", "/history", "/history%2Fa", "/analyticsx", "/analytics%2Fx", "/status/"])
 def test_nothing_there_is_a_404(server: Server, path: str) -> None:
     reply = server.ask("GET", path)
     assert (reply.status, reply.kind) == (404, "not-found")

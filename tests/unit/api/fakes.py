@@ -11,7 +11,7 @@ from hitcounter.codec import HitBatch
 from hitcounter.entries import Durability
 from hitcounter.errors import HitcounterError, IndexUnavailable, Outcome, StreamUnavailable
 from hitcounter.ledger import Ledger, StreamMemory, StreamStatus
-from hitcounter_api.counts import Counts
+from hitcounter_api.counts import Counts, Steps
 from hitcounter_api.intake import Intake
 from hitcounter_api.metrics import ApiMetrics, create_metrics
 from prometheus_client import CollectorRegistry
@@ -92,6 +92,14 @@ class FakeReader:
         if self.trouble is not None:
             raise self.trouble
         return self.counts
+
+    async def read_history(self, id_: str, now_ms: int, steps: Steps) -> Counts:
+        await self.read(id_, now_ms)
+        return self.history(steps)
+
+    def history(self, steps: Steps) -> Counts:
+        """Return what it answers: each step has other hits."""
+        return tuple(range(steps.number))
 
 
 def build_status(*, accepted: int = 0, indexed: int = 0, as_of_ms: int | None = None) -> StreamStatus:

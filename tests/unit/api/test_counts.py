@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from hitcounter.errors import IndexUnavailable
 from hitcounter.hits import DAY_MS
-from hitcounter_api.counts import WINDOWS, build_search, read_day, sum_windows
+from hitcounter_api.counts import (
+    HISTORIES,
+    WINDOWS,
+    Steps,
+    build_history_search,
+    build_search,
+    read_day,
+    read_steps,
+    sum_steps,
+    sum_windows,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,5 +93,55 @@ def test_a_missing_day_counts_zero() -> None:
     ids=["closed", "forbidden", "no shards", "timed out", "one shard short"],
 )
 def test_anything_less_than_the_whole_answer_is_an_error(answer: dict[str, Any]) -> None:
-    with pytest.raises(IndexUnavailable, match=r"hits-2026\.11\.24"):
-        read_day("hits-2026.11.24", answer)
+    for read in (read_day, read_steps):
+        with pytest.raises(IndexUnavailable, match=r"hits-2026\.11\.24"):
+            read("hits-2026.11.24", answer)
+
+
+# ── histories ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def histogram_of(now_ms: int, steps: Steps, hits: list[tuple[int, int]]) -> dict[str, Any]:
+    """Return what Elasticsearch answers to the search for a history: only steps with hits, by when they begin."""
+    search: Any = build_history_search("id", now_ms, steps, timeout_seconds=1)
+    histogram = search["aggs"]["steps"]["date_histogram"]
+    window = search["query"]["bool"]["filter"][1]["range"]["timestamp"]
+    length_ms, offset_ms = (int(histogram[name].removesuffix("ms")) for name in ("fixed_interval", "offset"))
+    buckets: dict[int, int] = {}
+    for time_ms, weight in hits:
+        if window["gte"] <= time_ms < window["lt"]:
+            begin_ms = (time_ms - offset_ms) // length_ms * length_ms + offset_ms
+            buckets[begin_ms] = buckets.get(begin_ms, 0) + weight
+    found = [{"key": begin_ms, "hits": {"value": float(weight)}} for begin_ms, weight in sorted(buckets.items())]
+    return WHOLE | {"aggregations": {"steps": {"buckets": found}}}
+
+
+@given(
+    st.integers(10 * DAY_MS, 10**14),
+    st.sampled_from(list(HISTORIES.values())),
+    st.lists(st.tuples(ages_ms, st.integers(1, 1_000_000)), max_size=40),
+)
+def test_steps_hold_exactly_what_a_plain_count_finds_though_days_cut_through_them(
+    now_ms: int, steps: Steps, hits: list[tuple[int, int]]
+) -> None:
+    placed = [(now_ms - age_ms, weight) for age_ms, weight in hits]
+    midnight_ms = now_ms // DAY_MS * DAY_MS
+    days = [[hit for hit in placed if hit[0] < midnight_ms], [hit for hit in placed if hit[0] >= midnight_ms]]
+    answers = [read_steps("a day", histogram_of(now_ms, steps, day)) for day in days]
+    begins_ms = [now_ms - place * steps.length_ms for place in range(steps.number, 0, -1)]
+    expected = [
+        sum(weight for time_ms, weight in placed if begin_ms <= time_ms < begin_ms + steps.length_ms)
+        for begin_ms in begins_ms
+    ]
+    assert list(sum_steps(answers, now_ms, steps)) == expected
+
+
+def test_histories_add_up_to_windows() -> None:
+    lengths_ms = {name: steps.number * steps.length_ms for name, steps in HISTORIES.items()}
+    assert lengths_ms == {"minute": dict(WINDOWS)["1 hour ago"], "hour": dict(WINDOWS)["3 days ago"]}
+
+
+def test_a_day_that_is_missing_or_empty_has_no_steps() -> None:
+    missing = {"status": 404, "error": {"type": "index_not_found_exception", "reason": "no such index"}}
+    assert read_steps("hits-2026.11.24", missing) == {}
+    assert read_steps("hits-2026.11.24", {key: WHOLE[key] for key in WHOLE if key != "aggregations"}) == {}

@@ -8,6 +8,7 @@ import pytest
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.metrics import QueueMetrics
+from hitcounter_api.counts import HISTORIES
 from hitcounter_api.queue_watch import Freshness, QueueWatch
 from hitcounter_api.reads import Answer, Reads
 from prometheus_client import CollectorRegistry
@@ -47,7 +48,7 @@ async def test_a_read_carries_the_as_of_from_before_its_search() -> None:
         rig.set_queue(as_of_ms=200, backlog=0)
 
     rig.reader.gate = publish_while_searching
-    assert await rig.read() == Answer((5, 4, 3, 2, 1), Freshness(100, 7))
+    assert await rig.read() == Answer((5, 4, 3, 2, 1), NOW_MS, Freshness(100, 7))
 
 
 async def test_the_as_of_is_not_later_than_the_windows_where_the_clock_is_behind_that_of_redis() -> None:
@@ -78,7 +79,7 @@ async def test_last_known_counts_are_answered_with_their_own_as_of_while_elastic
     await rig.read()
     rig.reader.trouble = AWAY
     rig.set_queue(as_of_ms=200, backlog=9)
-    assert await rig.read() == Answer((5, 4, 3, 2, 1), Freshness(100, 9), is_stale=True)
+    assert await rig.read() == Answer((5, 4, 3, 2, 1), NOW_MS, Freshness(100, 9), is_stale=True)
     assert (rig.counted("fresh"), rig.counted("stale")) == (1, 1)
 
 
@@ -127,3 +128,31 @@ async def test_reads_beyond_the_bound_do_not_reach_elasticsearch() -> None:
     await asyncio.gather(*hanging)
     assert not (await rig.read("c")).is_stale
     assert [id_ for id_, _ in rig.reader.asked] == ["a", "b", "c"]
+
+
+async def test_a_history_is_fresh_or_an_error_and_never_remembered() -> None:
+    rig = Rig()
+    rig.set_queue(as_of_ms=100, backlog=7)
+    steps = HISTORIES["minute"]
+    answer = await rig.reads.read_history("a", steps, lambda: NOW_MS)
+    assert answer == Answer(rig.reader.history(steps), NOW_MS, Freshness(100, 7))
+    rig.reader.trouble = AWAY
+    with pytest.raises(IndexUnavailable):
+        await rig.reads.read_history("a", steps, lambda: NOW_MS)
+
+
+async def test_histories_and_counts_share_one_bound() -> None:
+    rig = Rig(max_concurrent=1)
+    hung, release = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        hung.set()
+        await release.wait()
+
+    rig.reader.gate = hang
+    hanging = asyncio.create_task(rig.reads.read_history("a", HISTORIES["hour"], lambda: NOW_MS))
+    await hung.wait()
+    with pytest.raises(IndexUnavailable, match="too many reads"):
+        await rig.read("a")
+    release.set()
+    await hanging

@@ -131,6 +131,7 @@ async def _open_server(
             watch=watch,
             metrics=metrics,
             max_batch_requests=settings.intake.batch_requests,
+            has_page=settings.http.page,
         )
         watching = asyncio.create_task(watch.run(), name="queue watch")
         try:

@@ -22,7 +22,7 @@ from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.requests import ClientGone
-from hitcounter_api.routes import counts, status, track
+from hitcounter_api.routes import counts, history, page, status, track
 
 _DESCRIPTION = """Track hits, and read how many an id had in the last 5 minutes, hour, day, 2 days and 3 days.
 
@@ -61,6 +61,7 @@ def create_app(
     watch: QueueWatch,
     metrics: ApiMetrics,
     max_batch_requests: int = 32,
+    has_page: bool = False,
     clock_ms: Callable[[], int] = read_clock_ms,
 ) -> FastAPI:
     """Return the application. It opens and closes nothing: its parts belong to the caller."""
@@ -75,7 +76,10 @@ def create_app(
     )
     track.add_routes(app, intakes, clock_ms, max_batch_requests=max_batch_requests)
     counts.add_routes(app, reads, clock_ms)
+    history.add_routes(app, reads, clock_ms)
     status.add_routes(app, watch)
+    if has_page:
+        page.add_routes(app)
     _answer_with_problems(app, metrics)
     return app
 

@@ -37,6 +37,7 @@ class Kind(Enum):
     INVALID_HIT = (422, "invalid-hit", "The hit breaks a rule")
     DURABILITY_UNAVAILABLE = (422, "durability-unavailable", "This durability is not to be had here")
     INVALID_BATCH = (422, "invalid-batch", "Hits of the batch break a rule; none was taken")
+    INVALID_QUERY = (422, "invalid-query", "The query breaks a rule")
     INTERNAL = (500, "internal-error", "The server failed")
     INTAKE_FULL = (503, "intake-full", "Too many hits are waiting")
     STREAM_UNAVAILABLE = (503, "stream-unavailable", "The queue of hits is not available")

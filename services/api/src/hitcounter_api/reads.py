@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hitcounter.errors import IndexUnavailable
 
-from hitcounter_api.counts import Counts
+from hitcounter_api.counts import Counts, Steps
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.queue_watch import Freshness
 
@@ -24,6 +24,9 @@ class Reader(Protocol):
 
     async def read(self, id_: str, now_ms: int) -> Counts:
         """Return the hits of the id in each window that ends at now_ms."""
+
+    async def read_history(self, id_: str, now_ms: int, steps: Steps) -> Counts:
+        """Return the hits of the id in each step up to now_ms, the oldest first."""
 
 
 class FreshnessSource(Protocol):
@@ -35,15 +38,16 @@ class FreshnessSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The counts of one id, and what they are worth."""
+    """The counts of one id up to a time, and what they are worth."""
 
     counts: Counts
+    end_ms: int
     freshness: Freshness
     is_stale: bool = False
 
     def as_stale(self, backlog: int | None) -> Answer:
         """Return the same counts for a later time: their as-of is still their own, the backlog is that of now."""
-        return Answer(self.counts, Freshness(self.freshness.as_of_ms, backlog), is_stale=True)
+        return replace(self, freshness=Freshness(self.freshness.as_of_ms, backlog), is_stale=True)
 
 
 class Reads:
@@ -78,7 +82,8 @@ class Reads:
         freshness = await self._freshness.see_freshness()
         try:
             now_ms = clock_ms()
-            answer = Answer(await self._read_fresh(id_, now_ms), freshness.until(now_ms))
+            counts = await self._search(lambda: self._reader.read(id_, now_ms))
+            answer = Answer(counts, now_ms, freshness.until(now_ms))
         except IndexUnavailable:
             remembered = self._remembered.get(id_)
             if remembered is None:
@@ -91,12 +96,24 @@ class Reads:
         self._metrics.read_seconds.observe(time.perf_counter() - started)
         return answer
 
-    async def _read_fresh(self, id_: str, now_ms: int) -> Counts:
+    async def read_history(self, id_: str, steps: Steps, clock_ms: Callable[[], int]) -> Answer:
+        """Return the hits of the id in each step up to now. Nothing of it is remembered: a chart may be missing.
+
+        Raises:
+            IndexUnavailable: Elasticsearch is away.
+        """
+        freshness = await self._freshness.see_freshness()
+        now_ms = clock_ms()
+        counts = await self._search(lambda: self._reader.read_history(id_, now_ms, steps))
+        return Answer(counts, now_ms, freshness.until(now_ms))
+
+    async def _search(self, read: Callable[[], Awaitable[Counts]]) -> Counts:
+        """Read, if there are not too many reads under way."""
         if not self._free:
             raise IndexUnavailable("too many reads are under way")
         self._free -= 1
         try:
-            return await self._reader.read(id_, now_ms)
+            return await read()
         finally:
             self._free += 1
 

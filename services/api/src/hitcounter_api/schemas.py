@@ -67,6 +67,17 @@ class Counts(BaseModel):
     counts: list[WindowCount] = Field(description="The five windows, the longest first.", min_length=5, max_length=5)
 
 
+class History(BaseModel):
+    """How often an id was hit in each of many steps of time."""
+
+    id: Id
+    step_seconds: int = Field(description="The length of a step.", examples=[60, 3600])
+    end: str = Field(
+        json_schema_extra={"format": "date-time"}, description="When the last step ends: the time of the request."
+    )
+    counts: list[int] = Field(description="The hits in each step, the oldest first; without gaps.")
+
+
 class Versions(BaseModel):
     """What runs."""
 
@@ -76,6 +87,10 @@ class Versions(BaseModel):
 class Status(BaseModel):
     """The ledger, in hits: accepted = indexed + duplicate + dead + backlog; and the age of the queue."""
 
+    now: str = Field(
+        json_schema_extra={"format": "date-time"},
+        description="When this was so, by the clock of Redis; as is the as-of.",
+    )
     accepted: int = Field(description="Hits ever acknowledged.")
     indexed: int = Field(description="Hits that became countable.")
     duplicate: int = Field(description="Hits that were there already: a redelivery, or a key sent again.")

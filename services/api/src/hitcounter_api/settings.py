@@ -14,6 +14,11 @@ class HttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: Port = Field(8001, description="Port of the HTTP API.")
+    page: bool = Field(
+        False,
+        description="Show a page for people at /: rate, backlog, freshness, ledger, and the counts of an id. It shows "
+        "nothing that the API does not answer anyway; off, since visitors of a public address are no operators.",
+    )
     keep_alive_seconds: int = Field(
         75,
         ge=1,

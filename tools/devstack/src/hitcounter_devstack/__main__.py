@@ -115,7 +115,7 @@ def _stack(parts: Sequence[Part], console: Console) -> RunningStack:
 def _print_urls(console: Console, folder: Path, services: Services, redis: Store, elasticsearch: Store) -> None:
     api = f"http://localhost:{services.api_port}"
     rows = {
-        "API": f"{api}  (documentation: {api}/docs)",
+        "API": f"{api}  (a page for you; documentation: {api}/docs)",
         "API management": services.api.ready_url.replace("/readyz", "/metrics"),
         "indexer management": services.indexer.ready_url.replace("/readyz", "/metrics"),
         "Redis": redis.url,

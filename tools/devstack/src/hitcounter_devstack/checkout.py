@@ -79,5 +79,5 @@ def build_services(redis: Store, elasticsearch: Store, api_port: int, folder: Pa
             on_line=console.lines_of(name),
         )
 
-    api = build("api", API_MANAGEMENT_PORT, HITCOUNTER_HTTP__PORT=str(port))
+    api = build("api", API_MANAGEMENT_PORT, HITCOUNTER_HTTP__PORT=str(port), HITCOUNTER_HTTP__PAGE="true")
     return Services(api, build("indexer", INDEXER_MANAGEMENT_PORT), port)

@@ -48,8 +48,8 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         description="Five windows that end now, to the millisecond; an id that was never hit has zeros. All that "
         "follows `/analytics/` is the id: percent-encode what is not plain, slashes may stay.",
         response_model=Counts,
-        responses={200: {"headers": _HEADERS}, **problem_responses(400, 422, 500, 503)},
-        openapi_extra={"parameters": [_ID_PARAMETER]},
+        responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 422, 500, 503)},
+        openapi_extra={"parameters": [ID_PARAMETER]},
     )
     async def read_counts(request: Request) -> Response:
         id_ = read_id(request.scope["raw_path"], PREFIX)
@@ -78,7 +78,7 @@ def build_headers(answer: Answer) -> dict[str, str]:
     return headers
 
 
-_HEADERS: Final = {
+ANSWER_HEADERS: Final = {
     AS_OF: {
         "description": "Every hit accepted before this time is in the counts, or a dead letter. Left out while it is "
         "not known.",
@@ -96,7 +96,7 @@ _HEADERS: Final = {
     },
 }
 
-_ID_PARAMETER: Final = {
+ID_PARAMETER: Final = {
     "name": "id",
     "in": "path",
     "required": True,

@@ -31,6 +31,7 @@ def build_status(status: StreamStatus) -> Status:
     """Return the status as it is shown."""
     ledger = status.ledger
     return Status(
+        now=format_time(status.now_ms),
         accepted=ledger.accepted,
         indexed=ledger.indexed,
         duplicate=ledger.duplicate,
