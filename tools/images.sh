@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the images of the services and tries each: it starts, says its version, lives without its servers, ends when
-# asked, and has nothing of the other services. Says what it uses on the way.
+# asked, and has nothing of the other services, of builds and of caches. Says what it uses on the way.
 #
-#     tools/images.sh [IMAGE...]           hitcounter-api and hitcounter-indexer, unless told otherwise
+#     tools/images.sh [IMAGE...]           all that have a Dockerfile (services/*), unless told otherwise
 #
 # The engine: a Docker that runs here. Else, as root on Debian or Ubuntu, one from the distribution's packages: unpacked
 # into the cache and not installed, run for as long as this takes, the images left in dist/images/*.tar.
@@ -55,6 +55,8 @@ unpack_engine() {
 }
 
 start_engine() {
+    exec 9>"$engine/.lock"
+    flock --nonblock 9 || { say "waiting for another build to be done with the engine"; flock 9; }
     export PATH=$engine/root/usr/bin:$engine/root/usr/sbin:$engine/root/sbin:$PATH
     export LD_LIBRARY_PATH=$(echo "$engine"/root/usr/lib/*-linux-gnu*)
     export DOCKER_HOST=unix://$engine/run/docker.sock DOCKER_BUILDKIT=0
@@ -68,12 +70,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 address = "$engine/run/containerd.sock"
 END
     say "starting it for as long as this takes (logs in $engine/run)"
-    containerd --config "$engine/run/containerd.toml" >"$engine/run/containerd.log" 2>&1 &
+    containerd --config "$engine/run/containerd.toml" >"$engine/run/containerd.log" 2>&1 9>&- &
     started+=($!)
     wait_until 30 test -S "$engine/run/containerd.sock" || fail "containerd does not start: $(tail -3 "$engine/run/containerd.log")"
     dockerd --containerd "$engine/run/containerd.sock" --host "$DOCKER_HOST" --data-root "$engine/data" \
         --exec-root "$engine/run/docker" --pidfile "$engine/run/docker.pid" --iptables=false --ip6tables=false --bridge=none \
-        >"$engine/run/dockerd.log" 2>&1 &
+        >"$engine/run/dockerd.log" 2>&1 9>&- &
     started=($! "${started[@]}")
     wait_until 60 docker info || fail "dockerd does not start: $(tail -3 "$engine/run/dockerd.log")"
 }
@@ -140,22 +142,37 @@ RESTRICTED=(--read-only --cap-drop ALL --security-opt no-new-privileges --networ
 run() { docker run --rm "${RESTRICTED[@]}" "$@"; }
 
 try() { # image
-    local image=$1 service=${1#hitcounter-} other said megabytes
+    local image=$1 service=${1#hitcounter-} other said
     said=$(run "$image:$VERSION" --version) || fail "$image does not start"
     [ "$said" = "$image $VERSION" ] || fail "$image says «$said» in place of «$image $VERSION»"
-    for other in api indexer operator; do
+    for other in $(services); do
         [ "$other" = "$service" ] && continue
         run --entrypoint python "$image:$VERSION" -c "import hitcounter_$other" 2>/dev/null && fail "$image can import hitcounter_$other"
     done
-    run --entrypoint python "$image:$VERSION" -c '
-import shutil, sys
-found = [name for name in ("cc", "gcc", "make", "uv", "git") if shutil.which(name)]
-sys.exit(f"build tools are left: {found}" if found else 0)' || fail "$image is not clean"
+    try_to_find_leftovers "$image"
     [ "$(docker image inspect --format '{{.Config.User}}' "$image:$VERSION")" = 65532:65532 ] || fail "$image runs as another user"
     try_to_live "$image"
-    megabytes=$((($(size "$image:$VERSION") - $(size "$base")) / 1000000))
-    [ "$megabytes" -lt "$MAX_MEGABYTES_OVER_BASE" ] || fail "$image is $megabytes MB over its base; the limit is $MAX_MEGABYTES_OVER_BASE"
+    weigh "$image"
     say "$image: alive after $alive_ms ms, ends with status 0, $megabytes MB over its base of $(($(size "$base") / 1000000)) MB"
+}
+
+# Over its base it has one layer, the environment that was built elsewhere: no step of the build is in its history.
+try_to_find_leftovers() { # image
+    local layers
+    layers=$(($(layers "$1:$VERSION") - $(layers "$base")))
+    [ "$layers" = 1 ] || fail "$1 has $layers layers over its base, not one: docker history $1:$VERSION"
+    run --entrypoint python "$1:$VERSION" -c '
+import pathlib, shutil, sys
+found = [tool for tool in ("cc", "gcc", "make", "git", "uv") if shutil.which(tool)]
+found += [str(path) for path in pathlib.Path("/opt/hitcounter/bin").glob("pip*")]
+sys.exit(f"left of the build: {found}" if found else 0)' || fail "$1 is not clean"
+}
+
+layers() { docker image inspect --format '{{len .RootFS.Layers}}' "$1"; }
+
+weigh() { # image
+    megabytes=$((($(size "$1:$VERSION") - $(size "$base")) / 1000000))
+    [ "$megabytes" -lt "$MAX_MEGABYTES_OVER_BASE" ] || fail "$1 is $megabytes MB over its base; the limit is $MAX_MEGABYTES_OVER_BASE"
 }
 
 size() { docker image inspect --format '{{.Size}}' "$1"; }
@@ -188,8 +205,10 @@ save() { # image
     say "saved to dist/images/$1.tar"
 }
 
+services() { for file in services/*/Dockerfile; do basename "$(dirname "$file")"; done; }
+
 images=("$@")
-[ ${#images[@]} -gt 0 ] || images=(hitcounter-api hitcounter-indexer)
+[ ${#images[@]} -gt 0 ] || for service in $(services); do images+=("hitcounter-$service"); done
 find_engine
 find_base
 for image in "${images[@]}"; do
