@@ -46,6 +46,10 @@ class RecordingClient:
     ) -> None:
         self.stop()
 
+    def add_url(self, url: str) -> None:
+        """Use another API, too."""
+        self._urls.append(url)
+
     def stop(self) -> None:
         """Send no more, and wait until every answer is in or given up."""
         self._stop.set()

@@ -8,7 +8,7 @@ import secrets
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from hitcounter_devstack import ElasticsearchServer, RedisServer, free_port
 from hitcounter_devstack.services import Service, command_path
 
 _T = TypeVar("_T")
+Command = Sequence[str | Path]
+"""A program and its arguments."""
 
 
 class Stack:
@@ -55,24 +57,38 @@ class Stack:
             "HITCOUNTER_LOG__FORMAT": "json",
         }
 
-    def api(self, environment: Mapping[str, str] | None = None, *, is_awaited: bool = True, **overrides: str) -> Api:
-        """Start an API."""
+    def api(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        command: Command | None = None,
+        is_awaited: bool = True,
+        **overrides: str,
+    ) -> Api:
+        """Start an API: our command, or another one in its place."""
         port = free_port()
         environment = {"HITCOUNTER_HTTP__PORT": str(port), **(environment or {}), **overrides}
-        return Api(self._start("hitcounter-api", environment, is_awaited=is_awaited), port)
+        return Api(self._start("hitcounter-api", command, environment, is_awaited=is_awaited), port)
 
     def indexer(
-        self, environment: Mapping[str, str] | None = None, *, is_awaited: bool = True, **overrides: str
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        command: Command | None = None,
+        is_awaited: bool = True,
+        **overrides: str,
     ) -> Service:
-        """Start an indexer."""
-        return self._start("hitcounter-indexer", {**(environment or {}), **overrides}, is_awaited=is_awaited)
+        """Start an indexer: our command, or another one in its place."""
+        return self._start("hitcounter-indexer", command, {**(environment or {}), **overrides}, is_awaited=is_awaited)
 
-    def _start(self, command: str, environment: Mapping[str, str], *, is_awaited: bool) -> Service:
+    def _start(
+        self, name: str, command: Command | None, environment: Mapping[str, str], *, is_awaited: bool
+    ) -> Service:
         management_port = free_port()
         self._count += 1
         service = Service(
-            [command_path(command)],
-            log_file=self._folder / f"{self._count}-{command}.log",
+            command or [command_path(name)],
+            log_file=self._folder / f"{self._count}-{name}.log",
             ready_url=f"http://127.0.0.1:{management_port}/readyz",
             environment={**self.environment, "HITCOUNTER_MANAGEMENT__PORT": str(management_port), **environment},
         )

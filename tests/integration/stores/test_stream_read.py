@@ -185,6 +185,17 @@ async def test_entry_whose_claim_is_renewed_stays_where_it_is(
 
 
 @pytest.mark.usefixtures("group")
+async def test_entry_that_is_handed_over_can_be_reclaimed_at_once(
+    stream: HitStream, other_stream: HitStream, producer: Producer
+) -> None:
+    await stream.ensure_group()
+    await append(stream, producer.batch("a"), producer.batch("b"))
+    first, _ = await stream.read("me", count=10, block_ms=0)
+    await stream.hand_over("me", [first.entry_id], idle_ms=60_000)
+    (taken,) = await other_stream.reclaim("another", min_idle_ms=60_000, count=10)
+    assert (taken.entry_id, taken.deliveries) == (first.entry_id, 2)
+
+
 async def test_renewing_entries_that_are_settled_does_not_bring_them_back(
     stream: HitStream, raw: Redis, producer: Producer
 ) -> None:

@@ -54,6 +54,7 @@ class FakeStream(HitStream):
         self.settlements: dict[str, Settlement] = {}
         self.failures: dict[str, list[Exception]] = {}
         self.renewed: list[list[str]] = []
+        self.handed_over: list[str] = []
         self.has_left: bool | None = None
         self.readers = 0
         self.most_readers = 0
@@ -101,6 +102,13 @@ class FakeStream(HitStream):
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
         self._fail_if_told("renew")
         self.renewed.append(list(entry_ids))
+
+    async def hand_over(self, consumer: str, entry_ids: Sequence[str], *, idle_ms: int) -> None:
+        self._fail_if_told("hand over")
+        self.handed_over += entry_ids
+        for entry_id in entry_ids:
+            entry = self.pending.pop(entry_id)
+            self.silent.append(replace(entry, deliveries=entry.deliveries + 1))
 
     async def settle(self, settlements: Sequence[Settlement]) -> int:
         self._note("settle", [settlement.entry_id for settlement in settlements])

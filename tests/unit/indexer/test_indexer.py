@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from hitcounter.codec import READER_VERSION
 from hitcounter.entries import Entry
 from hitcounter.hits import Hit
+from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 from hitcounter_indexer.indexer import Indexer
 
 from tests.unit.indexer.fakes import BUSY, NOW_MS, REDIS_AWAY, SINK_AWAY, Rig, until
@@ -194,6 +196,23 @@ async def test_entry_that_this_indexer_holds_itself_is_not_taken_twice(rig: Rig)
     rig.sink.gate.set()
     assert await first == 1
     assert rig.writes == [["a"]]
+
+
+async def test_entry_that_is_left_to_a_newer_indexer_is_not_snatched_from_it_before_a_whole_silence_is_over(
+    rig: Rig,
+) -> None:
+    entry = rig.stream.add(hit("a"))
+    message = HitBatchMessage.FromString(entry.payload)
+    message.min_reader = READER_VERSION + 1
+    rig.stream.queued[0] = replace(entry, payload=message.SerializeToString())
+    indexer = rig.indexer(reclaim_after_seconds=600)
+    assert await indexer.run_once() == 1
+    indexer._next_reclaim = 0.0
+    assert await indexer.run_once() == 1, "left behind, as it seems"
+    assert rig.stream.handed_over == [entry.entry_id] * 2
+    assert await indexer.run_once() == 0
+    indexer._next_reclaim -= 600
+    assert await indexer.run_once() == 1
 
 
 async def test_claims_are_renewed_while_a_turn_lasts(rig: Rig) -> None:

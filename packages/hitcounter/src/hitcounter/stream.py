@@ -231,6 +231,19 @@ class HitStream:
                 self.keys.stream, GROUP, consumer, min_idle_time=0, message_ids=list(entry_ids), justid=True
             )
 
+    async def hand_over(self, consumer: str, entry_ids: Sequence[str], *, idle_ms: int) -> None:
+        """Have the entries look as if the consumer had been silent for so long: whoever reclaims next takes them."""
+        with translated("hand entries over"):
+            await self._redis.xclaim(
+                self.keys.stream,
+                GROUP,
+                consumer,
+                min_idle_time=0,
+                message_ids=list(entry_ids),
+                idle=idle_ms,
+                justid=True,
+            )
+
     async def settle(self, settlements: Sequence[Settlement]) -> int:
         """Acknowledge, delete and book the entries in one atomic step; return how many this call settled.
 

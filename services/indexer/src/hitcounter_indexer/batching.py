@@ -65,9 +65,15 @@ class OpenAction:
 
 
 class Work:
-    """The documents of one turn."""
+    """The documents of one turn.
 
-    def __init__(self, entries: Sequence[tuple[Entry, Sequence[Action]]]) -> None:
+    Attributes:
+        open: those that have not found their end.
+        too_new: the entries that only a newer indexer can read.
+    """
+
+    def __init__(self, entries: Sequence[tuple[Entry, Sequence[Action]]], too_new: Sequence[Entry] = ()) -> None:
+        self.too_new = too_new
         self._unsettled = [EntryProgress(entry, len(actions)) for entry, actions in entries]
         self.open = [
             OpenAction(action, progress)

@@ -110,7 +110,9 @@ class Indexer:
         if not entries:
             return 0
         with self._holding(entries):
-            await self._writer.finish(entries)
+            too_new = await self._writer.finish(entries)
+        if too_new:
+            await self._hand_over(too_new)
         self.pace.beat()
         return len(entries)
 
@@ -178,6 +180,18 @@ class Indexer:
             self._metrics.entries.labels("reclaimed").inc(len(entries))
             log.info("took over entries of silent consumers", entries=len(entries))
         return entries
+
+    async def _hand_over(self, entries: Sequence[Entry]) -> None:
+        """Leave entries to a newer indexer, at once and with enough time: it must not lose the race for them for ever.
+
+        Those that were new have it until this indexer's next look at what was left behind, those that it found there
+        until the look after a whole silence.
+        """
+        silence_seconds = self._settings.reclaim_after_seconds
+        if any(entry.deliveries > 1 for entry in entries):
+            self._next_reclaim = time.monotonic() + silence_seconds
+        ids = [entry.entry_id for entry in entries]
+        await self._stream.hand_over(self.consumer, ids, idle_ms=int(silence_seconds * 1000))
 
     # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -66,20 +66,27 @@ class TurnWriter:
         self._witnesses: dict[str, Action] = {}
         """The last document that each index took."""
 
-    async def finish(self, entries: Sequence[Entry]) -> None:
+    async def finish(self, entries: Sequence[Entry]) -> list[Entry]:
         """Bring the entries to their ends; some may be left pending (see above, and when stopping).
+
+        Returns:
+            The entries that only a newer indexer can read.
 
         Raises:
             StreamUnavailable: Redis is away while stopping; what was written will be met again.
         """
         most = self._settings.max_deliveries
-        await self._finish_together([entry for entry in entries if entry.deliveries <= most])
+        together = await self._decode([entry for entry in entries if entry.deliveries <= most])
+        too_new = list(together.too_new)
+        await self._finish_together(together)
         for entry in entries:
             if entry.deliveries > most:
-                await self._try_alone(entry)
+                alone = await self._decode([entry])
+                too_new += alone.too_new
+                await self._try_alone(alone)
+        return too_new
 
-    async def _finish_together(self, entries: Sequence[Entry]) -> None:
-        work = await self._decode(entries)
+    async def _finish_together(self, work: Work) -> None:
         start, attempt = time.monotonic(), 0
         while work.open:
             with self._busy.running():
@@ -92,8 +99,7 @@ class TurnWriter:
             await self._pace.pause(backoff_seconds(attempt))
             attempt += 1
 
-    async def _try_alone(self, entry: Entry) -> None:
-        work = await self._decode([entry])
+    async def _try_alone(self, work: Work) -> None:
         with self._busy.running():
             held = await self._write_open(work, is_repeat=True)
         if not held or not await self._is_their_own_fault([item.action for item in work.open]):
@@ -128,10 +134,12 @@ class TurnWriter:
         """Return the work that the entries hold; settles those that hold nothing that could be done."""
         readable: list[tuple[Entry, Sequence[Action]]] = []
         condemned: list[Settlement] = []
+        too_new: list[Entry] = []
         for entry in entries:
             try:
                 readable.append((entry, self._read_actions(entry)))
             except EntryTooNew as error:
+                too_new.append(entry)
                 self._metrics.entries.labels("left").inc()
                 log.warning("left an entry to a newer indexer", entry=entry.entry_id, reason=str(error))
             except UndecodableEntry as error:
@@ -143,7 +151,7 @@ class TurnWriter:
                     condemned.append(_condemn(entry, "failed_too_often", f"{type(error).__name__}: {error}"))
         if condemned:
             await self._settle(condemned)
-        return Work(readable)
+        return Work(readable, too_new)
 
     def _read_actions(self, entry: Entry) -> list[Action]:
         documents = build_documents(decode(entry.payload), self._index_prefix)
