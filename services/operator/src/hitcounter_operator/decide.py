@@ -81,7 +81,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What somebody asked for. The defaults are the chart's; it and the resource's schema check the bounds."""
+    """What somebody asked for. Whoever takes it from there has checked it: u is in (0, 1], T and μ are above 0."""
 
     min_replicas: int = 1
     max_replicas: int = 10
@@ -89,7 +89,7 @@ class Policy:
     """u: the share of its time that an indexer should be busy."""
     drain_target_seconds: float = 30.0
     """T: the seconds in which a backlog should be gone."""
-    cooldown_seconds: float = 240.0
+    cooldown_seconds: float = 180.0
     """Nobody goes for so long after having been wanted."""
     start_seconds: float = 20.0
     """start, until pods have shown theirs."""
