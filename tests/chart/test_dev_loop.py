@@ -17,6 +17,7 @@ from tests.chart.test_settings import variables_of
 from tests.consistency.house import run
 from tests.consistency.test_locks import pins
 
+IMAGES = sorted(file.parent.name for file in ROOT.glob("services/*/Dockerfile"))
 SERVICES = ["api", "indexer"]
 SKAFFOLD: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
@@ -41,7 +42,7 @@ def artifacts() -> Iterator[dict[str, Any]]:
 # ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_image_has_its_own_lock_and_its_own_sources_only(service: str) -> None:
     copied = re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", dockerfile(service), re.MULTILINE)
     allowed = {
@@ -56,7 +57,7 @@ def test_image_has_its_own_lock_and_its_own_sources_only(service: str) -> None:
     assert set(copied) <= allowed
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_image_is_built_with_the_uv_that_is_locked(service: str) -> None:
     assert f"ARG UV_VERSION={pins('dev')['uv']}\n" in dockerfile(service)
 
@@ -72,7 +73,7 @@ def test_image_runs_as_the_user_and_on_the_ports_that_the_chart_expects(service:
     assert text.rstrip().endswith(f'ENTRYPOINT ["hitcounter-{service}"]')
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", IMAGES)
 def test_images_differ_in_nothing_but_their_service(service: str) -> None:
     def skeleton(text: str, name: str) -> list[str]:
         lines = re.sub(r"HITCOUNTER_HTTP__HOST=\S+ ", "", text.replace(name, "X")).splitlines()
@@ -90,7 +91,7 @@ def test_nothing_but_what_the_images_copy_goes_to_the_builder() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     copied = {
         path
-        for service in SERVICES
+        for service in IMAGES
         for path in re.findall(r"^COPY (?:--chown=\S+ )?([^-/]\S*) ", dockerfile(service), re.MULTILINE)
     }
     let_in = {line[1:] for line in lines if line.startswith("!")}
@@ -100,10 +101,25 @@ def test_nothing_but_what_the_images_copy_goes_to_the_builder() -> None:
 
 
 def test_version_of_the_images_is_that_of_the_code() -> None:
-
     assert hitcounter.__version__ == APP_VERSION
-    for service in SERVICES:
+    for service in IMAGES:
         assert f"ARG VERSION={APP_VERSION}\n" in dockerfile(service)
+
+
+def test_every_service_that_is_released_has_an_image_and_the_chart_says_which() -> None:
+    assert set(SERVICES) <= set(IMAGES) <= {"api", "indexer", "operator"}
+    for service in SERVICES:
+        assert VALUES[service]["image"]["repository"] == f"hitcounter-{service}"
+
+
+def test_make_runs_what_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    profiles = {profile["name"] for profile in SKAFFOLD["profiles"]}
+    assert set(re.findall(r"skaffold dev --profile (\S+)", makefile)) <= profiles
+    composed = {profile for service in COMPOSE["services"].values() for profile in service.get("profiles", [])}
+    assert set(re.findall(r"docker compose --profile (\S+) down", makefile)) == composed, "or something is left behind"
+    assert "\n\ttools/images.sh\n" in makefile
+    assert "\n\ttools/pin.sh\n" in makefile
 
 
 def test_scripts_are_sound() -> None:
