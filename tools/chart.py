@@ -35,6 +35,7 @@ FOREIGN_KINDS = {
     ],
     "sigs.k8s.io/gateway-api@v1.6.3": ["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
 }
+COMPOSE, COMPOSE_SCHEMA = "github.com/compose-spec/compose-go/v2@v2.16.2", "schema/compose-spec.json"
 
 # ── the table of values ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,13 +136,32 @@ def _without_helm(document: str) -> str:
 
 
 def write_schemas(folder: Path) -> None:
-    """Turn the resource definitions of other projects into strict schemas, one file for each kind."""
+    """Turn the resource definitions of other projects into strict schemas, one for each kind; and Compose's own."""
     folder.mkdir(parents=True, exist_ok=True)
     for module, files in FOREIGN_KINDS.items():
-        answer = subprocess.run(["go", "mod", "download", "-json", module], check=True, capture_output=True, text=True)
-        home = Path(json.loads(answer.stdout)["Dir"])
+        home = _fetch_module(module)
         for file in files:
             _write_schema(folder, module, yaml.safe_load((home / file).read_text()))
+    compose = _without_prose(json.loads((_fetch_module(COMPOSE) / COMPOSE_SCHEMA).read_text()))
+    _write_json(folder / "compose-spec.json", {"$comment": f"from {COMPOSE}", **compose})
+
+
+def _fetch_module(module: str) -> Path:
+    answer = subprocess.run(["go", "mod", "download", "-json", module], check=True, capture_output=True, text=True)
+    return Path(json.loads(answer.stdout)["Dir"])
+
+
+def _without_prose(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_prose(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    is_prose = {name for name in ("description", "title") if isinstance(schema.get(name), str)}
+    return {name: _without_prose(item) for name, item in schema.items() if name not in is_prose}
+
+
+def _write_json(file: Path, body: Any) -> None:
+    file.write_text(json.dumps(body, separators=(",", ":"), sort_keys=True) + "\n")
 
 
 def _write_schema(folder: Path, module: str, definition: dict[str, Any]) -> None:
@@ -149,7 +169,7 @@ def _write_schema(folder: Path, module: str, definition: dict[str, Any]) -> None
     version = next(version for version in spec["versions"] if version["storage"])
     body = {"$comment": f"from {module}", **_make_strict(version["schema"]["openAPIV3Schema"])}
     name = f"{spec['names']['kind']}-{version['name']}.json".lower()
-    (folder / name).write_text(json.dumps(body, separators=(",", ":"), sort_keys=True) + "\n")
+    _write_json(folder / name, body)
 
 
 def _make_strict(schema: Any) -> Any:

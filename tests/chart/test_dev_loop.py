@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 import yaml
 from hitcounter_api.settings import ApiSettings
 from hitcounter_indexer.settings import IndexerSettings
+from jsonschema.validators import validator_for
 
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, render, walk
+from tests.chart.schemas import FOREIGN
 from tests.chart.test_settings import variables_of
 from tests.consistency.house import run
 from tests.consistency.test_locks import pins
@@ -176,6 +179,15 @@ def test_hot_reload_writes_into_folders_that_the_dev_image_runs_from() -> None:
 
 
 # ── Compose ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_compose_file_keeps_to_its_schema() -> None:
+    body = json.loads((FOREIGN / "compose-spec.json").read_text())
+    schema = validator_for(body)(body)
+    assert [error.message for error in schema.iter_errors(COMPOSE)] == []
+    api = COMPOSE["services"]["api"]
+    wrong = {**COMPOSE, "services": {"api": {**api, "enviroment": {}}}}
+    assert any("enviroment" in error.message for error in schema.iter_errors(wrong))
 
 
 @pytest.mark.parametrize("service", SERVICES)
