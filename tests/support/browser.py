@@ -39,6 +39,8 @@ import os, sys
 commands, answers = (os.dup(int(number)) for number in sys.argv[1:3])
 os.dup2(commands, 3)
 os.dup2(answers, 4)
+for number in (3, 4):
+    os.set_inheritable(number, True)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 """Puts the pipes where Chromium looks for them: it reads file 3 and writes file 4."""
@@ -95,7 +97,7 @@ class Browser:
         """Open the address in a new tab."""
         target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        tab = Tab(self, session)
+        tab = Tab(self, target, session)
         self._tabs[session] = tab
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(f"{domain}.enable")
@@ -103,6 +105,12 @@ class Browser:
         tab.call("Page.navigate", {"url": url})
         tab.wait_for("document.readyState === 'complete'")
         return tab
+
+    def close_tabs(self) -> None:
+        """Close every tab: what is open goes on asking."""
+        for tab in self._tabs.values():
+            self.call("Target.closeTarget", {"targetId": tab.target})
+        self._tabs.clear()
 
     def call(self, method: str, parameters: Mapping[str, object] | None = None, session: str | None = None) -> Any:
         """Call a method and return its result; events that come first are handed to their tabs."""
@@ -135,6 +143,7 @@ class Tab:
     """One page in the browser, and what it reported."""
 
     browser: Browser
+    target: str
     session: str
     complaints: list[str] = field(default_factory=list)
     """Exceptions, errors and warnings, those of the Content-Security-Policy included."""
@@ -167,7 +176,8 @@ class Tab:
         }
         self.call("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if screen.is_dark else "light"}
-        self.call("Emulation.setEmulatedMedia", {"features": [scheme]})
+        stillness = {"name": "prefers-reduced-motion", "value": "reduce"}  # no picture of a digit half-way
+        self.call("Emulation.setEmulatedMedia", {"features": [scheme, stillness]})
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of the JavaScript expression; promises are awaited."""
@@ -206,7 +216,6 @@ class Tab:
         self.call("Input.dispatchKeyEvent", {"type": "keyDown", **key})
         self.call("Input.dispatchKeyEvent", {"type": "keyUp", **key})
 
-    def take_picture(self, *, is_whole_page: bool = True) -> bytes:
-        """Return a picture of the page as a PNG."""
-        parameters = {"format": "png", "captureBeyondViewport": is_whole_page, "optimizeForSpeed": False}
-        return base64.b64decode(self.call("Page.captureScreenshot", parameters)["data"])
+    def take_picture(self) -> bytes:
+        """Return a picture of what the screen shows, as a PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", {"format": "png"})["data"])

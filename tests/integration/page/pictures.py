@@ -1,0 +1,98 @@
+"""Takes the pictures of the page that the README shows, from a real installation under a load of some minutes.
+
+    .venv/bin/python -m tests.integration.page.pictures
+
+Look at them before committing them. They are no test's business: numbers and times differ each time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hitcounter_devstack import ElasticsearchServer, RedisServer
+
+from tests.support.browser import Browser, Screen, Tab
+from tests.support.stack import Api, Stack
+
+FOLDER = Path(__file__).parents[3] / "docs/images"
+ID = "page/startseite"
+LOAD_SECONDS = 125.0
+"""A little more than the traces on the page go back."""
+SCREENS = {
+    "page": Screen(1120, 1130),
+    "page-dark": Screen(1120, 1130, is_dark=True),
+    "page-phone": Screen(390, 844, 2.0, is_phone=True),
+}
+
+
+def main() -> None:
+    """Write the pictures."""
+    with (
+        tempfile.TemporaryDirectory(prefix="hitcounter-", ignore_cleanup_errors=True) as name,
+        RedisServer(Path(name) / "redis") as redis,
+        ElasticsearchServer(Path(name) / "elasticsearch") as elasticsearch,
+        Stack(redis.url, elasticsearch.url, Path(name)) as stack,
+        Browser(Path(name)) as browser,
+    ):
+        stack.indexer()
+        api = stack.api(HITCOUNTER_HTTP__PAGE="true")
+        post(api, list(build_past(datetime.now(UTC))))
+        tab = browser.open(f"{api.url}/#id={ID}")
+        tab.wait_for("document.querySelectorAll('#bars rect').length === 60", 60)
+        make_load(api, tab)
+
+
+def make_load(api: Api, tab: Tab) -> None:
+    """Send waves of hits, and take the pictures at their end, while they still come."""
+    screens = list(SCREENS.items())
+    started = time.monotonic()
+    while screens:
+        seconds = time.monotonic() - started
+        if seconds > LOAD_SECONDS + 2 * (len(SCREENS) - len(screens)):
+            take(tab, *screens.pop(0))
+        hits = int(260 * (1.5 + math.sin(seconds / 14) + 0.5 * math.sin(seconds / 3.7)) * random.uniform(0.9, 1.1))
+        post(api, [{"id": f"page/{random.randrange(500)}"} for _ in range(max(1, hits))] + [{"id": ID}] * 3)
+        tab.evaluate("0")  # takes in what the page reported meanwhile
+        time.sleep(0.1)
+
+
+def take(tab: Tab, name: str, screen: Screen) -> None:
+    """Write one picture."""
+    tab.show_on(screen)
+    tab.evaluate("new Promise((done) => setTimeout(done, 600))")
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.png").write_bytes(tab.take_picture())
+
+
+def build_past(now: datetime) -> Iterator[dict[str, object]]:
+    """Yield hits of the last three days: many by day and few by night, and a minute's worth for each of the last hour."""
+    for minutes in range(61, 3 * 24 * 60 - 5, 12):
+        time_ = now - timedelta(minutes=minutes)
+        by_day = 1.15 + math.sin((time_.hour + time_.minute / 60 - 9) / 24 * 2 * math.pi)
+        yield _build_hit(time_, 400 * by_day * random.uniform(0.85, 1.15))
+    for minutes in range(1, 60):
+        yield _build_hit(
+            now - timedelta(minutes=minutes), 900 * (1.6 + math.sin(minutes / 8)) * random.uniform(0.8, 1.2)
+        )
+
+
+def _build_hit(time_: datetime, weight: float) -> dict[str, object]:
+    return {"id": ID, "timestamp": time_.isoformat(), "weight": max(1, int(weight))}
+
+
+def post(api: Api, hits: list[dict[str, object]]) -> None:
+    """Track the hits."""
+    request = urllib.request.Request(f"{api.url}/analytics/batch", data=json.dumps(hits).encode())
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+if __name__ == "__main__":
+    main()
