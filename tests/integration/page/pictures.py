@@ -13,7 +13,7 @@ import random
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def take(tab: Tab, name: str, screen: Screen) -> None:
 
 
 def build_past(now: datetime) -> Iterator[dict[str, object]]:
-    """Yield hits of the last three days: many by day and few by night, and a minute's worth for each of the last hour."""
+    """Yield hits of the last three days: many by day, few by night, and some in each minute of the last hour."""
     for minutes in range(61, 3 * 24 * 60 - 5, 12):
         time_ = now - timedelta(minutes=minutes)
         by_day = 1.15 + math.sin((time_.hour + time_.minute / 60 - 9) / 24 * 2 * math.pi)
@@ -88,7 +88,7 @@ def _build_hit(time_: datetime, weight: float) -> dict[str, object]:
     return {"id": ID, "timestamp": time_.isoformat(), "weight": max(1, int(weight))}
 
 
-def post(api: Api, hits: list[dict[str, object]]) -> None:
+def post(api: Api, hits: Sequence[Mapping[str, object]]) -> None:
     """Track the hits."""
     request = urllib.request.Request(f"{api.url}/analytics/batch", data=json.dumps(hits).encode())
     urllib.request.urlopen(request, timeout=30).close()
