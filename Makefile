@@ -79,6 +79,7 @@ generate: $(READY) ## Write the generated files: the protobuf module, the tables
 	$(BIN)/python -m tests.contract.api.server > docs/openapi.json
 	$(BIN)/python tools/chart.py table
 	$(BIN)/python tools/chart.py manifests
+	$(BIN)/python -m tools.simulator
 
 .PHONY: lock
 lock: $(READY) ## Resolve the dependencies anew into requirements/*.lock

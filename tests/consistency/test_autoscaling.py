@@ -1,0 +1,71 @@
+"""docs/autoscaling.md says what the code does: the simulator's tables, the worked example, the defaults."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hitcounter_operator.decide import IndexerCounters, Memory, Observation, Policy, decide, explain
+
+from tests.consistency.house import ROOT, run
+from tools.simulator.hpa import Behavior, Rule
+from tools.simulator.scalers import CHART, SCRAPE_SECONDS
+
+DOCUMENT = ROOT / "docs/autoscaling.md"
+
+
+def test_tables_and_figure_are_those_of_the_simulator(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "tools.simulator", tmp_path)
+    for name in ("autoscaling.md", "autoscaling.svg"):
+        assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run: make generate"
+
+
+def test_worked_example_is_what_the_operator_says() -> None:
+    indexers = {"indexer-0": IndexerCounters(0.0, 0.0, 0.0)}
+    policy = Policy()
+    before = decide(Observation(0.0, 1, 1, 0.0, 0.0, indexers), Memory(), policy)
+    decision = decide(Observation(5.0, 1, 1, 5 * 28_000.0, 900_000.0, indexers), before.memory, policy)
+    assert f"    {explain(decision)}\n" in DOCUMENT.read_text()
+
+
+def test_defaults_are_those_of_the_chart() -> None:
+    policy = Policy()
+    values = yaml.safe_load((ROOT / "charts/hitcounter/values.yaml").read_text())["autoscaling"]
+    assert values["minReplicas"] == policy.min_replicas
+    assert values["maxReplicas"] == policy.max_replicas
+    assert values["formula"] == {
+        "targetUtilization": policy.target_utilization,
+        "drainTargetSeconds": policy.drain_target_seconds,
+        "startSeconds": policy.start_seconds,
+        "hitsPerBusySecond": policy.hits_per_busy_second,
+    }
+
+
+def test_every_sentence_the_document_quotes_can_be_said() -> None:
+    source = (ROOT / "services/operator/src/hitcounter_operator/decide.py").read_text()
+    quoted = re.findall(r"^\| `([^`…]+)…`", DOCUMENT.read_text(), re.MULTILINE)
+    assert len(quoted) == 4
+    assert not [words for words in quoted if f"{words}{{" not in source]
+
+
+def read_rules(policies: list[dict[str, Any]]) -> list[Rule]:
+    """Return the policies of a HorizontalPodAutoscaler as the simulator has them."""
+    return [
+        Rule(policy["periodSeconds"], percent=policy["value"])
+        if policy["type"] == "Percent"
+        else Rule(policy["periodSeconds"], pods=policy["value"])
+        for policy in policies
+    ]
+
+
+def test_simulated_autoscaler_is_told_what_the_chart_tells_it() -> None:
+    values = yaml.safe_load((ROOT / "charts/hitcounter/values.yaml").read_text())
+    behavior = values["autoscaling"]["behavior"]
+    up, down = behavior["scaleUp"], behavior["scaleDown"]
+    assert (up["stabilizationWindowSeconds"], up["selectPolicy"], down["selectPolicy"]) == (0, "Max", "Max")
+    told = Behavior(read_rules(up["policies"]), read_rules(down["policies"]), down["stabilizationWindowSeconds"])
+    assert told == CHART
+    assert values["monitoring"]["podMonitors"]["interval"] == f"{SCRAPE_SECONDS}s"

@@ -1,0 +1,157 @@
+"""The installation: a queue, pods that take time to start, a ceiling behind them; one step is one second.
+
+Hits are a fluid, served in the order of their arrival and in equal shares by all pods that are ready. A pod that is
+told to go stops at once and loses nothing, as indexers do. What can be read of it is what the real parts export: the
+ledger, the stream's entries, and each indexer's counters.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tools.simulator.loads import Load
+
+HITS_PER_BUSY_SECOND: Final = 10_000.0
+START_SECONDS: Final = (15, 25)
+"""The quickest and the slowest start of a pod."""
+ENTRIES_PER_SECOND: Final = 1_000.0
+"""Entries that the APIs add at most: a batch is what arrived while the one before it was in flight."""
+OVERHEAD_SHARE: Final = 0.05
+"""Busy share of an indexer with next to nothing to do: small bulks cost time, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One indexer."""
+
+    name: str
+    created_at: int
+    ready_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All that could be read at the end of a second; totals are over all time."""
+
+    accepted: float
+    backlog: float
+    entries: float
+    """Of the backlog."""
+    settled: float
+    busy_seconds: float
+    retried: float
+    pods: tuple[Pod, ...]
+    of_each: tuple[float, float, float]
+    """Settled hits, busy seconds and retried documents of an indexer that was there from the beginning."""
+
+
+@dataclass(slots=True)
+class Cohort:
+    """What arrived in one second and still waits."""
+
+    second: int
+    hits: float
+    entries: float
+
+
+@dataclass
+class Plant:
+    """The installation at one second of a load, with all that happened before."""
+
+    load: Load
+    second: int = 0
+    pods: list[Pod] = field(default_factory=list)
+    history: list[Sample] = field(default_factory=list)
+    waits: dict[int, float] = field(default_factory=dict)
+    """Hits by the seconds they had to wait."""
+
+    def __post_init__(self) -> None:
+        self._arrivals = self.load.draw_arrivals()
+        self._starts = random.Random(f"{self.load.name}: starts")  # noqa: S311 - it shapes a load, and guards nothing
+        self._queue: deque[Cohort] = deque()
+        self.pods.append(Pod("indexer-0", -60, -60))
+        self._created = 1
+        self.history.append(Sample(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, tuple(self.pods), (0.0, 0.0, 0.0)))
+
+    @property
+    def replicas(self) -> int:
+        """Pods asked for."""
+        return len(self.pods)
+
+    @property
+    def ready(self) -> Sequence[Pod]:
+        """Pods at work."""
+        return [pod for pod in self.pods if pod.ready_at <= self.second]
+
+    def scale_to(self, replicas: int) -> None:
+        """Ask for that many pods: new ones begin to start, and of too many the youngest go."""
+        while len(self.pods) < replicas:
+            ready_at = self.second + self._starts.randint(*START_SECONDS)
+            self.pods.append(Pod(f"indexer-{self._created}", self.second, ready_at))
+            self._created += 1
+        del self.pods[replicas:]
+
+    def read(self, second: int) -> Sample:
+        """Return what could be read at a second, or at the first one."""
+        return self.history[max(0, min(second, len(self.history) - 1))]
+
+    def step(self) -> None:
+        """Let a second pass."""
+        arrived = self._arrivals[self.second]
+        before, ready = self.history[-1], len(self.ready)
+        if arrived:
+            self._queue.append(Cohort(self.second, arrived, min(arrived, ENTRIES_PER_SECOND)))
+        able = min(before.backlog + arrived, ready * HITS_PER_BUSY_SECOND)
+        taken = min(able, self.load.ceiling(self.second))
+        entries = self._serve(taken)
+        is_short = taken < able
+        busy = 0.0
+        if ready and able:
+            used = able / (ready * HITS_PER_BUSY_SECOND)
+            busy = 1.0 if is_short else OVERHEAD_SHARE + (1 - OVERHEAD_SHARE) * used
+        retried = able - taken if self.load.is_refusing else 0.0
+        work = (taken, busy * ready, retried)
+        self.second += 1
+        self.history.append(
+            Sample(
+                accepted=before.accepted + arrived,
+                backlog=max(0.0, before.backlog + arrived - taken),
+                entries=max(0.0, before.entries + min(arrived, ENTRIES_PER_SECOND) - entries),
+                settled=before.settled + taken,
+                busy_seconds=before.busy_seconds + busy * ready,
+                retried=before.retried + retried,
+                pods=tuple(self.pods),
+                of_each=_add_share(before.of_each, work, ready),
+            )
+        )
+
+    def finish(self) -> None:
+        """Count those who still wait as if they were served now."""
+        self._serve(sum(cohort.hits for cohort in self._queue))
+
+    def _serve(self, hits: float) -> float:
+        """Take hits from the front of the queue, note how long they waited, and return their entries."""
+        entries = 0.0
+        while self._queue and hits > 1e-6:
+            first = self._queue[0]
+            taken = min(first.hits, hits)
+            share = first.entries * taken / first.hits
+            wait = self.second - first.second
+            self.waits[wait] = self.waits.get(wait, 0.0) + taken
+            entries, hits = entries + share, hits - taken
+            first.hits, first.entries = first.hits - taken, first.entries - share
+            if first.hits <= 1e-6:
+                self._queue.popleft()
+        return entries
+
+
+def _add_share(
+    before: tuple[float, float, float], work: tuple[float, float, float], ready: int
+) -> tuple[float, float, float]:
+    if not ready:
+        return before
+    return (before[0] + work[0] / ready, before[1] + work[1] / ready, before[2] + work[2] / ready)

@@ -1,0 +1,186 @@
+"""Who looks when, at which numbers, and wants how many indexers.
+
+The operator runs its own `decide`. All others go through a HorizontalPodAutoscaler, as KEDA does, and differ in what
+they look at. Numbers from Prometheus are as old as its last scrape; the others are read at the moment of the look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Final, Protocol
+
+from hitcounter_operator.decide import IndexerCounters, Memory, Observation, Policy, decide
+
+from tools.simulator.hpa import KUBERNETES, SYNC_SECONDS, Behavior, HorizontalPodAutoscaler, Rule, is_tolerable
+from tools.simulator.loads import QUIET
+from tools.simulator.plant import ENTRIES_PER_SECOND, HITS_PER_BUSY_SECOND, Plant, Sample
+
+MIN_REPLICAS: Final = 1
+MAX_REPLICAS: Final = 30
+POLICY: Final = Policy(min_replicas=MIN_REPLICAS, max_replicas=MAX_REPLICAS, hits_per_busy_second=HITS_PER_BUSY_SECOND)
+LOOK_SECONDS: Final = 5
+SCRAPE_SECONDS: Final = 15
+SCRAPE_PHASE_SECONDS: Final = 7
+"""A scrape and a look of the autoscaler do not fall together."""
+CHART: Final = Behavior([Rule(15, percent=900), Rule(15, pods=20)], [Rule(60, percent=50)], 240)
+"""The chart's `autoscaling.behavior`."""
+
+
+class Scaler(Protocol):
+    """Chooses the number of pods of one plant."""
+
+    def look(self, plant: Plant) -> int | None:
+        """Return the number to go to; None where it is not the moment to look, or nothing can be said."""
+        ...
+
+
+@dataclass
+class Operator:
+    """The operator: every five seconds, at the ledger and the indexers themselves."""
+
+    policy: Policy = POLICY
+    memory: Memory = field(default_factory=Memory)
+    _looked_at: int = -1
+
+    def look(self, plant: Plant) -> int | None:
+        """Decide as the operator does."""
+        if plant.second % LOOK_SECONDS:
+            return None
+        at = plant.second - plant.load.delay_seconds
+        seen, ready = plant.read(at), plant.ready
+        decision = decide(
+            Observation(
+                at_seconds=float(plant.second),
+                replicas=plant.replicas,
+                ready_replicas=len(ready),
+                accepted_hits=seen.accepted,
+                backlog_hits=seen.backlog,
+                indexers={
+                    pod.name: self._read_counters(plant, pod.ready_at, seen) for pod in seen.pods if pod.ready_at <= at
+                },
+                pod_start_seconds=[
+                    float(pod.ready_at - pod.created_at) for pod in ready if pod.ready_at > self._looked_at
+                ],
+            ),
+            self.memory,
+            self.policy,
+        )
+        self.memory, self._looked_at = decision.memory, plant.second
+        return decision.replicas
+
+    @staticmethod
+    def _read_counters(plant: Plant, since: int, seen: Sample) -> IndexerCounters:
+        now, then = seen.of_each, plant.read(since).of_each
+        return IndexerCounters(now[0] - then[0], now[1] - then[1], now[2] - then[2])
+
+
+@dataclass
+class Autoscaled:
+    """A HorizontalPodAutoscaler, and what it looks at: a number of pods with a fraction, None for no answer."""
+
+    measure: Callable[[Plant], float | None]
+    behavior: Behavior = CHART
+
+    def __post_init__(self) -> None:
+        self._autoscaler = HorizontalPodAutoscaler(self.behavior, MIN_REPLICAS, MAX_REPLICAS)
+
+    def look(self, plant: Plant) -> int | None:
+        """Decide as Kubernetes does."""
+        if plant.second % SYNC_SECONDS:
+            return None
+        measured = self.measure(plant)
+        if measured is None:
+            return None
+        wanted = plant.replicas if is_tolerable(measured / plant.replicas) else ceil(measured)
+        return self._autoscaler.scale(plant.second, plant.replicas, wanted)
+
+
+# ── what is looked at ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def measure_formula(plant: Plant) -> float | None:
+    """The chart's query: the formula with all of its terms, computed by Prometheus, and its brake."""
+    newest = _scrape(plant)
+    minute_ago, minutes_ago = plant.read(newest - 45), plant.read(newest - 285)
+    now = plant.read(newest)
+    if now.retried - minute_ago.retried > 0.01 * (now.settled - minute_ago.settled):
+        return float(plant.replicas)
+    settled, busy = now.settled - minutes_ago.settled, now.busy_seconds - minutes_ago.busy_seconds
+    rate = settled / busy if settled and busy else HITS_PER_BUSY_SECOND
+    arrival = _rate_of_arrival(plant)
+    drain, start = POLICY.drain_target_seconds, POLICY.start_seconds
+    return (arrival * (1 / POLICY.target_utilization + start / drain) + now.backlog / drain) / rate
+
+
+def measure_backlog(drain_seconds: float) -> Callable[[Plant], float]:
+    """The backlog in hits, read at once, for a target of so many seconds' work a pod: `keda.source: status`."""
+
+    def measure(plant: Plant) -> float:
+        seen = plant.read(plant.second - plant.load.delay_seconds)
+        return seen.backlog / (HITS_PER_BUSY_SECOND * drain_seconds)
+
+    return measure
+
+
+def measure_stream_length(plant: Plant) -> float:
+    """The entries of the stream, read at once: for a target of as much work a pod, as entries are in quiet times."""
+    seen = plant.read(plant.second - plant.load.delay_seconds)
+    hits_of_an_entry = max(1.0, QUIET / ENTRIES_PER_SECOND)
+    return seen.entries * hits_of_an_entry / (HITS_PER_BUSY_SECOND * POLICY.drain_target_seconds)
+
+
+def measure_arrival(plant: Plant) -> float:
+    """The arrival rate alone, from Prometheus."""
+    return _rate_of_arrival(plant) / (POLICY.target_utilization * HITS_PER_BUSY_SECOND)
+
+
+def measure_utilization(plant: Plant) -> float | None:
+    """The share of time that the pods were busy, averaged over the last 15 seconds, as processor time is."""
+    at = plant.second - plant.load.delay_seconds
+    now, before = plant.read(at), plant.read(at - 15)
+    ready = sum(pod.ready_at <= at for pod in now.pods)
+    if not ready:
+        return None
+    share = (now.busy_seconds - before.busy_seconds) / (15 * ready)
+    return ready * share / POLICY.target_utilization
+
+
+def _scrape(plant: Plant) -> int:
+    """Return the second of the newest scrape."""
+    since = (plant.second - SCRAPE_PHASE_SECONDS) % SCRAPE_SECONDS
+    return plant.second - since - plant.load.delay_seconds
+
+
+def _rate_of_arrival(plant: Plant) -> float:
+    """Return what `rate(…[1m])` tells: over the four scrapes of the last minute."""
+    newest = _scrape(plant)
+    seconds = min(45, max(newest, 1))
+    return (plant.read(newest).accepted - plant.read(newest - seconds).accepted) / seconds
+
+
+SCALERS: Final[dict[str, Callable[[], Scaler]]] = {
+    "operator": Operator,
+    "KEDA, the formula": lambda: Autoscaled(measure_formula),
+    "KEDA, backlog (30 s)": lambda: Autoscaled(measure_backlog(30.0)),
+    "backlog (5 s)": lambda: Autoscaled(measure_backlog(5.0)),
+    "arrival rate": lambda: Autoscaled(measure_arrival),
+    "busy share (70 %)": lambda: Autoscaled(measure_utilization),
+    "KEDA, stream length": lambda: Autoscaled(measure_stream_length, KUBERNETES),
+}
+"""Each makes a new scaler, by the name it has in tables."""
+
+
+SETTINGS: Final[dict[str, Policy]] = {
+    "the defaults": POLICY,
+    "drain target 10 s": replace(POLICY, drain_target_seconds=10.0),
+    "drain target 120 s": replace(POLICY, drain_target_seconds=120.0),
+    "target utilization 0.5": replace(POLICY, target_utilization=0.5),
+    "target utilization 0.9": replace(POLICY, target_utilization=0.9),
+    "6 indexers at least": replace(POLICY, min_replicas=6),
+    "15 indexers at most": replace(POLICY, max_replicas=15),
+    "cooldown 30 s": replace(POLICY, cooldown_seconds=30.0),
+    "cooldown 600 s": replace(POLICY, cooldown_seconds=600.0),
+}
+"""The operator with one setting turned, by what that is."""
