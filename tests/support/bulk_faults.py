@@ -17,7 +17,13 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, web
 
 _BODY_MAX_BYTES = 100 * 1024 * 1024
-_STATUS_TYPES = {429: "es_rejected_execution_exception", 503: "unavailable_shards_exception"}
+_STATUS_TYPES = {
+    400: "document_parsing_exception",
+    429: "es_rejected_execution_exception",
+    503: "unavailable_shards_exception",
+}
+_PASSING = (429, 503)
+"""What says nothing of the document."""
 
 
 class Mood(Enum):
@@ -28,6 +34,7 @@ class Mood(Enum):
     REFUSED = "not passed on, answered 503"
     DENIED = "passed on, and answered 503 though all of it was done"
     ITEMS_FAILED = "passed on without some of its documents, which are answered 429 or 503 one by one"
+    ITEMS_REJECTED = "passed on without some of its documents, which are called impossible to store"
     ITEMS_DENIED = "passed on whole, some of its documents answered 429 or 503 though they are there"
 
 
@@ -98,7 +105,9 @@ class BulkFaults:
                 await self._pass_on(request, body)
                 return _refuse(503)
             case Mood.ITEMS_FAILED:
-                return await self._pass_on_some(request, body)
+                return await self._pass_on_some(request, body, _PASSING)
+            case Mood.ITEMS_REJECTED:
+                return await self._pass_on_some(request, body, (400,))
             case Mood.ITEMS_DENIED:
                 return self._deny_some(await self._pass_on(request, body))
             case Mood.HONEST:
@@ -113,28 +122,28 @@ class BulkFaults:
             }
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 
-    async def _pass_on_some(self, request: web.Request, body: bytes) -> web.Response:
+    async def _pass_on_some(self, request: web.Request, body: bytes, statuses: Sequence[int]) -> web.Response:
         """Keep a third of the documents from Elasticsearch, and answer for them."""
         lines = body.splitlines(keepends=True)
         documents = [b"".join(lines[at : at + 2]) for at in range(0, len(lines), 2)]
         failed = [self._draw.random() < 1 / 3 for _ in documents]
         if all(failed):
-            return _refuse(429)
+            return _answer_items(_refuse(429), [self._fail(statuses) for _ in documents])
         kept = b"".join(document for document, is_failed in zip(documents, failed, strict=True) if not is_failed)
         answer = await self._pass_on(request, kept)
         if answer.status != 200:
             return answer
         items = iter(_read(answer)["items"])
-        return _answer_items(answer, [self._fail() if is_failed else next(items) for is_failed in failed])
+        return _answer_items(answer, [self._fail(statuses) if is_failed else next(items) for is_failed in failed])
 
     def _deny_some(self, answer: web.Response) -> web.Response:
         if answer.status != 200:
             return answer
-        items = [self._fail() if self._draw.random() < 1 / 3 else item for item in _read(answer)["items"]]
+        items = [self._fail(_PASSING) if self._draw.random() < 1 / 3 else item for item in _read(answer)["items"]]
         return _answer_items(answer, items)
 
-    def _fail(self) -> dict[str, Any]:
-        status = self._draw.choice(list(_STATUS_TYPES))
+    def _fail(self, statuses: Sequence[int]) -> dict[str, Any]:
+        status = self._draw.choice(statuses)
         error = {"type": _STATUS_TYPES[status], "reason": "chaos"}
         return {"create": {"status": status, "error": error}}
 
