@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hitcounter_operator.decide import IndexerCounters, Memory, Observation, Policy, decide, explain
+from hitcounter_operator.decide import Memory, Policy, decide, explain
+from hitcounter_operator.looks import IndexerCounters, Observation
 
 from tests.consistency.house import ROOT, run
 from tools.simulator.hpa import Behavior, Rule

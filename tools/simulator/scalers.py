@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final, Protocol
 
-from hitcounter_operator.decide import IndexerCounters, Memory, Observation, Policy, decide
+from hitcounter_operator.decide import Memory, Policy, decide
+from hitcounter_operator.looks import IndexerCounters, Observation
 
 from tools.simulator.hpa import KUBERNETES, SYNC_SECONDS, Behavior, HorizontalPodAutoscaler, Rule, is_tolerable
 from tools.simulator.loads import QUIET

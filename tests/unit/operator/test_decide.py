@@ -6,18 +6,8 @@ from dataclasses import dataclass, field, replace
 from math import inf, nan
 
 import pytest
-from hitcounter_operator.decide import (
-    BRAKE_SECONDS,
-    Decision,
-    Hold,
-    IndexerCounters,
-    Limit,
-    Memory,
-    Observation,
-    Policy,
-    decide,
-    explain,
-)
+from hitcounter_operator.decide import BRAKE_SECONDS, Decision, Hold, Limit, Memory, Policy, decide, explain
+from hitcounter_operator.looks import IndexerCounters, Observation
 
 POLICY = Policy(min_replicas=1, max_replicas=20, cooldown_seconds=240.0, hits_per_busy_second=1000.0)
 LOOK_SECONDS = 5.0

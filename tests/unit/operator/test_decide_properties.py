@@ -7,16 +7,8 @@ from dataclasses import replace
 from itertools import pairwise
 from math import nan
 
-from hitcounter_operator.decide import (
-    Decision,
-    Hold,
-    IndexerCounters,
-    Memory,
-    Observation,
-    Policy,
-    decide,
-    explain,
-)
+from hitcounter_operator.decide import Decision, Hold, Memory, Policy, decide, explain
+from hitcounter_operator.looks import IndexerCounters, Observation
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -19,17 +19,15 @@ The module knows no Kubernetes, no Redis and no clock: who calls it looks, and d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import ceil, isfinite
+from math import ceil
 from statistics import median
 from typing import Final
 
-SHORTEST_INTERVAL_SECONDS: Final = 1.0
-"""Looks that are closer together tell no rate: a bulk or two more or less would be all the difference."""
-LONGEST_INTERVAL_SECONDS: Final = 120.0
-"""Looks that are further apart say nothing about now; nor do they if the clock went back, or jumped."""
+from hitcounter_operator.looks import Baseline, Gap, Interval, Observation, compare
+
 PUSH_BACK_SHARE: Final = 0.01
 """Documents sent back, for each hit settled, from which on Elasticsearch pushes back."""
 BRAKE_SECONDS: Final = 30.0
@@ -44,39 +42,7 @@ LONGEST_START_SECONDS: Final = 300.0
 help."""
 
 
-# ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class IndexerCounters:
-    """What one indexer's process has counted since it began: three of its metrics."""
-
-    settled_hits: float
-    """`hitcounter_settled_hits_total`, all results together."""
-    busy_seconds: float
-    """`hitcounter_busy_seconds_total`."""
-    retried_documents: float
-    """`hitcounter_retried_documents_total`, all reasons together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One look. None, like NaN or a negative number, stands for what could not be seen."""
-
-    at_seconds: float
-    """When it was, on any clock that the looks share."""
-    replicas: int
-    """Indexers that the Deployment asks for. Without it there is nothing to decide on."""
-    ready_replicas: int
-    """Indexers that are ready."""
-    accepted_hits: float | None
-    """The ledger's `accepted`: all hits ever."""
-    backlog_hits: float | None
-    """The ledger's `backlog`."""
-    indexers: Mapping[str, IndexerCounters] | None
-    """The counters by pod; a pod that did not answer is left out."""
-    pod_start_seconds: Sequence[float] = ()
-    """For each pod that has just become ready for the first time: the seconds since it was created."""
+# ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +122,7 @@ class Recommendation:
 class Memory:
     """What is carried from look to look. A new one is right after a start: the first look then only takes measure."""
 
-    at_seconds: float | None = None
-    accepted_hits: float | None = None
-    indexers: Mapping[str, IndexerCounters] = field(default_factory=dict)
+    baseline: Baseline | None = None
     settled_hits: float = 0.0
     """Of the remembered busy seconds; μ is their quotient."""
     busy_seconds: float = 0.0
@@ -219,7 +183,7 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
     Bounds hold always, whatever else is unknown. Within them the number never falls while something is unknown, and
     it rises with the arrival rate and with the backlog.
     """
-    seen = _compare(observation, memory)
+    seen = compare(observation, memory.baseline)
     learnt = _learn(seen, observation, memory, policy)
     rates = _build_rates(seen, learnt, policy)
     terms = None if rates is None else _build_terms(rates, observation.ready_replicas, policy)
@@ -244,7 +208,7 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
 
 
 def _judge(
-    seen: _Interval, learnt: Memory, terms: Terms | None, observation: Observation, policy: Policy
+    seen: Interval, learnt: Memory, terms: Terms | None, observation: Observation, policy: Policy
 ) -> tuple[int, Hold | None]:
     """Return how many are right at this moment, and what speaks against the number that the terms come to."""
     current = _clamp(observation.replicas, policy)
@@ -256,13 +220,12 @@ def _judge(
     return wanted, None
 
 
-def _count_fed(seen: _Interval, learnt: Memory, policy: Policy) -> int:
+def _count_fed(seen: Interval, learnt: Memory, policy: Policy) -> int:
     """Return how many indexers Elasticsearch feeds: those that would do at leisure what all of them get done now."""
-    settled = sum(work.settled_hits for work in seen.work)
-    if seen.unknown or not settled:
+    if seen.unknown or not seen.settled_hits:
         return policy.max_replicas
     per_indexer = policy.target_utilization * _hits_per_busy_second(learnt, policy)
-    return _clamp(ceil(settled / seen.seconds / per_indexer), policy)
+    return _clamp(ceil(seen.settled_hits / seen.seconds / per_indexer), policy)
 
 
 def _clamp(replicas: int, policy: Policy) -> int:
@@ -289,7 +252,7 @@ def _remember(
 # ── the formula ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _build_rates(seen: _Interval, learnt: Memory, policy: Policy) -> Rates | None:
+def _build_rates(seen: Interval, learnt: Memory, policy: Policy) -> Rates | None:
     if seen.arrival_hits_per_second is None or seen.backlog_hits is None:
         return None
     return Rates(
@@ -317,128 +280,34 @@ def _hits_per_busy_second(memory: Memory, policy: Policy) -> float:
     return max(1.0, memory.settled_hits / memory.busy_seconds)
 
 
-# ── from one look to the next ────────────────────────────────────────────────────────────────────────────────────────
-
-_FIRST: Final = "this is the first look"
-_MOMENT_AGO: Final = "the last look was a moment ago"
-_JUMP: Final = "the clock jumped, or nobody looked for long"
-
-
-@dataclass(frozen=True, slots=True)
-class _Interval:
-    """What happened since the look before."""
-
-    seconds: float
-    gap: str | None
-    """Why the two looks cannot be compared."""
-    arrival_hits_per_second: float | None
-    backlog_hits: float | None
-    counters: Mapping[str, IndexerCounters]
-    """Now, by pod; those that make sense."""
-    work: Sequence[IndexerCounters]
-    """What each indexer did that was seen at both looks and did not begin anew meanwhile."""
-    unknown: tuple[str, ...]
-
-
-def _compare(observation: Observation, memory: Memory) -> _Interval:
-    gap = _find_gap(observation.at_seconds, memory.at_seconds)
-    seconds = observation.at_seconds - (memory.at_seconds or 0.0)
-    arrived = gap or _count_arrived(observation, memory)
-    backlog = _known(observation.backlog_hits)
-    counters = {pod: one for pod, one in (observation.indexers or {}).items() if _make_sense(one)}
-    unknown = [arrived] if isinstance(arrived, str) else []
-    if backlog is None:
-        unknown.append("the backlog is unknown")
-    if observation.ready_replicas > 0 and not counters:
-        unknown.append("no indexer told its counters")
-    return _Interval(
-        seconds=seconds,
-        gap=gap,
-        arrival_hits_per_second=None if isinstance(arrived, str) else arrived / seconds,
-        backlog_hits=backlog,
-        counters=counters,
-        work=[] if gap else list(_find_work(counters, memory.indexers)),
-        unknown=tuple(unknown),
-    )
-
-
-def _find_gap(now_seconds: float, before_seconds: float | None) -> str | None:
-    if before_seconds is None:
-        return _FIRST
-    if not 0 <= now_seconds - before_seconds <= LONGEST_INTERVAL_SECONDS:
-        return _JUMP
-    return _MOMENT_AGO if now_seconds - before_seconds < SHORTEST_INTERVAL_SECONDS else None
-
-
-def _count_arrived(observation: Observation, memory: Memory) -> float | str:
-    """Return the hits accepted since the look before, or why they are unknown."""
-    now, before = _known(observation.accepted_hits), memory.accepted_hits
-    if now is None:
-        return "the accepted hits are unknown"
-    if before is None:
-        return "the accepted hits were unknown before"
-    return now - before if now >= before else "the ledger stepped back"
-
-
-def _find_work(now: Mapping[str, IndexerCounters], before: Mapping[str, IndexerCounters]) -> Iterator[IndexerCounters]:
-    """Yield what each process did between two looks; one that has less than before is another one."""
-    for pod in now.keys() & before.keys():
-        work = IndexerCounters(
-            now[pod].settled_hits - before[pod].settled_hits,
-            now[pod].busy_seconds - before[pod].busy_seconds,
-            now[pod].retried_documents - before[pod].retried_documents,
-        )
-        if _make_sense(work):
-            yield work
-
-
-def _known(number: float | None) -> float | None:
-    return number if number is not None and isfinite(number) and number >= 0 else None
-
-
-def _make_sense(counters: IndexerCounters) -> bool:
-    numbers = (counters.settled_hits, counters.busy_seconds, counters.retried_documents)
-    return all(_known(number) is not None for number in numbers)
-
-
 # ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _learn(seen: _Interval, observation: Observation, memory: Memory, policy: Policy) -> Memory:
-    """Return the memory with what this look tells, recommendations left aside."""
-    pushed_back = sum(work.retried_documents for work in seen.work) > PUSH_BACK_SHARE * sum(
-        work.settled_hits for work in seen.work
-    )
-    learnt = memory if pushed_back else _learn_rate(seen, memory, policy)
-    if pushed_back:
+def _learn(seen: Interval, observation: Observation, memory: Memory, policy: Policy) -> Memory:
+    """Return the memory with what this look tells, but for its recommendation."""
+    learnt = replace(memory, baseline=seen.baseline)
+    if seen.retried_documents > PUSH_BACK_SHARE * seen.settled_hits:
         learnt = replace(learnt, pushed_back_at_seconds=observation.at_seconds)
+    elif _shows_rate(seen, memory, policy):
+        kept = 0.5 ** (seen.busy_seconds / REMEMBERED_BUSY_SECONDS)
+        learnt = replace(
+            learnt,
+            settled_hits=memory.settled_hits * kept + seen.settled_hits,
+            busy_seconds=memory.busy_seconds * kept + seen.busy_seconds,
+        )
     if starts := [start for start in observation.pod_start_seconds if 0 < start <= LONGEST_START_SECONDS]:
         learnt = replace(learnt, start_seconds=median(starts))
-    if seen.gap == _JUMP:
+    if seen.gap is Gap.JUMP:
         learnt = replace(learnt, recommendations=_restart(learnt.recommendations, observation.at_seconds))
-    if seen.gap == _MOMENT_AGO:
-        return learnt
-    return replace(
-        learnt,
-        at_seconds=observation.at_seconds,
-        accepted_hits=_known(observation.accepted_hits),
-        indexers=seen.counters,
-    )
+    return learnt
 
 
-def _learn_rate(seen: _Interval, memory: Memory, policy: Policy) -> Memory:
-    """Measure μ where the indexers had enough to do to show it, or were faster than they were thought to be."""
-    settled = sum(work.settled_hits for work in seen.work)
-    busy = sum(work.busy_seconds for work in seen.work)
-    if not settled or not busy:
-        return memory
-    is_busy = busy >= BUSY_SHARE * seen.seconds * len(seen.work)
-    if not is_busy and settled / busy <= _hits_per_busy_second(memory, policy):
-        return memory
-    kept = 0.5 ** (busy / REMEMBERED_BUSY_SECONDS)
-    return replace(
-        memory, settled_hits=memory.settled_hits * kept + settled, busy_seconds=memory.busy_seconds * kept + busy
-    )
+def _shows_rate(seen: Interval, memory: Memory, policy: Policy) -> bool:
+    """Tell whether the indexers had enough to do to show μ, or were faster than they were thought to be."""
+    if not seen.settled_hits or not seen.busy_seconds:
+        return False
+    is_busy = seen.busy_seconds >= BUSY_SHARE * seen.seconds * seen.indexers
+    return is_busy or seen.settled_hits / seen.busy_seconds > _hits_per_busy_second(memory, policy)
 
 
 def _is_braked(memory: Memory, at_seconds: float) -> bool:
