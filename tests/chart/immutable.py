@@ -17,6 +17,16 @@ GOLDEN_CASES = {
     "production": Case("production", files=("charts/hitcounter/values-production.yaml",)),
 }
 
+STATEFUL_SET_MAY_CHANGE = {
+    "replicas",
+    "template",
+    "updateStrategy",
+    "minReadySeconds",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+}
+"""Everything else of a StatefulSet stays as it was made: Kubernetes refuses to change it."""
+
 
 def immutable_of(item: Manifest) -> dict[str, Any]:
     """Return the part of an object that must stay as it is."""
@@ -25,10 +35,13 @@ def immutable_of(item: Manifest) -> dict[str, Any]:
         case "Deployment":
             return {"selector": spec["selector"]}
         case "StatefulSet":
-            kept = ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates")
-            return {name: spec[name] for name in kept if name in spec}
+            return {name: value for name, value in spec.items() if name not in STATEFUL_SET_MAY_CHANGE}
         case "Service":
             return {name: spec[name] for name in ("clusterIP", "selector") if name in spec}
+        case "Secret":
+            return {"type": item["type"]}
+        case "RoleBinding":
+            return {"roleRef": item["roleRef"]}
     return {}
 
 

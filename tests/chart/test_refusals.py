@@ -139,6 +139,16 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         {"autoscaling": {"mode": "hpa", "hpa": {"targetCPUUtilization": None}}},
         "set autoscaling.hpa.targetCPUUtilization, or autoscaling.hpa.externalMetric.name",
     ),
+    (
+        "a share of nothing",
+        {"autoscaling": {"mode": "hpa"}, "indexer": {"resources": {"requests": {"cpu": None}}}},
+        "indexer.resources.requests.cpu is not set, and its HorizontalPodAutoscaler aims at a share of it",
+    ),
+    (
+        "a share of nothing for the API",
+        {"api": {"autoscaling": {"enabled": True}, "resources": {"requests": None}}},
+        "api.resources.requests.cpu is not set",
+    ),
     ("an operator", {"operator": {"enabled": True}}, "This version of the chart has no operator"),
     ("scaling by an operator", {"autoscaling": {"mode": "operator"}}, "set autoscaling.mode to none, hpa or keda"),
     ("an ingress to nowhere", {"ingress": {"enabled": True}}, "set ingress.hosts, for example"),
@@ -178,6 +188,7 @@ SCHEMA: list[tuple[str, dict[str, Any], str]] = [
     ("a port as text", {"api": {"service": {"port": "http"}}}, "/api/service/port"),
     ("an address without its scheme", {"externalElasticsearch": {"urls": ["e:9200"]}}, "/externalElasticsearch/urls/0"),
     ("a sentinel without its port", {"externalRedis": {"sentinel": {"nodes": ["s"]}}}, "/sentinel/nodes/0"),
+    ("a time that is none", {"retention": {"schedule": "daily"}}, "/retention/schedule"),
     ("a digest that is none", {"api": {"image": {"digest": "latest"}}}, "/api/image/digest"),
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,19 @@ import pytest
 import yaml
 
 from tests.chart.immutable import GOLDEN_CASES, collect
-from tests.chart.rendering import CHART, Case, Rendering, render
+from tests.chart.rendering import (
+    CHART,
+    KUBERNETES,
+    NAMESPACE,
+    Case,
+    Rendering,
+    Values,
+    describe,
+    find_pod,
+    helm,
+    render,
+)
+from tests.consistency.house import run
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -25,6 +39,32 @@ def test_nothing_immutable_has_changed_since_the_last_release(case: Case) -> Non
     now = collect(render(case))
     for name, part in last_release()[case.name].items():
         assert now.get(name) == part, f"{name}: an upgrade could not go through"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"redis": {"persistence": {"size": "9Gi"}}},
+        {"elasticsearch": {"persistence": {"storageClass": "other"}}},
+        {"redis": {"fullnameOverride": "other"}},
+        {"fullnameOverride": "other"},
+    ],
+    ids=["another size", "another class", "another name of a store", "another name"],
+)
+def test_what_no_upgrade_survives_is_seen(values: Values) -> None:
+    now = collect(render(Case("", values)))
+    assert {name for name, part in last_release()["defaults"].items() if now.get(name) != part}
+
+
+def test_new_version_of_the_chart_alone_restarts_nothing(tmp_path: Path) -> None:
+    newer = shutil.copytree(CHART, tmp_path / "hitcounter")
+    for file in [newer / "Chart.yaml", *newer.glob("charts/*/Chart.yaml")]:
+        file.write_text(re.sub(r"^( *version): .*", r"\1: 0.1.99", file.read_text(), flags=re.MULTILINE))
+    text = run(helm(4), "template", "hc", newer, "--namespace", NAMESPACE, "--kube-version", KUBERNETES)
+    upgraded = {describe(item): find_pod(item) for item in yaml.safe_load_all(text) if item and item["kind"] != "Pod"}
+    for pod in render(Case("")).pods():
+        if pod.runs_for_ever:
+            assert upgraded[pod.name] == pod.template
 
 
 def test_golden_files_are_of_this_major_version() -> None:

@@ -65,13 +65,18 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* hitcounter.labels (part) */}}
+{{/* hitcounter.labels (part): of an object. */}}
 {{- define "hitcounter.labels" -}}
+{{ include "hitcounter.podLabels" . }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* hitcounter.podLabels (part): of a pod. Nothing of the chart: a new chart alone must not restart anything. */}}
+{{- define "hitcounter.podLabels" -}}
 {{ include "hitcounter.selectorLabels" . }}
 app.kubernetes.io/part-of: hitcounter
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- with .root.Values.global.commonLabels }}
 {{ toYaml . }}
 {{- end }}

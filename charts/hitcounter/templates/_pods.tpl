@@ -33,7 +33,7 @@ replicas: 0
 {{/* hitcounter.podMetadata (part): labels and annotations of a pod template; it changes when its settings do. */}}
 {{- define "hitcounter.podMetadata" -}}
 labels:
-  {{- include "hitcounter.labels" . | nindent 2 }}
+  {{- include "hitcounter.podLabels" . | nindent 2 }}
   {{- with .values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
