@@ -7,6 +7,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hitcounter_benchmark.growth import Sizes, measure_growth
+from hitcounter_benchmark.laboratory import Laboratory
 from hitcounter_devstack import ElasticsearchServer, RedisServer
 
 from tests.support.stack import Stack
@@ -20,7 +22,7 @@ def stack(redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hitcounter_benchmark", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_every_acknowledged_hit_of_the_spam_is_counted(stack: Stack) -> None:
@@ -62,17 +64,40 @@ def test_hits_that_nobody_indexes_are_not_called_right(stack: Stack) -> None:
     assert "use --no-verify" in shown.stderr
 
 
-@pytest.mark.timeout(960)
+@pytest.mark.timeout(300)
 def test_suite_measures_all_parts_side_by_side(tmp_path: Path, elasticsearch_server: ElasticsearchServer) -> None:
     assert elasticsearch_server.is_running  # so that the download, if any, is not in our time
     file = tmp_path / "suite.json"
-    short = ["--seconds", "1", "--sustained-seconds", "6", "--open-seconds", "1", "--warm-up-seconds", "0"]
-    shown = run("suite", "--rounds", "1", *short, "--stored-hits", "20000", "--json", str(file))
+    short = ["--seconds", "0.5", "--sustained-seconds", "1.5", "--open-seconds", "1", "--warm-up-seconds", "0"]
+    shown = run("suite", "--rounds", "1", *short, "--stored-hits", "20000", "--ids", "50", "--json", str(file))
     assert shown.returncode == 0, shown.stderr
     assert "All counts right" in shown.stdout
     record = orjson.loads(file.read_bytes())
-    names = [line["name"] for line in record["medians"]]
-    assert names[:2] == ["bare uvicorn", "Track alone"]
-    assert names[2].startswith("whole path")
-    assert all(line["accepted"] > 0 for line in record["medians"])
+    lines = {line["name"]: line for line in record["medians"]}
+    assert list(lines)[:2] == ["bare uvicorn", "Track alone"]
+    assert all(line["accepted"] > 0 for line in lines.values())
+    assert lines["whole path"]["sustained"] > 0
+    assert lines["whole path, 1 id"]["documents_per_hit"] < lines["whole path"]["documents_per_hit"]
+    assert lines["reads of an id with 20,000 hits"]["read_p90_ms"] > 0
     assert set(record["stores"]) == {"elasticsearch", "redis"}
+
+
+def test_growth_is_shown_for_indexers_stored_hits_and_backlogs(
+    tmp_path: Path, redis_server: RedisServer, elasticsearch_server: ElasticsearchServer
+) -> None:
+    sizes = Sizes(
+        indexers=(2,),
+        drained=10_000,
+        ids=(100,),
+        stored=(5_000,),
+        backlogs=(10_000,),
+        write_seconds=1.0,
+        track_seconds=0.5,
+        warm_up_hits=0,
+    )
+    growth = measure_growth(Laboratory(redis_server, elasticsearch_server, tmp_path), sizes, share=0.2)
+    assert all(row.settled_per_second > 0 for row in growth.indexers)
+    assert all(row.documents == row.hits + 3 for row in growth.stored)  # those of the cold id
+    assert all(row.hits_of_read_id == row.hits // row.ids for row in growth.stored)
+    assert all(row.drained_per_second for row in growth.backlog)
+    assert not any(row.errors for row in growth.backlog)

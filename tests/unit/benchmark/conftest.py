@@ -70,7 +70,8 @@ class SinkConnection(asyncio.Protocol):
         if self._parser.get_method() == b"POST":
             self._track()
         elif self._path == "/status":
-            self._answer(200, {"accepted": self._sink.counts.total(), "backlog": self._sink.misbehaviour.backlog})
+            backlog = self._sink.misbehaviour.backlog
+            self._answer(200, {"accepted": self._sink.counts.total(), "backlog": backlog, "as_of": self._as_of()})
         else:
             self._tell(unquote(self._path.removeprefix("/analytics/")))
 
@@ -102,12 +103,15 @@ class SinkConnection(asyncio.Protocol):
             self._sink.counts[hit["id"]] += times
 
     def _tell(self, hit_id: str) -> None:
-        wrong = self._sink.misbehaviour
-        as_of = datetime.now(UTC) - timedelta(seconds=wrong.as_of_lag_seconds)
-        headers = {"Hitcounter-As-Of": as_of.isoformat() if wrong.as_of == "now" else wrong.as_of}
+        headers = {"Hitcounter-As-Of": self._as_of()}
         count = self._sink.counts[hit_id]
         windows = ("3 days ago", "2 days ago", "1 day ago", "1 hour ago", "5 minutes ago")
         self._answer(200, {"id": hit_id, "counts": [{"reference": w, "count": count} for w in windows]}, headers)
+
+    def _as_of(self) -> str | None:
+        wrong = self._sink.misbehaviour
+        as_of = datetime.now(UTC) - timedelta(seconds=wrong.as_of_lag_seconds)
+        return as_of.isoformat() if wrong.as_of == "now" else wrong.as_of
 
     def _answer(self, status: int, content: object = None, headers: dict[str, str | None] | None = None) -> None:
         body = b"" if content is None else orjson.dumps(content)

@@ -109,7 +109,7 @@ def test_processor_time_of_the_answering_process_is_compared_with_the_bare_one()
 def test_ratios_are_told_first() -> None:
     rounds = [make_round(1000, 500)]
     shown = render_suite(compare(rounds), rounds)
-    titles = ("Ratios", "Absolute", "Durations", "CPU seconds", "Peak memory")
+    titles = ("Ratios", "Absolute", "Durations", "CPU seconds", "Peak memory", "Goals")
     assert [shown.index(title) for title in titles] == sorted(shown.index(title) for title in titles)
     assert "All counts right: counted 1 = acknowledged 500" in shown
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hitcounter_benchmark.__main__ import main
 from hitcounter_benchmark.comparison import BARE, compare
-from hitcounter_benchmark.growth_report import BacklogRow, IndexersRow, StoredRow
+from hitcounter_benchmark.growth_report import BacklogRow, Growth, IndexersRow, StoredRow
 from hitcounter_benchmark.history import name_record
 from hitcounter_benchmark.publish import draw_all, read_records
 from hitcounter_benchmark.suite_report import build_suite_record
@@ -47,12 +47,7 @@ def make_growth_record() -> dict[str, Any]:
     ]
     indexers = [IndexersRow(number, 0.1, 0.1, 1.0, 20_000.0 * number) for number in (1, 2)]
     backlog = [BacklogRow(hits, 5.0, 1.0, 2.0, 1.5, 3.0, 0, 50_000.0 if hits else None) for hits in (0, 100_000)]
-    return {
-        "kind": "growth",
-        "indexers": [asdict(row) for row in indexers],
-        "stored": [asdict(row) for row in stored],
-        "backlog": [asdict(row) for row in backlog],
-    }
+    return {"kind": "growth", **asdict(Growth(indexers, stored, backlog))}
 
 
 @pytest.fixture

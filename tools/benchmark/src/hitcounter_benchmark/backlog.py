@@ -16,8 +16,10 @@ from hitcounter_benchmark.client import Client
 from hitcounter_benchmark.load import Load
 from hitcounter_benchmark.reading import Status, read_status
 
-RAMP_SECONDS: Final = 5.0
+_RAMP_SECONDS: Final = 5.0
 """Left out of a flow: until then the queue fills, and the bulks grow to their size."""
+_RAMP_SHARE: Final = 0.4
+"""Of a load that is too short for that: enough to show that it works."""
 _SAMPLE_SECONDS: Final = 0.05
 """At 50,000 hits/s a load is held or let go within 2,500 hits of its limit; asking costs the API half a percent."""
 _RECORDED_SECONDS: Final = 1.0
@@ -48,8 +50,9 @@ class Flow:
     highest_backlog: int
 
 
-def measure_flow(samples: Sequence[Sample], *, since_seconds: float) -> Flow | None:
-    """Return the flow from the first sample at or after the given time to the last one; None for fewer than two."""
+def measure_flow(samples: Sequence[Sample]) -> Flow | None:
+    """Return the flow once the load was under way, up to the last sample; None for fewer than two samples."""
+    since_seconds = min(_RAMP_SECONDS, _RAMP_SHARE * samples[-1].seconds) if samples else 0.0
     window = [sample for sample in samples if sample.seconds >= since_seconds]
     if len(window) < 2:
         return None

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 from uuid import uuid4
 
-from hitcounter_benchmark.backlog import RAMP_SECONDS, BacklogWatch, Flow, Sample, measure_flow
+from hitcounter_benchmark.backlog import BacklogWatch, Flow, Sample, measure_flow
 from hitcounter_benchmark.client import Client, ClientError
 from hitcounter_benchmark.freshness import Freshness
 from hitcounter_benchmark.histogram import Histogram
@@ -78,8 +78,8 @@ class Result:
 
     @property
     def flow(self) -> Flow | None:
-        """What went in and out of the queue once the load was under way; None for a load too short to tell."""
-        return measure_flow(self.samples, since_seconds=RAMP_SECONDS)
+        """What went in and out of the queue once the load was under way; None where that was not looked at."""
+        return measure_flow(self.samples)
 
     @property
     def is_right(self) -> bool:

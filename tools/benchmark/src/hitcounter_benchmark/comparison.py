@@ -14,9 +14,20 @@ from hitcounter_benchmark.histogram import Histogram
 from hitcounter_benchmark.processes import Usage
 
 BARE: Final = "bare uvicorn"
+TRACK: Final = "Track alone"
+PATH: Final = "whole path"
+ONE_ID: Final = "whole path, 1 id"
+BATCHES: Final = "batches of 1,000"
+OPEN_LOOP: Final = "open loop, 10,000/s"
 
 ANSWERING: Final = "api"
 """The process that answers HTTP, in every installation."""
+
+
+def name_reads(hits: int) -> str:
+    """Return the name of the reads of an id that has so many hits."""
+    return f"reads of an id with {hits:,} hits"
+
 
 Round = Mapping[str, Result]
 """The results of one round, by the name of what was measured."""
@@ -47,6 +58,10 @@ class Line:
     freshness_p50_ms: float | None
     freshness_p99_ms: float | None
     documents_per_hit: float | None
+    errors: int
+    """Of all rounds together, as is the next."""
+    wrong: int
+    """Loads whose counts were not right, or could not be shown to be."""
     client_cpu_share: float
     neighbours_cores: float | None
     cpu_seconds_per_million: Mapping[str, float]
@@ -81,6 +96,8 @@ def _build_line(name: str, rounds: Sequence[Round]) -> Line:
         freshness_p50_ms=_median_freshness_ms(results, 50),
         freshness_p99_ms=_median_freshness_ms(results, 99),
         documents_per_hit=_median_of_known(map(_documents_per_hit, results)),
+        errors=sum(map(_count_errors, results)),
+        wrong=sum(not result.is_right for result in results),
         client_cpu_share=median(result.client_cpu_share for result in results),
         neighbours_cores=_median_of_known(result.neighbours_cores for result in results),
         cpu_seconds_per_million=_by_process(results, _cpu_seconds_per_million),
@@ -97,6 +114,11 @@ def _median_ratio(name: str, rounds: Sequence[Round], rate: Callable[[Result], f
 def _median_of_known(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if known else None
+
+
+def _count_errors(result: Result) -> int:
+    of_probes = result.freshness.errors if result.freshness else {}
+    return sum(result.errors.values()) + sum(of_probes.values())
 
 
 def _sustained(result: Result) -> float | None:

@@ -1,8 +1,8 @@
 """How soon an accepted hit is countable: probe hits during the load, each with an id of its own.
 
-Probes wait in a queue, and only the oldest is asked for, every few milliseconds: hits become countable about in the
-order in which they were accepted, and asking for all of them would be a read load that changes what is measured.
-Where the order is broken, the measured time is too long, never too short.
+A probe is countable when the as-of covers it and a read then shows it. The as-of is polled every few milliseconds,
+which costs next to nothing; reads at that rate would be a load of their own that changes what is measured. Probes wait
+in a queue and the oldest goes first, which is the order of the as-of, too.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ import contextlib
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import orjson
 
 from hitcounter_benchmark.client import Client, ClientError
 from hitcounter_benchmark.histogram import Histogram
-from hitcounter_benchmark.reading import read
+from hitcounter_benchmark.reading import now, read, read_status
 from hitcounter_benchmark.tally import Outcome, classify
 
 _POLL_SECONDS: Final = 0.025
@@ -26,6 +27,7 @@ _POLL_SECONDS: Final = 0.025
 class _Probe:
     hit_id: str
     accepted_ns: int
+    accepted_at: datetime
 
 
 class Freshness:
@@ -39,7 +41,7 @@ class Freshness:
 
     def __init__(self, client: Client, *, id_prefix: str, every_seconds: float) -> None:
         self.durations = Histogram()
-        """From the acknowledgement of a probe to the answer that showed it."""
+        """From the acknowledgement of a probe to the answer that showed it, with an as-of that covers it."""
         self.errors: Counter[str] = Counter()
         self._client = client
         self._id_prefix = id_prefix
@@ -84,7 +86,7 @@ class Freshness:
             return
         outcome, kind = classify(answer.status, answer.body)
         if outcome is Outcome.ACKNOWLEDGED:
-            self._waiting.append(_Probe(hit_id, time.perf_counter_ns()))
+            self._waiting.append(_Probe(hit_id, time.perf_counter_ns(), now()))
         else:
             self.errors[kind] += 1
 
@@ -96,8 +98,14 @@ class Freshness:
             self.durations.record(time.perf_counter_ns() - self._waiting.popleft().accepted_ns)
 
     async def _is_countable(self, probe: _Probe) -> bool:
+        status = await read_status(self._client)
+        if status is None or status.as_of is None or status.as_of <= probe.accepted_at:
+            return False
         try:
-            return (await read(self._client, probe.hit_id)).count > 0
+            is_counted = (await read(self._client, probe.hit_id)).count > 0
         except ClientError as error:
             self.errors[f"reading: {error}"] += 1
             return False
+        if not is_counted:
+            self.errors["covered by the as-of, but not counted"] += 1
+        return is_counted

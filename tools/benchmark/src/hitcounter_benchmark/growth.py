@@ -24,7 +24,7 @@ from hitcounter_benchmark.backlog import Sample
 from hitcounter_benchmark.benchmark import BenchmarkError, Result, run_benchmark
 from hitcounter_benchmark.client import Client
 from hitcounter_benchmark.documents import count_documents, read_disk_bytes, wait_until_merged
-from hitcounter_benchmark.growth_report import BacklogRow, IndexersRow, StoredRow, render_growth
+from hitcounter_benchmark.growth_report import BacklogRow, Growth, IndexersRow, StoredRow, render_growth
 from hitcounter_benchmark.histogram import Histogram
 from hitcounter_benchmark.history import add_record_options, write_record
 from hitcounter_benchmark.laboratory import Bench, Laboratory, measure_drain, running_laboratory, watch_drain
@@ -81,7 +81,7 @@ QUICK: Final = Sizes(
     ids=(1, 1_000),
     stored=(20_000,),
     backlogs=(0, 100_000),
-    write_seconds=6.0,
+    write_seconds=4.0,
     track_seconds=2.0,
     warm_up_hits=0,
 )
@@ -100,28 +100,28 @@ def run_growth(argv: Sequence[str]) -> int:
             tempfile.TemporaryDirectory(prefix="hitcounter-bench-", ignore_cleanup_errors=True) as folder,
             running_laboratory(Path(folder), RELEASES[options.elasticsearch]) as laboratory,
         ):
-            _warm_up(laboratory, sizes.warm_up_hits)
-            indexers = list(_grow_indexers(laboratory, sizes, options.share))
-            stored = [
-                _measure_stored(laboratory, sizes, name_ids("id", number), hits)
-                for number in sizes.ids
-                for hits in sizes.stored
-            ]
-            backlogs = [_measure_backlog(laboratory, sizes, hits) for hits in sizes.backlogs]
+            growth = measure_growth(laboratory, sizes, options.share)
             versions = laboratory.versions
     except DevstackError as error:
         raise BenchmarkError(str(error)) from error
-    print(render_growth(indexers, stored, backlogs))
-    record = {
-        **context,
-        "stores": versions,
-        "settings": {"share": options.share, "cores": options.cores, "quick": options.quick},
-        "indexers": [asdict(row) for row in indexers],
-        "stored": [asdict(row) for row in stored],
-        "backlog": [asdict(row) for row in backlogs],
-    }
-    write_record("growth", record, options)
+    print(render_growth(growth))
+    settings = {"share": options.share, "cores": options.cores, "quick": options.quick}
+    write_record("growth", {**context, "stores": versions, "settings": settings, **asdict(growth)}, options)
     return 0
+
+
+def measure_growth(laboratory: Laboratory, sizes: Sizes, share: float) -> Growth:
+    """Run all experiments, one after the other."""
+    _warm_up(laboratory, sizes.warm_up_hits)
+    return Growth(
+        indexers=list(_grow_indexers(laboratory, sizes, share)),
+        stored=[
+            _measure_stored(laboratory, sizes, name_ids("id", number), hits)
+            for number in sizes.ids
+            for hits in sizes.stored
+        ],
+        backlog=[_measure_backlog(laboratory, sizes, hits) for hits in sizes.backlogs],
+    )
 
 
 def _warm_up(laboratory: Laboratory, hits: int) -> None:

@@ -54,19 +54,26 @@ class BacklogRow:
     """By one indexer at full speed; None where there was nothing to drain."""
 
 
-def render_growth(indexers: Sequence[IndexersRow], stored: Sequence[StoredRow], backlogs: Sequence[BacklogRow]) -> str:
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """All experiments."""
+
+    indexers: Sequence[IndexersRow]
+    stored: Sequence[StoredRow]
+    backlog: Sequence[BacklogRow]
+
+
+def render_growth(growth: Growth) -> str:
     """Return all tables as text."""
-    return render_sections(build_growth_sections(indexers, stored, backlogs))
+    return render_sections(build_growth_sections(growth))
 
 
-def build_growth_sections(
-    indexers: Sequence[IndexersRow], stored: Sequence[StoredRow], backlogs: Sequence[BacklogRow]
-) -> list[tuple[str, Table]]:
+def build_growth_sections(growth: Growth) -> list[tuple[str, Table]]:
     """Return a title and a table for each experiment."""
     return [
-        ("Indexers, each held to a share of a core", _tabulate_indexers(indexers)),
-        ("Stored hits", _tabulate_stored(stored)),
-        ("Backlog", _tabulate_backlogs(backlogs)),
+        ("Indexers, each held to a share of a core", _tabulate_indexers(growth.indexers)),
+        ("Stored hits", _tabulate_stored(growth.stored)),
+        ("Backlog", _tabulate_backlogs(growth.backlog)),
     ]
 
 

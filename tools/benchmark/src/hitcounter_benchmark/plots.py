@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hitcounter_benchmark.comparison import BARE, Line
-from hitcounter_benchmark.growth_report import BacklogRow, IndexersRow, StoredRow
+from hitcounter_benchmark.growth_report import Growth
 from hitcounter_benchmark.svg import Numbers, draw_bars, draw_lines
 
 
@@ -33,10 +33,9 @@ def draw_suite(lines: Sequence[Line]) -> dict[str, str]:
     }
 
 
-def draw_growth(
-    indexers: Sequence[IndexersRow], stored: Sequence[StoredRow], backlogs: Sequence[BacklogRow]
-) -> dict[str, str]:
+def draw_growth(growth: Growth) -> dict[str, str]:
     """Return the plots of one run of the experiments on growth, by name."""
+    indexers, stored, backlogs = growth.indexers, growth.stored, growth.backlog
     levels = sorted({row.hits for row in stored})
     numbers = sorted({row.ids for row in stored})
 

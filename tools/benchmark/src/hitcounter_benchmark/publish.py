@@ -14,7 +14,7 @@ import orjson
 
 from hitcounter_benchmark.benchmark import BenchmarkError
 from hitcounter_benchmark.comparison import Line
-from hitcounter_benchmark.growth_report import BacklogRow, IndexersRow, StoredRow, build_growth_sections
+from hitcounter_benchmark.growth_report import BacklogRow, Growth, IndexersRow, StoredRow, build_growth_sections
 from hitcounter_benchmark.plots import draw_growth, draw_history, draw_suite
 from hitcounter_benchmark.progress import say
 from hitcounter_benchmark.suite_report import build_suite_sections
@@ -60,7 +60,7 @@ def draw_all(records: Mapping[str, Record]) -> dict[str, str]:
     drawn: dict[str, str] = {}
     for file, record in records.items():
         stem = file.removesuffix(".json")
-        plots = draw_suite(_read_lines(record)) if record["kind"] == "suite" else draw_growth(*_read_growth(record))
+        plots = draw_suite(_read_lines(record)) if record["kind"] == "suite" else draw_growth(_read_growth(record))
         drawn |= {f"{stem}-{name}": drawing for name, drawing in plots.items()}
     suites = [record for record in records.values() if record["kind"] == "suite"]
     labels = [f"{record['measured_at'][:10]} {record['commit']}" for record in suites]
@@ -78,16 +78,20 @@ def _find_table(records: Mapping[str, Record], file: str, name: str) -> Table:
 
 def _build_sections(record: Record) -> Iterable[tuple[str, Table]]:
     if record["kind"] == "suite":
-        return build_suite_sections(_read_lines(record), len(record["rounds"]))
-    return build_growth_sections(*_read_growth(record))
+        return build_suite_sections(_read_lines(record), [list(map(_read_line, lines)) for lines in record["by_round"]])
+    return build_growth_sections(_read_growth(record))
 
 
 def _read_lines(record: Record) -> list[Line]:
-    return [Line(**line) for line in record["medians"]]
+    return [_read_line(line) for line in record["medians"]]
 
 
-def _read_growth(record: Record) -> tuple[list[IndexersRow], list[StoredRow], list[BacklogRow]]:
-    return (
+def _read_line(line: Mapping[str, Any]) -> Line:
+    return Line(**line)
+
+
+def _read_growth(record: Record) -> Growth:
+    return Growth(
         [IndexersRow(**row) for row in record["indexers"]],
         [StoredRow(**row) for row in record["stored"]],
         [BacklogRow(**row) for row in record["backlog"]],

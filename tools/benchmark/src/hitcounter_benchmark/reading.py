@@ -29,10 +29,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The queue as ``/status`` tells it, in hits since the installation began."""
+    """The queue as ``/status`` tells it: hits since the installation began, and how far they are countable."""
 
     accepted: int
     backlog: int
+    as_of: datetime | None
+    """Every hit accepted before is countable; None where none was published yet."""
 
 
 class NotSettledError(Exception):
@@ -96,7 +98,8 @@ async def read_status(client: Client) -> Status | None:
     try:
         answer = await client.ask(client.target.get("/status"))
         told = orjson.loads(answer.body)
-        return Status(accepted=int(told["accepted"]), backlog=int(told["backlog"]))
+        as_of = told["as_of"]
+        return Status(int(told["accepted"]), int(told["backlog"]), as_of and _parse_time(as_of))
     except (ClientError, ValueError, KeyError, TypeError):
         return None
 
@@ -137,7 +140,11 @@ def _parse_as_of(answer: Answer) -> datetime | None:
     if not text or answer.headers.get("hitcounter-stale") == "true":
         return None
     try:
-        as_of = datetime.fromisoformat(text)
+        return _parse_time(text)
     except ValueError as error:
         raise ClientError(f"Hitcounter-As-Of is not RFC 3339: {text!r}") from error
-    return as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+
+
+def _parse_time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

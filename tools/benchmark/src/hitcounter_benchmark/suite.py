@@ -18,7 +18,7 @@ from hitcounter_devstack import ELASTICSEARCH_8, ELASTICSEARCH_9, DevstackError
 
 from hitcounter_benchmark.arguments import parse_number, parse_whole
 from hitcounter_benchmark.benchmark import BenchmarkError, Result, run_benchmark
-from hitcounter_benchmark.comparison import BARE, Round, compare
+from hitcounter_benchmark.comparison import BARE, BATCHES, ONE_ID, OPEN_LOOP, PATH, TRACK, Round, compare, name_reads
 from hitcounter_benchmark.documents import count_documents, wait_until_merged
 from hitcounter_benchmark.history import add_record_options, write_record
 from hitcounter_benchmark.machine import count_cores, read_load_average, use_cores
@@ -31,8 +31,8 @@ from hitcounter_benchmark.stored import store_hits
 from hitcounter_benchmark.suite_report import build_suite_record, render_suite
 
 RELEASES: Final = {"8": ELASTICSEARCH_8, "9": ELASTICSEARCH_9}
-_WORKERS: Final = 64
-_IDS: Final = 1000
+_WORKERS: Final = 128
+"""Connections. As many as it takes to keep two cores busy with the whole path: with 64 they idle for a tenth."""
 _BATCH: Final = 1000
 _BATCH_WORKERS: Final = 8
 """Each with a request of 1,000 hits under way: more only makes the API refuse."""
@@ -48,6 +48,8 @@ _COLD_READ_RATE: Final = 50.0
 """The mission's: one read for a hundred writes."""
 _HOT_READ_RATE: Final = 5.0
 """A tenth of the reads for one id: it alone costs as much as a hundred cold ones."""
+_SETTINGS: Final = ("seconds", "sustained_seconds", "open_seconds", "ids", "stored_hits", "cores")
+"""The options that belong into a record."""
 _COLD_ID: Final = "suite-cold"
 _COLD_HITS: Final = 3
 _HOT_ID: Final = "suite-stored"
@@ -74,10 +76,20 @@ class Measurement:
     on: Installation
 
 
-def build_round(parts: Parts, number: int, durations: Durations, stored_hits: int) -> Iterator[Measurement]:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much there is of what the loads meet."""
+
+    ids: int
+    """That take hits, in each load with many."""
+    stored_hits: int
+    """Of the one id that has many."""
+
+
+def build_round(parts: Parts, number: int, durations: Durations, sizes: Sizes) -> Iterator[Measurement]:
     """Yield what one round measures, in order; its ids are its own, so that no count depends on another round."""
 
-    def ids(name: str, how_many: int = _IDS) -> list[str]:
+    def ids(name: str, how_many: int = sizes.ids) -> list[str]:
         return name_ids(f"suite-{number}-{name}", how_many)
 
     def spam(on: Installation, name: str) -> Plan:
@@ -90,7 +102,7 @@ def build_round(parts: Parts, number: int, durations: Durations, stored_hits: in
             probe_every_seconds=0,
         )
 
-    def sustained(name: str, how_many: int = _IDS, workers: int = _WORKERS, batch: int | None = None) -> Plan:
+    def sustained(name: str, how_many: int = sizes.ids, workers: int = _WORKERS, batch: int | None = None) -> Plan:
         return Plan(
             target=parts.path.target,
             ids=ids(name, how_many),
@@ -109,14 +121,14 @@ def build_round(parts: Parts, number: int, durations: Durations, stored_hits: in
 
     path = parts.path
     yield Measurement(BARE, spam(parts.bare, "bare"), parts.bare)
-    yield Measurement("Track alone", spam(parts.track, "track"), parts.track)
+    yield Measurement(TRACK, spam(parts.track, "track"), parts.track)
     yield Measurement("whole path, not held", spam(path, "path"), path)
-    yield Measurement("whole path", sustained("sustained"), path)
-    yield Measurement("whole path, 1 id", sustained("hot", 1), path)
-    yield Measurement(f"batches of {_BATCH:,}", sustained("batch", workers=_BATCH_WORKERS, batch=_BATCH), path)
-    yield Measurement(f"open loop, {_OPEN_LOOP_RATE:,}/s", visitors("open", _OPEN_LOOP_RATE, durations.open), path)
-    yield Measurement(f"reads of an id with {_COLD_HITS} hits", reads("cold", _COLD_ID, _COLD_READ_RATE), path)
-    yield Measurement(f"reads of an id with {stored_hits:,} hits", reads("stored", _HOT_ID, _HOT_READ_RATE), path)
+    yield Measurement(PATH, sustained("sustained"), path)
+    yield Measurement(ONE_ID, sustained("hot", 1), path)
+    yield Measurement(BATCHES, sustained("batch", workers=_BATCH_WORKERS, batch=_BATCH), path)
+    yield Measurement(OPEN_LOOP, visitors("open", _OPEN_LOOP_RATE, durations.open), path)
+    yield Measurement(name_reads(_COLD_HITS), reads("cold", _COLD_ID, _COLD_READ_RATE), path)
+    yield Measurement(name_reads(sizes.stored_hits), reads("stored", _HOT_ID, _HOT_READ_RATE), path)
     yield Measurement("client's ceiling", spam(parts.ceiling, "ceiling"), parts.ceiling)
 
 
@@ -138,7 +150,7 @@ def run_suite(argv: Sequence[str]) -> int:
         raise BenchmarkError(str(error)) from error
     lines = compare(rounds)
     print(render_suite(lines, rounds))
-    settings = {name: getattr(options, name) for name in ("seconds", "sustained_seconds", "open_seconds")}
+    settings = {name: getattr(options, name) for name in _SETTINGS}
     record = {**context, "stores": versions, "settings": settings, **build_suite_record(lines, rounds)}
     write_record("suite", record, options)
     return 0 if all(result.is_right for results in rounds for result in results.values()) else 1
@@ -158,7 +170,7 @@ def _run_rounds(parts: Parts, options: argparse.Namespace) -> list[Round]:
     wait_until_merged(parts.path.elasticsearch_url)
 
     def run(number: int, durations: Durations, title: str) -> Round:
-        return _run_round(build_round(parts, number, durations, options.stored_hits), title)
+        return _run_round(build_round(parts, number, durations, Sizes(options.ids, options.stored_hits)), title)
 
     if options.warm_up_seconds:
         run(0, Durations(*[options.warm_up_seconds] * 3), "warming up")
@@ -198,8 +210,9 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--rounds", type=parse_whole(1, 100), default=3, help="how many, after a warm-up (%(default)s)")
     add("--seconds", type=seconds, default=5.0, help="for each short load of a round (%(default)s)")
     add("--sustained-seconds", type=seconds, default=15.0, help="at the whole path's own rate, and reads (%(default)s)")
-    add("--open-seconds", type=seconds, default=15.0, help="for the open loop (%(default)s)")
+    add("--open-seconds", type=seconds, default=60.0, help="for the open loop (%(default)s)")
     add("--warm-up-seconds", type=seconds, default=3.0, help="for each load beforehand; 0: none (%(default)s)")
+    add("--ids", type=parse_whole(2, 1_000_000), default=1000, help="that take the hits of a load (%(default)s)")
     stored = "hits that one id has before its reads are measured (%(default)s)"
     add("--stored-hits", type=parse_whole(1, 100_000_000), default=5_000_000, help=stored)
     add_machine_options(add)

@@ -1,35 +1,42 @@
-"""How the suite is told: ratios first, absolute figures second, what each process used third. Pure."""
+"""How the suite is told: ratios first, absolute figures second, what each process used third, and the goals. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from hitcounter_benchmark.benchmark import Result
-from hitcounter_benchmark.comparison import BARE, Line, Round
+from hitcounter_benchmark.comparison import BARE, Line, Round, compare
+from hitcounter_benchmark.goals import tabulate_goals
 from hitcounter_benchmark.report import build_results
 from hitcounter_benchmark.tables import Table, render_sections, show
 
 
 def render_suite(lines: Sequence[Line], rounds: Sequence[Round]) -> str:
     """Return all tables as text, with the verdicts that are not right at the end, where they are seen."""
-    return f"{render_sections(build_suite_sections(lines, len(rounds)))}\n\n{_render_verdicts(rounds)}"
+    return f"{render_sections(build_suite_sections(lines, _compare_each(rounds)))}\n\n{_render_verdicts(rounds)}"
 
 
-def build_suite_sections(lines: Sequence[Line], rounds: int) -> list[tuple[str, Table]]:
-    """Return a title and a table for each kind of figure."""
-    times = "1 round" if rounds == 1 else f"medians of {rounds} rounds"
+def build_suite_sections(lines: Sequence[Line], rounds: Sequence[Sequence[Line]]) -> list[tuple[str, Table]]:
+    """Return a title and a table for each kind of figure, from the medians and from the lines of each round."""
+    times = "1 round" if len(rounds) == 1 else f"medians of {len(rounds)} rounds"
     return [
         (f"Ratios to {BARE} ({times})", _ratios(lines)),
         ("Absolute", _absolutes(lines)),
         ("Durations, ms", _latencies(lines)),
         ("CPU seconds per million hits", _usage(lines, [line.cpu_seconds_per_million for line in lines], ".1f")),
         ("Peak memory, MB", _usage(lines, [line.peak_memory_mb for line in lines], ".0f")),
+        ("Goals, for two cores with everything on them", tabulate_goals(lines, rounds)),
     ]
 
 
 def build_suite_record(lines: Sequence[Line], rounds: Sequence[Round]) -> dict[str, object]:
     """Return the medians and every single result, ready for JSON."""
     recorded = [{name: _record_result(result) for name, result in results.items()} for results in rounds]
-    return {"medians": [asdict(line) for line in lines], "rounds": recorded}
+    by_round = [[asdict(line) for line in own] for own in _compare_each(rounds)]
+    return {"medians": [asdict(line) for line in lines], "by_round": by_round, "rounds": recorded}
+
+
+def _compare_each(rounds: Sequence[Round]) -> list[list[Line]]:
+    return [compare([results]) for results in rounds]
 
 
 def _record_result(result: Result) -> dict[str, object]:
