@@ -27,8 +27,8 @@ ID = "page/startseite"
 LOAD_SECONDS = 125.0
 """A little more than the traces on the page go back."""
 SCREENS = {
-    "page": Screen(1120, 1130),
-    "page-dark": Screen(1120, 1130, is_dark=True),
+    "page": Screen(1120, 1200),
+    "page-dark": Screen(1120, 1200, is_dark=True),
     "page-phone": Screen(390, 844, 2.0, is_phone=True),
 }
 

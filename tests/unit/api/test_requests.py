@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,15 @@ import pytest
 from hitcounter.entries import Durability
 from hitcounter.errors import InvalidHit
 from hitcounter_api.problems import Kind, Problem
-from hitcounter_api.requests import ClientGone, Receive, TrackHeaders, read_body, read_headers, read_id
+from hitcounter_api.requests import (
+    ClientGone,
+    Receive,
+    TrackHeaders,
+    read_body,
+    read_headers,
+    read_id,
+    read_traceparent,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -162,3 +171,30 @@ def test_the_durability_is_read_or_refused() -> None:
     assert read_headers([(b"hitcounter-durability", b"disk")]).durability is Durability.DISK
     with pytest.raises(InvalidHit, match="memory or disk"):
         read_headers([(b"hitcounter-durability", b"tape")])
+
+
+# ── traceparent ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_request_is_called_by_its_own_traceparent() -> None:
+    assert read_traceparent([(b"host", b"x"), (b"traceparent", TRACEPARENT.encode())]) == TRACEPARENT
+    assert read_traceparent([(b"traceparent", f"cc{TRACEPARENT[2:]}-more".encode())]) == f"cc{TRACEPARENT[2:]}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"ff" + TRACEPARENT[2:].encode(),
+        TRACEPARENT.upper().encode(),
+        TRACEPARENT.replace("0af7651916cd43dd8448eb211c80319c", "0" * 32).encode(),
+        TRACEPARENT.replace("b7ad6b7169203331", "0" * 16).encode(),
+        b'" injected="',
+        TRACEPARENT.encode() + b"\n",
+    ],
+)
+def test_what_is_no_traceparent_is_replaced(value: bytes) -> None:
+    found = read_traceparent([(b"traceparent", value)])
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", found)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import pytest
 import structlog
-from hitcounter.logs import configure_logging, get_logger
+from hitcounter.logs import RepeatFilter, bind_traceparent, configure_logging, get_logger
 from hitcounter.settings import LogSettings
 
 
@@ -77,3 +79,101 @@ def test_less_than_the_level_is_not_logged(capsys: pytest.CaptureFixture[str]) -
     configure_logging(LogSettings(level="error", format="json"), "api")
     get_logger().warning("waiting")
     assert capsys.readouterr().err == ""
+
+
+# ── what goes on and on ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Lines(logging.Handler):
+    """Keeps the records that get through its filter, and those let through at the end of a period apart from them."""
+
+    def __init__(self, period_seconds: float) -> None:
+        super().__init__()
+        self.at_once: list[logging.LogRecord] = []
+        self.late: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
+        self.addFilter(RepeatFilter(self, period_seconds))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "repeats"):
+            self.late.put_nowait(record)
+        else:
+            self.at_once.append(record)
+
+
+def log_to(lines: Lines, message: object, level: int = logging.ERROR) -> None:
+    lines.handle(logging.LogRecord("some.part", level, "file.py", 1, message, (), None))
+
+
+async def test_burst_of_one_error_is_a_line_and_then_one_each_period_with_its_number() -> None:
+    lines = Lines(period_seconds=0.05)
+    for entry in range(1000):
+        log_to(lines, {"event": "dead letter", "entry": entry})
+    assert [record.msg for record in lines.at_once] == [{"event": "dead letter", "entry": 0}]
+    late: Any = await lines.late.get()
+    assert (late.repeats, late.msg) == (999, {"event": "dead letter", "entry": 999})
+    log_to(lines, {"event": "dead letter", "entry": 1000})
+    late = await lines.late.get()
+    assert (late.repeats, late.msg) == (1, {"event": "dead letter", "entry": 1000})
+    assert len(lines.at_once) == 1
+
+
+async def test_errors_of_different_kinds_do_not_hide_each_other() -> None:
+    lines = Lines(period_seconds=60)
+    for message in ({"event": "a"}, {"event": "b"}, "c"):
+        log_to(lines, message)
+        log_to(lines, message, logging.WARNING)
+        log_to(lines, message)
+    assert [(record.msg, record.levelname) for record in lines.at_once] == [
+        (message, level) for message in ({"event": "a"}, {"event": "b"}, "c") for level in ("ERROR", "WARNING")
+    ]
+
+
+async def test_an_error_that_comes_back_after_a_quiet_period_is_said_at_once() -> None:
+    lines = Lines(period_seconds=0.02)
+    log_to(lines, {"event": "a"})
+    log_to(lines, {"event": "b"})
+    log_to(lines, {"event": "b"})
+    await lines.late.get()  # the period in which nothing more came of the other is over, too
+    log_to(lines, {"event": "a"})
+    assert [record.msg["event"] for record in lines.at_once if isinstance(record.msg, dict)] == ["a", "b", "a"]
+
+
+async def test_what_is_no_trouble_is_never_held_back() -> None:
+    lines = Lines(period_seconds=60)
+    for _ in range(3):
+        log_to(lines, {"event": "took over entries"}, logging.INFO)
+    assert len(lines.at_once) == 3
+
+
+async def test_line_at_the_end_of_a_period_shows_the_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hitcounter.logs._REPEAT_SECONDS", 0.02)
+    configure_logging(LogSettings(format="json"), "api")
+    shown = asyncio.Event()
+    monkeypatch.setattr(logging.root.handlers[0], "flush", shown.set)
+    for _ in range(3):
+        get_logger().error("no answer")
+    shown.clear()
+    await shown.wait()
+    lines = [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line.get("repeats")) for line in lines] == [("no answer", None), ("no answer", 2)]
+
+
+# ── whose line it is ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_lines_of_a_request_carry_its_traceparent_and_no_others_do(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(format="json"), "api")
+
+    async def serve(traceparent: str) -> None:
+        bind_traceparent(traceparent)
+        await asyncio.sleep(0)
+        get_logger().info("ours", of=traceparent)
+        logging.getLogger("library").error("theirs of %s", traceparent)
+
+    await asyncio.gather(serve("00-a"), serve("00-b"))
+    get_logger().info("nobody's", of=None)
+    lines = [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line.get("traceparent") for line in lines if "of" in line] == [line["of"] for line in lines if "of" in line]
+    assert {line["event"]: line["traceparent"] for line in lines if "of" not in line} == {"theirs of 00-a": "00-a"}

@@ -1,12 +1,18 @@
 """Logs: one JSON object a line in a cluster, readable text on a terminal. Never a line per hit.
 
-Our own code logs through structlog; what libraries log through the standard library comes out in the same form.
+Our own code logs through structlog; what libraries log through the standard library comes out in the same form. What
+goes wrong again and again is said once, and then once a period with the number of times, so that an outage cannot fill
+a disk. What belongs to a request carries its `traceparent` (W3C Trace Context), by which the lines of all systems that
+the request went through are found.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -15,6 +21,9 @@ from hitcounter.settings import LogSettings
 
 _QUIET_LIBRARIES = ("elastic_transport", "elasticsearch", "uvicorn", "asyncio")
 """They report each failed try; the same is in our own lines, with the reason and what will be done about it."""
+
+_REPEAT_SECONDS: Final = 10.0
+"""How often a warning or an error that goes on is said again."""
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -48,15 +57,79 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         ]
     )
     handler = logging.StreamHandler()
+    handler.addFilter(RepeatFilter(handler, _REPEAT_SECONDS))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[_show_repeats, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.level.upper(), force=True)
     for library in _QUIET_LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def bind_traceparent(traceparent: str) -> None:
+    """Have it in every line that the present task writes from now on."""
+    structlog.contextvars.bind_contextvars(traceparent=traceparent)
+
+
+@dataclass
+class _Burst:
+    """Lines that say the same, since the last of them was let through."""
+
+    last: logging.LogRecord | None = None
+    number: int = 0
+
+
+class RepeatFilter(logging.Filter):
+    """Lets the first warning or error of a kind through, and then one each period, with the number it stands for.
+
+    A kind is what is said (the event) and where; the fields may differ, and those of the last line are shown. Where no
+    event loop runs, nothing goes on for long, and every line is let through.
+    """
+
+    def __init__(self, handler: logging.Handler, period_seconds: float) -> None:
+        super().__init__()
+        self._handler = handler
+        self._period_seconds = period_seconds
+        self._bursts: dict[tuple[str, int, str], _Burst] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the line is to be written now."""
+        if record.levelno < logging.WARNING or hasattr(record, "repeats"):
+            return True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return True
+        event = record.msg["event"] if isinstance(record.msg, dict) else record.msg
+        kind = (record.name, record.levelno, str(event))
+        burst = self._bursts.get(kind)
+        if burst is None:
+            self._begin(loop, kind)
+            return True
+        burst.last = record
+        burst.number += 1
+        return False
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, kind: tuple[str, int, str]) -> None:
+        self._bursts[kind] = _Burst()
+        loop.call_later(self._period_seconds, self._end, loop, kind)
+
+    def _end(self, loop: asyncio.AbstractEventLoop, kind: tuple[str, int, str]) -> None:
+        burst = self._bursts.pop(kind)
+        if burst.last is not None:
+            burst.last.repeats = burst.number
+            self._begin(loop, kind)
+            self._handler.handle(burst.last)
+
+
+def _show_repeats(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    repeats = getattr(event["_record"], "repeats", None)
+    if repeats is not None:
+        event["repeats"] = repeats
+    return event
 
 
 def _name_service(service: str) -> Processor:

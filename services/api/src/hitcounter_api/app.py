@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from hitcounter import __version__
 from hitcounter.errors import HitcounterError
+from hitcounter.logs import bind_traceparent
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
@@ -21,7 +22,7 @@ from hitcounter_api.openapi import add_schemas
 from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
-from hitcounter_api.requests import ClientGone
+from hitcounter_api.requests import ClientGone, read_traceparent
 from hitcounter_api.routes import counts, history, page, status, track
 
 _DESCRIPTION = """Track hits, and read how many an id had in the last 5 minutes, hour, day, 2 days and 3 days.
@@ -45,6 +46,7 @@ class Api(FastAPI):
         """Answer one request. Not `async` itself: one coroutine less for every hit."""
         if scope.get("path") == PATH and scope.get("method") == "POST":
             return self.hot_path(scope, receive, send)
+        bind_traceparent(read_traceparent(scope["headers"]))  # its task is this request's alone
         return super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:

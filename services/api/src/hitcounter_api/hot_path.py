@@ -30,6 +30,7 @@ from hitcounter_api.requests import (
     check_size,
     read_body,
     read_headers,
+    read_traceparent,
 )
 
 PATH: Final = "/analytics"
@@ -85,7 +86,7 @@ class HotPath:
             hit = read_hit(fields, self._clock_ms(), header_key)
             self._intakes.choose(durability).add(hit, request.answer)
         except Exception as error:  # noqa: BLE001 - the last layer before the server: whatever it is has an answer
-            request.answer_problem(self._explain(error, fields, header_key))
+            request.answer_problem(self._explain(error, headers, fields, header_key))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that comes as an ASGI application's do."""
@@ -94,7 +95,7 @@ class HotPath:
         except ClientGone:
             return
         except (InvalidHit, Problem) as error:
-            await send_problem(send, self._explain(error, None, None))
+            await send_problem(send, self._explain(error, scope["headers"]))
             return
         request = _AwaitedRequest()
         self.take(scope["headers"], body, request)
@@ -105,7 +106,9 @@ class HotPath:
         else:
             await send_problem(send, problem)
 
-    def _explain(self, error: Exception, fields: object, header_key: str | None) -> Problem:
+    def _explain(
+        self, error: Exception, headers: Headers, fields: object = None, header_key: str | None = None
+    ) -> Problem:
         match error:
             case InvalidHit():
                 problem = problem_of_hit(error, fields, header_key)
@@ -114,7 +117,7 @@ class HotPath:
             case Problem():
                 problem = error
             case _:
-                log.error("a hit could not be handled", exc_info=error)
+                log.error("a hit could not be handled", exc_info=error, traceparent=read_traceparent(headers))
                 return problem_of(error)
         self._metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
         return problem

@@ -14,6 +14,7 @@ next hit to arrive tries afresh. The intake knows no HTTP, and of Redis only `ap
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ class Intake:
         self._durability = durability
         self._sequence = 0
         self._waiting_hits = 0
+        self._is_full = False
+        """Hits were refused since the last batch left: said once, not for each of them."""
         self._waiting: deque[_WaitingBatch] = deque()
         self._flight: asyncio.Task[None] | None = None
         self._is_draining = False
@@ -156,7 +159,8 @@ class Intake:
         batch = _WaitingBatch(loop.time())
         self._waiting.append(batch)
         if self._flight is None:
-            self._flight = loop.create_task(self._fly(), name="intake")
+            # In a context of its own: what it logs belongs to many requests, not to the one that came first.
+            self._flight = loop.create_task(self._fly(), name="intake", context=contextvars.Context())
         return batch
 
     async def _fly(self) -> None:
@@ -165,6 +169,7 @@ class Intake:
             while self._waiting:
                 batch = self._waiting.popleft()
                 self._waiting_hits -= len(batch.hits)
+                self._is_full = False
                 refusal = await self._send(batch)
                 self._answer(batch, refusal)
                 if refusal is not None:
@@ -218,6 +223,7 @@ class Intake:
             self._metrics.entry_hits.observe(hits)
         else:
             self._count_refusal(refusal, hits)
+            log.warning("hits were not acknowledged", hits=hits, outcome=str(refusal.outcome), reason=refusal.detail)
         self._metrics.track_seconds.observe(asyncio.get_running_loop().time() - batch.opened_at)
         for listener in batch.listeners:
             try:
@@ -238,6 +244,9 @@ class Intake:
             refusal = Refusal(RefusalReason.DRAINING, "this server is about to stop")
         else:
             refusal = Refusal(RefusalReason.FULL, f"the intake is full: {self._waiting_hits:,} hits wait for Redis")
+            if not self._is_full:
+                self._is_full = True
+                log.warning("the intake is full", waiting_hits=self._waiting_hits)
         self._count_refusal(refusal, hits)
         return refusal
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hitcounter.errors import IndexUnavailable
+from hitcounter.logs import get_logger
 
 from hitcounter_api.counts import Counts, Steps
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.queue_watch import Freshness
+
+log = get_logger()
 
 
 class Reader(Protocol):
@@ -84,8 +87,9 @@ class Reads:
             now_ms = clock_ms()
             counts = await self._search(lambda: self._reader.read(id_, now_ms))
             answer = Answer(counts, now_ms, freshness.until(now_ms))
-        except IndexUnavailable:
+        except IndexUnavailable as error:
             remembered = self._remembered.get(id_)
+            log.warning("counts are not available", is_remembered=remembered is not None, reason=str(error))
             if remembered is None:
                 self._metrics.reads.labels("refused").inc()
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -25,6 +26,7 @@ BODY_MAX_SECONDS: Final = 10.0
 """How long a body may take that did not come whole with its head: a slow client must not keep its part in memory."""
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
 class ClientGone(Exception):
@@ -124,6 +126,14 @@ def _read_durability(value: bytes) -> Durability:
     except ValueError:
         known = " or ".join(Durability)
         raise InvalidHit("Hitcounter-Durability", f"the durability must be {known}", known) from None
+
+
+def read_traceparent(headers: Headers) -> str:
+    """Return what the request is called in logs: its own `traceparent` (W3C Trace Context), or a new one."""
+    for name, value in headers:
+        if name == b"traceparent" and _TRACEPARENT.fullmatch(value):
+            return value[:55].decode()
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
 def read_id(raw_path: bytes, prefix: bytes) -> str:

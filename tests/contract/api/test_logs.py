@@ -1,0 +1,92 @@
+"""What the log tells of requests: whose line it is, and no more lines than needed."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from hitcounter.errors import IndexUnavailable
+from hitcounter.logs import configure_logging
+from hitcounter.settings import LogSettings
+
+from tests.contract.api.server import Server
+from tests.support.stack import wait_until
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Log:
+    """What the process wrote to its log."""
+
+    def __init__(self) -> None:
+        self._text = io.StringIO()
+        configure_logging(LogSettings(format="json"), "api")
+        (self.handler,) = logging.root.handlers
+        assert isinstance(self.handler, logging.StreamHandler)
+        self.handler.setStream(self._text)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self._text.getvalue().splitlines()]
+
+    def wait_for_line(self) -> dict[str, Any]:
+        """Return the only line, which may come a moment after the answer."""
+        (line,) = wait_until(lambda: self.lines, bool, 10)
+        return line
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    level = logging.root.level
+    log = Log()
+    yield log
+    logging.root.removeHandler(log.handler)
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
+
+
+async def fail() -> None:
+    raise RuntimeError("a bug")
+
+
+def test_a_fault_of_ours_is_one_line_with_the_traceparent_of_its_request(server: Server, log: Log) -> None:
+    server.reader.gate = fail
+    assert server.ask("GET", "/analytics/a", headers={"traceparent": TRACEPARENT}).status == 500
+    line = log.wait_for_line()
+    assert line["traceparent"] == TRACEPARENT
+    assert line["level"] == "error"
+    assert "RuntimeError: a bug" in line["exception"]
+
+
+def test_a_request_without_a_traceparent_gets_one_in_its_lines(server: Server, log: Log) -> None:
+    server.reader.trouble = IndexUnavailable("Elasticsearch does not answer")
+    assert server.ask("GET", "/analytics/a", headers={"traceparent": "00-nonsense"}).status == 503
+    line = log.wait_for_line()
+    assert line["event"] == "counts are not available"
+    assert len(line["traceparent"]) == len(TRACEPARENT)
+
+
+def test_reads_that_fail_again_and_again_are_one_line(server: Server, log: Log) -> None:
+    server.reader.trouble = IndexUnavailable("Elasticsearch does not answer")
+    for _ in range(20):
+        assert server.ask("GET", "/analytics/b").status == 503
+    assert len(log.lines) == 1
+
+
+def test_hits_leave_no_line_and_a_batch_that_is_given_up_leaves_one_that_is_no_single_requests(
+    server: Server, log: Log
+) -> None:
+    for body in (b'{"id": "a"}', b"nonsense", b'{"id": ""}'):
+        server.track(body, {"traceparent": TRACEPARENT})
+    assert log.lines == []
+    server.stream.trouble = RuntimeError("a bug")  # type: ignore[assignment]  # of no kind that is expected
+    assert server.track_batch(b'[{"id": "a"}]', {"traceparent": TRACEPARENT}).status == 503
+    lines = log.lines
+    assert [line["event"] for line in lines] == ["a batch of hits failed", "hits were not acknowledged"]
+    assert [line["hits"] for line in lines] == [1, 1]
+    assert not [line for line in lines if "traceparent" in line]
