@@ -32,7 +32,7 @@ PUBLIC = {
         "keyed_document_id template_name write_alias"
     ),
     "ledger": "Audit Ledger StreamMemory StreamStatus",
-    "logs": "configure_logging get_logger",
+    "logs": "RepeatFilter bind_traceparent configure_logging get_logger",
     "metrics": "ADVICE QueueMetrics create_registry explain",
     "redis_lane": "AcceptLane build_pool check_memory_policy translate translated",
     "settings": (
