@@ -1,0 +1,90 @@
+"""What `helm install` prints: the next command for each way to be stuck, with names that exist, and no false alarm."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from tests.chart.cases import SWITCHES, merge
+from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, Values, helm, render
+
+DEFAULTS: Values = {}
+EXTERNAL = merge(SWITCHES["redis"]["tls"], SWITCHES["elasticsearch"]["basic"])
+SCALED = merge(SWITCHES["scaling"]["keda"], {"fullnameOverride": "another"})
+WAYS = {"defaults": DEFAULTS, "stores of yours": EXTERNAL, "keda": SCALED, "hpa": SWITCHES["scaling"]["hpa-cpu"]}
+KINDS = {
+    "deployment": "Deployment",
+    "statefulset": "StatefulSet",
+    "service": "Service",
+    "scaledobject": "ScaledObject",
+    "hpa": "HorizontalPodAutoscaler",
+}
+WARNINGS = "Before you rely on it"
+
+
+def read_notes(values: Values, *files: str) -> str:
+    """Return what Helm would print after an installation with these values."""
+    command = [helm(4), "install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--dry-run=client"]
+    for file in files:
+        command += ["--values", str(ROOT / file)]
+    answer = subprocess.run(
+        [*command, "--values", "-"], input=json.dumps(values), capture_output=True, text=True, check=True
+    )
+    return answer.stdout.partition("NOTES:")[2]
+
+
+@pytest.mark.parametrize("values", WAYS.values(), ids=list(WAYS))
+def test_commands_name_objects_that_exist(values: Values) -> None:
+    objects = {(item["kind"], item["metadata"]["name"]) for item in render(Case("", values)).objects}
+    named = re.findall(rf"\b({'|'.join(KINDS)})[/ ]([a-z0-9-]+)", read_notes(values))
+    assert named
+    assert {(KINDS[kind], name) for kind, name in named} <= objects
+
+
+@pytest.mark.parametrize(
+    ("values", "ways"),
+    [
+        (DEFAULTS, ["ImagePullBackOff", "Pending", "not ready", "never counted", "503", "Elasticsearch not ready"]),
+        (SCALED, ["the indexers do not scale"]),
+        (WAYS["hpa"], ["the indexers do not scale"]),
+    ],
+    ids=["defaults", "keda", "hpa"],
+)
+def test_each_way_to_be_stuck_has_its_command(values: Values, ways: list[str]) -> None:
+    notes = read_notes(values)
+    assert [way for way in ways if way not in notes] == []
+
+
+def test_what_is_not_there_is_not_spoken_of() -> None:
+    notes = read_notes(EXTERNAL)
+    assert "statefulset" not in notes
+    assert "do not scale" not in notes
+
+
+def test_images_of_the_release_are_those_to_load() -> None:
+    images = [render(Case("")).pod(service).containers[0]["image"] for service in ("api", "indexer")]
+    assert f"kind load docker-image --name hitcounter {' '.join(images)}" in read_notes(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ({}, "Redis asks for no password; only the NetworkPolicy"),
+        ({"networkPolicy": {"enabled": False}}, "every pod of the cluster can reach it"),
+        ({"redis": {"persistence": {"enabled": False}}}, "accepted hits that are not indexed yet go with it"),
+        ({"elasticsearch": {"persistence": {"enabled": False}}}, "all counts go with it"),
+        ({}, "Elasticsearch is one node"),
+        ({}, "Elasticsearch asks for no password"),
+        ({"retention": {"enabled": False}}, "the disk will fill"),
+        ({"redis": {"appendfsync": "everysec"}}, "the last second of accepted hits"),
+    ],
+)
+def test_what_is_unsafe_is_warned_of(values: Values, warning: str) -> None:
+    assert warning in read_notes(values).partition(WARNINGS)[2]
+
+
+def test_production_has_nothing_to_be_warned_of() -> None:
+    assert WARNINGS not in read_notes(DEFAULTS, "charts/hitcounter/values-production.yaml")
