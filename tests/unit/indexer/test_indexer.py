@@ -113,12 +113,20 @@ async def test_no_more_bulks_are_in_flight_than_asked_for(rig: Rig) -> None:
         for number in range(3):
             rig.stream.add(hit(str(number)))
             await until(lambda: not rig.stream.queued)
-        await until(lambda: rig.sink.under_way == 3)
+        await until(lambda: rig.sink.under_way == 2)
         rig.stream.add(hit("waiting"))
         await asyncio.sleep(0.03)  # several times as long as a read waits
         assert [entry.entry_id for entry in rig.stream.queued] == ["4-0"]
+        assert rig.sink.under_way == 2  # the third is prepared, and waits for its turn
         rig.sink.gate.set()
         await until(lambda: len(rig.counts) == 4)
+
+
+async def test_a_single_lane_prepares_and_writes_in_turn(rig: Rig) -> None:
+    for number in range(3):
+        rig.stream.add(hit(str(number)))
+    async with running(rig.indexer(bulk_max_documents=1, bulks_in_flight=1)):
+        await until(lambda: len(rig.counts) == 3)
 
 
 async def test_lanes_read_one_after_the_other_so_that_entries_are_not_scattered_over_small_bulks(rig: Rig) -> None:

@@ -15,6 +15,7 @@ What a turn does with a document that is not written at once depends on who is a
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -61,6 +62,9 @@ class TurnWriter:
         self._pace = pace
         self._conditions = conditions
         self._busy = BusyClock(metrics.busy_seconds)
+        self._writes = asyncio.Semaphore(max(1, settings.bulks_in_flight - 1))
+        """One bulk is prepared while the others are written. Two writes of one index at once make segments in pairs,
+        which Elasticsearch has to merge."""
         self._took_at: dict[str, float] = {}
         """When each index last took a document."""
         self._witnesses: dict[str, Action] = {}
@@ -198,9 +202,8 @@ class TurnWriter:
     async def _write(self, chunk: Sequence[OpenAction], *, is_repeat: bool) -> list[ItemResult]:
         """Write a chunk, in halves where it is too large for Elasticsearch."""
         actions = [item.action for item in chunk]
-        start = time.monotonic()
         try:
-            results = await self._sink.write(actions)
+            results = await self._send(actions)
         except IndexUnavailable as error:
             if error.status != _TOO_LARGE:
                 raise
@@ -211,12 +214,19 @@ class TurnWriter:
                 *await self._write(chunk[:half], is_repeat=is_repeat),
                 *await self._write(chunk[half:], is_repeat=is_repeat),
             ]
-        finally:
-            self._metrics.bulk_seconds.observe(time.monotonic() - start)
-            self._pace.beat()
         self._metrics.bulk_documents.observe(len(actions))
         await self._flush_doubtful(chunk, results, is_repeat=is_repeat)
         return results
+
+    async def _send(self, actions: Sequence[Action]) -> list[ItemResult]:
+        """Send one bulk, when it is its turn."""
+        async with self._writes:
+            start = time.monotonic()
+            try:
+                return await self._sink.write(actions)
+            finally:
+                self._metrics.bulk_seconds.observe(time.monotonic() - start)
+                self._pace.beat()
 
     async def _flush_doubtful(
         self, chunk: Sequence[OpenAction], results: Sequence[ItemResult], *, is_repeat: bool
