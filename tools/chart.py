@@ -2,6 +2,7 @@
 
     tools/chart.py table FILE        the README of the chart, with the table of values made anew between its marks
     tools/chart.py manifests FILE    k8s/hitcounter.yaml, for people without Helm
+    tools/chart.py rules FILE        k8s/addons/prometheus-rules.yaml, for the same
     tools/chart.py schemas FOLDER    the schemas of foreign kinds, from the modules of those projects (needs Go)
 
 Without FILE or FOLDER they go to their places in the repository. `tools/helm.sh` fetches the Helm that renders.
@@ -116,14 +117,33 @@ metadata:
 """
 
 
+RULES_HEAD = """\
+# The chart's rules for the installation of k8s/hitcounter.yaml, for people with the Prometheus operator but without
+# Helm. Written by tools/chart.py: change charts/hitcounter/files/rules instead, which is also what a Prometheus without
+# an operator takes.
+#
+#   kubectl apply --server-side -f k8s/addons/prometheus-rules.yaml
+#
+"""
+
+
 def write_manifests(file: Path) -> None:
     """Render the defaults, without what only Helm understands."""
+    file.write_text("---\n".join([MANIFESTS_HEAD, *_render_plainly()]))
+
+
+def write_rules(file: Path) -> None:
+    """Render the rules in the same way."""
+    shown = ("--set", "monitoring.rules.enabled=true", "--show-only", "templates/monitoring/prometheusrule.yaml")
+    file.write_text(RULES_HEAD + "".join(_render_plainly(*shown)))
+
+
+def _render_plainly(*options: str) -> list[str]:
     helm = subprocess.run([ROOT / "tools/helm.sh", "path", "helm-4"], check=True, capture_output=True, text=True)
-    command = [helm.stdout.strip(), "template", "hc", str(CHART), "--namespace", "hitcounter", "--no-hooks"]
+    command = [helm.stdout.strip(), "template", "hc", str(CHART), "--namespace", "hitcounter", "--no-hooks", *options]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     documents = (document.strip("\n") for document in re.split(r"^---$", rendered, flags=re.MULTILINE))
-    kept = [_without_helm(document) for document in documents if document.strip()]
-    file.write_text("---\n".join([MANIFESTS_HEAD, *kept]))
+    return [_without_helm(document) for document in documents if document.strip()]
 
 
 def _without_helm(document: str) -> str:
@@ -203,6 +223,7 @@ def _make_properties_strict(properties: dict[str, Any]) -> dict[str, Any]:
 WRITERS = {
     "table": (write_table, CHART / "README.md"),
     "manifests": (write_manifests, ROOT / "k8s/hitcounter.yaml"),
+    "rules": (write_rules, ROOT / "k8s/addons/prometheus-rules.yaml"),
     "schemas": (write_schemas, ROOT / "tests/chart/schemas"),
 }
 

@@ -139,7 +139,14 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "watched": {
         "no": {},
-        "yes": {"monitoring": {"podMonitors": {"enabled": True, "namespace": "watchers", "labels": {"by": "us"}}}},
+        "yes": {
+            "monitoring": {
+                "runbookUrl": "https://wiki.example.org/hits",
+                "podMonitors": {"enabled": True, "namespace": "watchers", "labels": {"by": "us"}},
+                "rules": {"enabled": True, "labels": {"by": "us"}, "grafanaUrl": "https://grafana.example.org"},
+                "dashboards": {"enabled": True, "namespace": "watchers", "annotations": {"grafana_folder": "Hits"}},
+            }
+        },
     },
     "knobs": {
         "none": {},

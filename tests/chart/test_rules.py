@@ -1,0 +1,295 @@
+"""Every alert fires when it should and keeps quiet when it should, as the real Prometheus computes it.
+
+Each scenario says which alerts fire in it: those and no others. All are tried twice: with the rules as they stand in
+the repository, and as the chart narrows them to one release.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, find_tool, render
+from tests.consistency.house import run
+
+RULES = CHART / "files/rules/hitcounter.yaml"
+Course = Callable[[int], float]
+"""What a gauge shows, or a counter grows by, in each minute; the last minute is 0, those before it are negative."""
+
+
+def since(minute: int, then: float, before: float = 0.0) -> Course:
+    """One value from a minute on, another before."""
+    return lambda now: then if now >= minute else before
+
+
+def always(value: float) -> Course:
+    return lambda _: value
+
+
+CALM: Mapping[str, Course | None] = {
+    "accepted": always(60_000),
+    "refused": always(0),
+    "unable": always(0),
+    "settled": always(60_000),
+    "fresh": always(60_000),
+    "late": always(0),
+    "backlog": always(500),
+    "oldest_age": always(0.5),
+    "dead": always(3),
+    "difference": always(0),
+    "memory": always(100e6),
+    "capacity": always(1e9),
+    "reads": always(600),
+    "stale_reads": always(0),
+    "build": always(1),
+    "wanted_indexers": always(4),
+    "most_indexers": always(10),
+    "blind_scaler": always(0),
+}
+
+
+class Weather:
+    """An installation over some hours, looked at in their end.
+
+    Args:
+        hours: how many. What a range of a rule reaches beyond them counts as not there.
+        others: series of somebody else's.
+        changes: what is not as in the calm; None: it is not shown at all.
+    """
+
+    def __init__(self, *, hours: int = 2, others: Mapping[str, Course] | None = None, **changes: Course | None) -> None:
+        assert changes.keys() <= CALM.keys()
+        self.minutes = hours * 60
+        self._others = others or {}
+        self._courses = {**CALM, **changes}
+
+    def series(self) -> Iterator[tuple[str, list[float]]]:
+        """Return every series with its samples, one a minute."""
+        course = self._courses
+        ours = f'namespace="{NAMESPACE}",release="{RELEASE}"'
+        scaler = f'namespace="{NAMESPACE}",horizontalpodautoscaler="keda-hpa-{RELEASE}-hitcounter-indexer"'
+        counters = {
+            f'hitcounter_accepted_hits_total{{{ours},pod="a"}}': course["accepted"],
+            f'hitcounter_refused_hits_total{{{ours},pod="a",reason="stream",outcome="refused"}}': course["refused"],
+            f'hitcounter_refused_hits_total{{{ours},pod="a",reason="durability",outcome="refused"}}': course["unable"],
+            f'hitcounter_settled_hits_total{{{ours},pod="i",result="indexed"}}': course["settled"],
+            f'hitcounter_reads_total{{{ours},pod="a",result="fresh"}}': course["reads"],
+            f'hitcounter_reads_total{{{ours},pod="a",result="stale"}}': course["stale_reads"],
+        }
+        gauges = {
+            f'hitcounter_ledger_difference_hits{{{ours},pod="i"}}': course["difference"],
+            f'hitcounter_build_info{{{ours},pod="a",service="api"}}': course["build"],
+            f"kube_horizontalpodautoscaler_status_desired_replicas{{{scaler}}}": course["wanted_indexers"],
+            f"kube_horizontalpodautoscaler_spec_max_replicas{{{scaler}}}": course["most_indexers"],
+            f'kube_horizontalpodautoscaler_status_condition{{{scaler},condition="ScalingActive",status="false"}}': (
+                course["blind_scaler"]
+            ),
+        }
+        for pod in ("a", "b"):  # what every API shows of the one queue
+            counters |= {
+                f'hitcounter_freshness_hits_total{{{ours},pod="{pod}",result="fresh"}}': course["fresh"],
+                f'hitcounter_freshness_hits_total{{{ours},pod="{pod}",result="late"}}': course["late"],
+            }
+            gauges |= {
+                f'hitcounter_backlog_hits{{{ours},pod="{pod}"}}': course["backlog"],
+                f'hitcounter_oldest_age_seconds{{{ours},pod="{pod}"}}': course["oldest_age"],
+                f'hitcounter_ledger_hits{{{ours},pod="{pod}",state="dead"}}': course["dead"],
+                f'hitcounter_redis_memory_bytes{{{ours},pod="{pod}"}}': course["memory"],
+                f'hitcounter_redis_capacity_bytes{{{ours},pod="{pod}"}}': course["capacity"],
+            }
+        minutes = range(-self.minutes, 1)
+        for name, grows in counters.items():
+            if grows is not None:
+                yield name, list(accumulate(map(grows, minutes), initial=0))[:-1]
+        for name, shows in (gauges | dict(self._others)).items():
+            if shows is not None:
+                yield name, [shows(minute) for minute in minutes]
+
+
+NOTHING: dict[str, Any] = dict.fromkeys(CALM.keys() - {"wanted_indexers", "most_indexers", "blind_scaler"})
+AWAY = Weather(backlog=None, oldest_age=None, dead=None, memory=None, capacity=None)
+
+SCENARIOS: Mapping[str, tuple[Weather, set[str]]] = {
+    "calm": (Weather(), set()),
+    "idle, without an indexer": (
+        Weather(accepted=always(0), settled=None, difference=None, fresh=always(0), reads=always(0), backlog=always(0)),
+        set(),
+    ),
+    # ── acceptance ──
+    "5 % refused for an hour": (Weather(refused=since(-60, 3000)), {"AcceptBudgetFastBurn", "AcceptBudgetSlowBurn"}),
+    "5 % refused until half an hour ago": (Weather(refused=lambda now: 3000 * (now < -31)), set()),
+    "5 % refused for a minute": (Weather(refused=since(-1, 3000)), set()),
+    "1 % refused for hours": (Weather(refused=always(600)), {"AcceptBudgetSlowBurn"}),
+    "half a percent refused for hours": (Weather(refused=always(300)), set()),
+    "durability asked for that is not to be had": (Weather(unable=always(9000)), set()),
+    # ── freshness ──
+    "a fifth late for an hour": (
+        Weather(hours=7, fresh=since(-60, 48_000, 60_000), late=since(-60, 12_000)),
+        {"FreshnessBudgetFastBurn"},
+    ),
+    "a tenth late for hours": (
+        Weather(fresh=always(54_000), late=always(6000)),
+        {"FreshnessBudgetSlowBurn"},
+    ),
+    "all late until an hour ago": (
+        Weather(fresh=lambda now: 60_000 * (now > -61), late=lambda now: 60_000 * (now <= -61)),
+        set(),
+    ),
+    "one in twenty late": (Weather(fresh=always(57_000), late=always(3000)), set()),
+    # ── reads ──
+    "a tenth of reads stale": (Weather(reads=always(540), stale_reads=since(-12, 60)), {"ReadsNotFresh"}),
+    "a tenth of reads stale for three minutes": (Weather(reads=always(540), stale_reads=since(-3, 60)), set()),
+    "few reads stale": (Weather(reads=always(580), stale_reads=always(20)), set()),
+    # ── causes ──
+    "hits missing": (Weather(difference=since(-4, -3)), {"LedgerDiffers"}),
+    "hits missing for a moment": (Weather(difference=since(-1, 3)), set()),
+    "indexers that settle nothing": (Weather(settled=since(-6, 0, 60_000)), {"IndexingStandsStill"}),
+    "no indexer there": (Weather(settled=None, difference=None), {"IndexingStandsStill"}),
+    "no indexer there for two minutes": (Weather(settled=since(-2, 0, 60_000)), set()),
+    "an old entry": (Weather(oldest_age=since(-7, 70)), {"OldestEntryStuck"}),
+    "an old entry for four minutes": (Weather(oldest_age=since(-4, 70)), set()),
+    "an entry of 59 seconds": (Weather(oldest_age=always(59)), set()),
+    "more than is settled": (
+        Weather(backlog=since(-20, 60_000), settled=since(-20, 54_000, 60_000)),
+        {"BacklogWillNotDrain"},
+    ),
+    "a backlog that drains": (Weather(backlog=since(-20, 60_000), settled=since(-20, 66_000, 60_000)), set()),
+    "a small backlog that grows": (Weather(backlog=always(20_000), settled=always(59_000)), set()),
+    "a dead letter": (Weather(dead=since(-5, 4, 3)), {"DeadLetters"}),
+    "a dead letter of an hour ago": (Weather(dead=since(-60, 4, 3)), set()),
+    "a dead letter sent again": (Weather(dead=since(-5, 2, 3)), set()),
+    "a Redis that is nearly full": (Weather(memory=since(-4, 950e6, 100e6)), {"RedisNearlyFull"}),
+    "a Redis that fills": (Weather(memory=lambda now: 600e6 + 20e6 * max(0, now + 15)), {"RedisNearlyFull"}),
+    "a Redis that is more than half full": (Weather(memory=always(600e6)), set()),
+    "a Redis that begins to fill": (Weather(memory=lambda now: 100e6 + 20e6 * max(0, now + 15)), set()),
+    "Redis away": (AWAY, {"Blind"}),
+    "nothing scraped": (
+        Weather(**NOTHING),
+        {"Blind"},
+    ),
+    # ── scaling ──
+    "as many indexers as there may be, and too few": (
+        Weather(wanted_indexers=always(10), oldest_age=always(40)),
+        {"ScalingAtMax"},
+    ),
+    "as many indexers as there may be, and enough": (Weather(wanted_indexers=always(10)), set()),
+    "more on their way": (Weather(wanted_indexers=always(9), oldest_age=always(40)), set()),
+    "a scaler that cannot see": (Weather(blind_scaler=since(-12, 1)), {"ScalingBlind"}),
+    "a scaler at rest": (Weather(blind_scaler=always(1), backlog=always(0)), set()),
+    # ── not ours ──
+    "a neighbour's backlog": (
+        Weather(
+            others={
+                'hitcounter_backlog_hits{namespace="other",release="hc"}': always(500),
+                'hitcounter_settled_hits_total{namespace="other",release="hc"}': lambda now: 1e6 + now,
+            }
+        ),
+        set(),
+    ),
+}
+
+
+def narrowed_rules() -> dict[str, Any]:
+    """Return the rules as the chart makes them."""
+    (rule,) = render(Case("", {"monitoring": {"rules": {"enabled": True}}})).all("PrometheusRule")
+    spec: dict[str, Any] = rule["spec"]
+    return spec
+
+
+def all_alerts() -> list[dict[str, Any]]:
+    """Return every alert in the repository."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+@pytest.fixture(scope="module", params=["as they stand", "narrowed"])
+def rules(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the rules."""
+    if request.param == "as they stand":
+        return RULES
+    file = tmp_path_factory.mktemp("rules") / "rules.yaml"
+    file.write_text(yaml.safe_dump(narrowed_rules()))
+    return file
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_exactly_these_alerts_fire(name: str, rules: Path, tmp_path: Path) -> None:
+    weather, expected = SCENARIOS[name]
+    samples = [{"labels": f'{{alertname="Hitcounter{alert}"}}', "value": 1} for alert in sorted(expected)]
+    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    test = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": name, "values": " ".join(f"{value:g}" for value in values)}
+                    for name, values in weather.series()
+                ],
+                "promql_expr_test": [{"expr": firing, "eval_time": f"{weather.minutes}m", "exp_samples": samples}],
+            }
+        ],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump(test))
+    answer = subprocess.run([find_tool("promtool"), "test", "rules", file], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_alert_fires_in_one_scenario_and_keeps_quiet_in_another() -> None:
+    alerts = {rule["alert"].removeprefix("Hitcounter") for rule in all_alerts()}
+    assert alerts == set().union(*(firing for _, firing in SCENARIOS.values()))
+
+
+def test_plain_rules_are_fresh(tmp_path: Path) -> None:
+    run(sys.executable, "tools/chart.py", "rules", tmp_path / "rules.yaml")
+    plain = tmp_path / "rules.yaml"
+    assert plain.read_text() == (ROOT / "k8s/addons/prometheus-rules.yaml").read_text(), "run: tools/chart.py rules"
+    assert yaml.safe_load(plain.read_text())["spec"] == narrowed_rules()
+
+
+def test_addresses_of_runbook_and_dashboards_are_the_values() -> None:
+    monitoring = {
+        "runbookUrl": "https://wiki.example.org/hits",
+        "rules": {"enabled": True, "grafanaUrl": "https://grafana.example.org/"},
+        "dashboards": {"enabled": True},
+    }
+    rendering = render(Case("", {"monitoring": monitoring}))
+    (rule,) = rendering.all("PrometheusRule")
+    for alert in [rule for group in rule["spec"]["groups"] for rule in group["rules"] if "alert" in rule]:
+        notes = alert["annotations"]
+        assert notes["runbook_url"] == f"https://wiki.example.org/hits#{alert['alert'].lower()}"
+        assert notes["dashboard_url"].startswith("https://grafana.example.org/d/hitcounter-")
+    (dashboards,) = [item for item in rendering.all("ConfigMap") if item["metadata"]["name"].endswith("-dashboards")]
+    assert "docs/runbook.md" not in str(dashboards["data"])
+
+
+def test_dashboards_come_whole_and_fit_into_a_config_map() -> None:
+    rendering = render(Case("", {"monitoring": {"dashboards": {"enabled": True}}}))
+    (item,) = [item for item in rendering.all("ConfigMap") if item["metadata"]["name"].endswith("-dashboards")]
+    assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
+    written = {path.name: path.read_text() for path in (CHART / "dashboards").glob("*.json")}
+    assert item["data"] == written
+    assert sum(map(len, written.values())) < 900_000
+
+
+def test_series_of_a_release_are_known_by_its_name() -> None:
+    rendering = render(Case("", {"monitoring": {"podMonitors": {"enabled": True}}}))
+    for monitor in rendering.all("PodMonitor"):
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["relabelings"] == [{"targetLabel": "release", "replacement": RELEASE}]
+
+
+def test_rules_are_what_prometheus_understands(rules: Path) -> None:
+    answer = subprocess.run(
+        [find_tool("promtool"), "check", "rules", rules], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
