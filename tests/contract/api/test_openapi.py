@@ -67,7 +67,7 @@ def test_the_api_does_what_its_document_says(server: Server, operation_id: str) 
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json", config=CONFIG)
     operation = schema.find_operation_by_id(operation_id)
 
-    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
+    @settings(suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy() | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
     def call(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate()

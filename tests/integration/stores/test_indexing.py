@@ -6,33 +6,25 @@ The oldest and the newest of both lines stand for the matrix, which the other mo
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from elasticsearch import AsyncElasticsearch
 from hitcounter.codec import encode
 from hitcounter.elastic import Indices
-from hitcounter.health import Readiness
 from hitcounter.hits import DAY_MS, Hit
 from hitcounter.ledger import Ledger
 from hitcounter.stream import GROUP, HitStream, open_stream
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 from hitcounter_devstack import ElasticsearchServer, RedisServer
 from hitcounter_indexer.as_of import AsOfPublisher
-from hitcounter_indexer.indexer import Indexer
-from hitcounter_indexer.metrics import create_metrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
-from hitcounter_indexer.settings import IndexerSection
-from hitcounter_indexer.sink import ElasticsearchSink
-from prometheus_client import CollectorRegistry
+from hitcounter_indexer.pacing import ELASTICSEARCH
 from redis.asyncio import Redis
 
 from tests.integration.stores.conftest import NOW_MS, TODAY, Producer, append, count, patient_settings
+from tests.integration.stores.indexers import Indexers, assert_balanced
 from tests.integration.stores.waiting import until
 from tests.support.proxy import FaultyWire
-
-RECLAIM_AFTER_SECONDS = 0.5
 
 
 @pytest.fixture(params=["newest", "oldest"])
@@ -54,49 +46,9 @@ def elasticsearch(request: pytest.FixtureRequest, age: str) -> ElasticsearchServ
     return server
 
 
-class Indexers:
-    """Makes indexers over one pair of stores."""
-
-    def __init__(self, stream: HitStream, client: AsyncElasticsearch, indices: Indices) -> None:
-        self.stream = stream
-        self.readiness = Readiness(REDIS, ELASTICSEARCH)
-        self._client = client
-        self._indices = indices
-
-    def build(self, stream: HitStream | None = None, **settings: float) -> Indexer:
-        """Build an indexer with a consumer of its own, perhaps with another way to Redis."""
-        changed = {"block_ms": 10, "bulk_max_age_ms": 0, "reclaim_after_seconds": RECLAIM_AFTER_SECONDS, **settings}
-        return Indexer(
-            consumer=f"indexer-{secrets.token_hex(4)}",
-            stream=stream or self.stream,
-            sink=ElasticsearchSink(self._client, self._indices),
-            indices=self._indices,
-            settings=IndexerSection.model_validate(changed),
-            metrics=create_metrics(CollectorRegistry()),
-            readiness=self.readiness,
-        )
-
-    async def drain(self) -> Ledger:
-        """Index until nothing is queued or in flight, and return the ledger."""
-        indexer = self.build()
-
-        async def is_drained() -> bool:
-            await indexer.run_until_empty()
-            return (await self.stream.status()).entries == 0
-
-        await until(is_drained, timeout_seconds=30)
-        return (await self.stream.status()).ledger
-
-
 @pytest.fixture
 def indexers(stream: HitStream, client: AsyncElasticsearch, indices: Indices) -> Indexers:
     return Indexers(stream, client, indices)
-
-
-async def assert_balanced(stream: HitStream) -> None:
-    audit = await stream.audit()
-    assert audit.is_exact
-    assert (audit.difference, audit.dead_difference) == (0, 0)
 
 
 # ── counting ────────────────────────────────────────────────────────────────────────────────────────────────────────
