@@ -25,6 +25,7 @@ def newest_change() -> float:
 def main() -> None:
     """Run, watch, run anew; a command that ended by itself is run again after the next change."""
     command = sys.argv[1:]
+    seen = newest_change()
     child = subprocess.Popen(command)
 
     def end(*_: object) -> None:
@@ -32,7 +33,6 @@ def main() -> None:
         sys.exit(child.wait())
 
     signal.signal(signal.SIGTERM, end)
-    seen = newest_change()
     while True:
         time.sleep(LOOK_SECONDS)
         changed = newest_change()
