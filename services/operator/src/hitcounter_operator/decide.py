@@ -19,7 +19,7 @@ The module knows no Kubernetes, no Redis and no clock: who calls it looks, and d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
@@ -298,7 +298,7 @@ def _learn(seen: Interval, observation: Observation, memory: Memory, policy: Pol
     if starts := [start for start in observation.pod_start_seconds if 0 < start <= LONGEST_START_SECONDS]:
         learnt = replace(learnt, start_seconds=median(starts))
     if seen.gap is Gap.JUMP:
-        learnt = replace(learnt, recommendations=_restart(learnt.recommendations, observation.at_seconds))
+        learnt = replace(learnt, recommendations=())  # their times mean nothing any more
     return learnt
 
 
@@ -313,8 +313,3 @@ def _shows_rate(seen: Interval, memory: Memory, policy: Policy) -> bool:
 def _is_braked(memory: Memory, at_seconds: float) -> bool:
     since = memory.pushed_back_at_seconds
     return since is not None and 0 <= at_seconds - since < BRAKE_SECONDS
-
-
-def _restart(recommendations: Sequence[Recommendation], at_seconds: float) -> tuple[Recommendation, ...]:
-    """Let the cooldown begin anew, where the times of what was recommended mean nothing any more."""
-    return tuple(Recommendation(at_seconds, one.replicas) for one in recommendations[:1])
