@@ -22,26 +22,24 @@ def newest_change() -> float:
     return max((path.stat().st_mtime for path in files), default=0.0)
 
 
+def wait_for_change(seen: float) -> None:
+    """Return once a source file is newer than what was seen."""
+    while newest_change() == seen:
+        time.sleep(LOOK_SECONDS)
+
+
 def main() -> None:
     """Run, watch, run anew; a command that ended by itself is run again after the next change."""
     command = sys.argv[1:]
-    seen = newest_change()
-    child = subprocess.Popen(command)
-
-    def end(*_: object) -> None:
-        child.terminate()
-        sys.exit(child.wait())
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     while True:
-        time.sleep(LOOK_SECONDS)
-        changed = newest_change()
-        if changed != seen:
-            seen = changed
-            print(f"reload: running {' '.join(command)} anew", file=sys.stderr, flush=True)
-            child.terminate()
-            child.wait()
-            child = subprocess.Popen(command)
+        seen = newest_change()
+        with subprocess.Popen(command) as child:  # waits for its end
+            try:
+                wait_for_change(seen)
+            finally:
+                child.terminate()
+        print(f"reload: running {' '.join(command)} anew", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
