@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from tools.simulator.loads import Load
 
@@ -33,20 +33,43 @@ class Pod:
     ready_at: int
 
 
+class Work(NamedTuple):
+    """What was done: the counters of one indexer, or of all."""
+
+    settled: float = 0.0
+    busy_seconds: float = 0.0
+    retried: float = 0.0
+
+    def plus(self, other: Work, share: float = 1.0) -> Work:
+        """Return this and a share of another one."""
+        return Work(
+            self.settled + share * other.settled,
+            self.busy_seconds + share * other.busy_seconds,
+            self.retried + share * other.retried,
+        )
+
+    def minus(self, other: Work) -> Work:
+        """Return what was done since another one."""
+        return self.plus(other, -1.0)
+
+
+NOTHING: Final = Work()
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All that could be read at the end of a second; totals are over all time."""
+    """All that could be read at the end of a second."""
 
-    accepted: float
-    backlog: float
-    entries: float
-    """Of the backlog."""
-    settled: float
-    busy_seconds: float
-    retried: float
     pods: tuple[Pod, ...]
-    of_each: tuple[float, float, float]
-    """Settled hits, busy seconds and retried documents of an indexer that was there from the beginning."""
+    accepted: float = 0.0
+    """Over all time, like all work."""
+    backlog: float = 0.0
+    entries: float = 0.0
+    """Of the backlog."""
+    work: Work = NOTHING
+    """Of all indexers."""
+    work_of_each: Work = NOTHING
+    """Of an indexer that was there from the beginning."""
 
 
 @dataclass(slots=True)
@@ -75,7 +98,7 @@ class Plant:
         self._queue: deque[Cohort] = deque()
         self.pods.append(Pod("indexer-0", -60, -60))
         self._created = 1
-        self.history.append(Sample(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, tuple(self.pods), (0.0, 0.0, 0.0)))
+        self.history.append(Sample(tuple(self.pods)))
 
     @property
     def replicas(self) -> int:
@@ -101,37 +124,38 @@ class Plant:
 
     def step(self) -> None:
         """Let a second pass."""
-        arrived = self._arrivals[self.second]
         before, ready = self.history[-1], len(self.ready)
+        arrived = self._arrivals[self.second]
+        added = min(arrived, ENTRIES_PER_SECOND)
         if arrived:
-            self._queue.append(Cohort(self.second, arrived, min(arrived, ENTRIES_PER_SECOND)))
+            self._queue.append(Cohort(self.second, arrived, added))
         able = min(before.backlog + arrived, ready * HITS_PER_BUSY_SECOND)
         taken = min(able, self.load.ceiling(self.second))
-        entries = self._serve(taken)
-        is_short = taken < able
-        busy = 0.0
-        if ready and able:
-            used = able / (ready * HITS_PER_BUSY_SECOND)
-            busy = 1.0 if is_short else OVERHEAD_SHARE + (1 - OVERHEAD_SHARE) * used
-        retried = able - taken if self.load.is_refusing else 0.0
-        work = (taken, busy * ready, retried)
+        gone = self._serve(taken)
+        work = self._work(able, taken, ready)
         self.second += 1
         self.history.append(
             Sample(
+                pods=tuple(self.pods),
                 accepted=before.accepted + arrived,
                 backlog=max(0.0, before.backlog + arrived - taken),
-                entries=max(0.0, before.entries + min(arrived, ENTRIES_PER_SECOND) - entries),
-                settled=before.settled + taken,
-                busy_seconds=before.busy_seconds + busy * ready,
-                retried=before.retried + retried,
-                pods=tuple(self.pods),
-                of_each=_add_share(before.of_each, work, ready),
+                entries=max(0.0, before.entries + added - gone),
+                work=before.work.plus(work),
+                work_of_each=before.work_of_each.plus(work, 1 / ready) if ready else before.work_of_each,
             )
         )
 
     def finish(self) -> None:
         """Count those who still wait as if they were served now."""
         self._serve(sum(cohort.hits for cohort in self._queue))
+
+    def _work(self, able: float, taken: float, ready: int) -> Work:
+        """Return what the ready indexers did, of what they were able to do."""
+        if not able:
+            return NOTHING
+        used = able / (ready * HITS_PER_BUSY_SECOND)
+        busy = 1.0 if taken < able else OVERHEAD_SHARE + (1 - OVERHEAD_SHARE) * used
+        return Work(taken, busy * ready, able - taken if self.load.is_refusing else 0.0)
 
     def _serve(self, hits: float) -> float:
         """Take hits from the front of the queue, note how long they waited, and return their entries."""
@@ -147,11 +171,3 @@ class Plant:
             if first.hits <= 1e-6:
                 self._queue.popleft()
         return entries
-
-
-def _add_share(
-    before: tuple[float, float, float], work: tuple[float, float, float], ready: int
-) -> tuple[float, float, float]:
-    if not ready:
-        return before
-    return (before[0] + work[0] / ready, before[1] + work[1] / ready, before[2] + work[2] / ready)

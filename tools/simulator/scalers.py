@@ -73,8 +73,7 @@ class Operator:
 
     @staticmethod
     def _read_counters(plant: Plant, since: int, seen: Sample) -> IndexerCounters:
-        now, then = seen.of_each, plant.read(since).of_each
-        return IndexerCounters(now[0] - then[0], now[1] - then[1], now[2] - then[2])
+        return IndexerCounters(*seen.work_of_each.minus(plant.read(since).work_of_each))
 
 
 @dataclass
@@ -104,12 +103,12 @@ class Autoscaled:
 def measure_formula(plant: Plant) -> float | None:
     """The chart's query: the formula with all of its terms, computed by Prometheus, and its brake."""
     newest = _scrape(plant)
-    minute_ago, minutes_ago = plant.read(newest - 45), plant.read(newest - 285)
     now = plant.read(newest)
-    if now.retried - minute_ago.retried > 0.01 * (now.settled - minute_ago.settled):
+    of_a_minute = now.work.minus(plant.read(newest - 45).work)
+    of_minutes = now.work.minus(plant.read(newest - 285).work)
+    if of_a_minute.retried > 0.01 * of_a_minute.settled:
         return float(plant.replicas)
-    settled, busy = now.settled - minutes_ago.settled, now.busy_seconds - minutes_ago.busy_seconds
-    rate = settled / busy if settled and busy else HITS_PER_BUSY_SECOND
+    rate = of_minutes.settled / of_minutes.busy_seconds if of_minutes.settled else HITS_PER_BUSY_SECOND
     arrival = _rate_of_arrival(plant)
     drain, start = POLICY.drain_target_seconds, POLICY.start_seconds
     return (arrival * (1 / POLICY.target_utilization + start / drain) + now.backlog / drain) / rate
@@ -137,15 +136,12 @@ def measure_arrival(plant: Plant) -> float:
     return _rate_of_arrival(plant) / (POLICY.target_utilization * HITS_PER_BUSY_SECOND)
 
 
-def measure_utilization(plant: Plant) -> float | None:
+def measure_utilization(plant: Plant) -> float:
     """The share of time that the pods were busy, averaged over the last 15 seconds, as processor time is."""
     at = plant.second - plant.load.delay_seconds
     now, before = plant.read(at), plant.read(at - 15)
-    ready = sum(pod.ready_at <= at for pod in now.pods)
-    if not ready:
-        return None
-    share = (now.busy_seconds - before.busy_seconds) / (15 * ready)
-    return ready * share / POLICY.target_utilization
+    busy = now.work.minus(before.work).busy_seconds / 15
+    return busy / POLICY.target_utilization
 
 
 def _scrape(plant: Plant) -> int:
