@@ -28,7 +28,7 @@ def build_tables(runs: Runs, settings: Runs) -> dict[str, str]:
     texts: dict[str, Table] = {
         "loads": [["load", "what happens"], *([load.name, load.text] for load in LOADS)],
         "verdict": [
-            ["load", "operator", "the best of the others", "the wait"],
+            ["load", "operator", "the best of the others", "the operator's wait"],
             *(_build_verdict(load, of_load) for load, of_load in runs.items()),
         ],
     }
@@ -55,13 +55,9 @@ def _build_measure(runs: Runs, show: Callable[[Run], str]) -> Table:
 
 def _build_settings(settings: Runs) -> Table:
     loads = list(next(iter(settings.values())))
-    head = ["the operator with", *(f"{load}: {what}" for load in loads for what in ("p99 wait", "pod-minutes"))]
     return [
-        head,
-        *(
-            [name, *(cell for run in of_setting.values() for cell in (_show_wait(run), f"{run.pod_minutes:,.0f}"))]
-            for name, of_setting in settings.items()
-        ),
+        ["the operator with", *loads],
+        *([name, *(f"{_show(run)}, {run.reversals:,}" for run in runs.values())] for name, runs in settings.items()),
     ]
 
 
@@ -73,7 +69,7 @@ def _build_verdict(load: str, runs: Mapping[str, Run]) -> list[str]:
 
 
 def _show(run: Run) -> str:
-    return f"{_show_wait(run)}, {run.pod_minutes:,.0f} pod-minutes"
+    return f"{_show_wait(run)}, {run.pod_minutes:,.0f}"
 
 
 def _show_wait(run: Run) -> str:
