@@ -21,6 +21,8 @@ from pydantic import Field
 from hitcounter.errors import ConfigurationError
 from hitcounter.settings import Port, Section, variable_name
 
+_MetricsSource = CollectorRegistry | Callable[[], Awaitable[bytes]]
+"""A registry, or what renders the metrics of others."""
 _Answer = tuple[int, str, bytes]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -87,22 +89,23 @@ def open_socket(host: str, port: int, variable: str) -> socket.socket:
 
 
 def build_management_app(
-    registry: CollectorRegistry, readiness: Readiness, is_alive: Callable[[], bool] = lambda: True
+    metrics: _MetricsSource, readiness: Readiness, is_alive: Callable[[], bool] = lambda: True
 ) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
     """Return the ASGI application of the management port."""
 
-    def answer(path: str) -> _Answer:
+    async def answer(path: str) -> _Answer:
         if path == "/livez":
             return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
         if path == "/readyz":
             body = orjson.dumps({"ready": readiness.is_ready, "waiting_for": readiness.problems})
             return (200 if readiness.is_ready else 503), "application/json", body
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
+            body = generate_latest(metrics) if isinstance(metrics, CollectorRegistry) else await metrics()
+            return 200, CONTENT_TYPE_LATEST, body
         return 404, "text/plain", b"there are /livez, /readyz and /metrics\n"
 
     async def app(scope: dict[str, Any], _receive: object, send: _Send) -> None:
-        status, content_type, body = answer(scope["path"])
+        status, content_type, body = await answer(scope["path"])
         headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -113,7 +116,7 @@ def build_management_app(
 @contextlib.asynccontextmanager
 async def serve_management(
     settings: ManagementSettings,
-    registry: CollectorRegistry,
+    metrics: _MetricsSource,
     readiness: Readiness,
     is_alive: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[None]:
@@ -122,7 +125,7 @@ async def serve_management(
     Raises:
         ConfigurationError: the port cannot be had.
     """
-    app = build_management_app(registry, readiness, is_alive)
+    app = build_management_app(metrics, readiness, is_alive)
     config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=1)
     server = EmbeddedServer(config)
     with open_socket(settings.host, settings.port, variable_name("management", "port")) as listener:

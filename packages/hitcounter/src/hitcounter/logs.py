@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,14 +33,14 @@ def get_logger() -> FilteringBoundLogger:
     return logger
 
 
-def configure_logging(settings: LogSettings, service: str) -> None:
-    """Send all logs of this process to standard error in the chosen format; every line names the service."""
+def configure_logging(settings: LogSettings, service: str, **fields: object) -> None:
+    """Send all logs of this process to standard error in the chosen format; every line has the service and fields."""
     is_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-        _name_service(service),
+        _add_fields({"service": service, **fields}),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -132,9 +133,8 @@ def _show_repeats(_logger: object, _method: str, event: structlog.typing.EventDi
     return event
 
 
-def _name_service(service: str) -> Processor:
+def _add_fields(fields: Mapping[str, object]) -> Processor:
     def add(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        event["service"] = service
-        return event
+        return {**event, **fields}
 
     return add

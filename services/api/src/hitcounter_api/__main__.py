@@ -9,9 +9,10 @@ import gc
 import re
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 from hitcounter import __version__
 from hitcounter.codec import PRODUCER_BYTES
@@ -33,6 +34,7 @@ from hitcounter_api.metrics import ApiMetrics, create_metrics
 from hitcounter_api.queue_watch import REDIS, QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.settings import ApiSettings, HttpSettings, IntakeSettings
+from hitcounter_api.workers import DRAINING, WORKERS, Supervisor, answer_supervisor
 
 try:
     import uvloop
@@ -40,6 +42,8 @@ try:
     from hitcounter_api.protocol import ApiProtocol
 except ImportError as error:  # uvicorn would go on without them, at a third of the speed
     raise SystemExit(f"hitcounter-api needs uvloop and httptools: {error}") from error
+
+WORKERS_MAX: Final = 64
 
 _USER_IN_URL = re.compile(r"//[^/@]+@")
 
@@ -53,12 +57,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.print_config:
         sys.stdout.writelines(f"{line}\n" for line in _describe(settings.model_dump(mode="json")))
         return
-    configure_logging(settings.log, "api")
+    seat = options.seat
+    configure_logging(settings.log, "api", **({} if seat is None else {"worker": seat.number}))
     try:
-        uvloop.run(run(settings))
+        if seat is not None:
+            uvloop.run(run_worker(settings, seat))
+        elif options.workers > 1:
+            uvloop.run(supervise(settings, options.workers))
+        else:
+            uvloop.run(run(settings))
     except HitcounterError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
+
+
+class Seat(NamedTuple):
+    """The place of a worker under its supervisor: its number, and the files it inherits."""
+
+    number: int
+    listener: int
+    channel: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the seat that the supervisor wrote into the command line."""
+        return cls(*map(int, text.split(",")))
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -71,7 +94,21 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force, without secrets, and exit"
     )
+    parser.add_argument(
+        "--workers",
+        type=_read_workers,
+        default=1,
+        metavar="N",
+        help=f"processes that share the port, up to {WORKERS_MAX}; the default, 1, is best in a pod",
+    )
+    parser.add_argument("--seat", type=Seat.parse, help=argparse.SUPPRESS)  # said by a supervisor to its workers
     return parser
+
+
+def _read_workers(text: str) -> int:
+    if not (text.isdigit() and 1 <= int(text) <= WORKERS_MAX):
+        raise argparse.ArgumentTypeError(f"there may be 1 to {WORKERS_MAX}")
+    return int(text)
 
 
 def _describe(values: Mapping[str, Any], *path: str) -> Iterator[str]:
@@ -91,18 +128,67 @@ async def run(settings: ApiSettings) -> None:
     """
     registry = create_registry("api")
     readiness = Readiness(REDIS)
-    with open_socket(settings.http.host, settings.http.port, variable_name("http", "port")) as listener:
-        async with (
-            serve_management(settings.management, registry, readiness),
-            _open_server(settings, registry, readiness) as server,
-        ):
-            _stop_on_signal(server, readiness)
-            # All that is there by now stays for good. A full collection that looked at it again would take 25 ms in
-            # which no hit is answered.
-            gc.collect()
-            gc.freeze()
-            log.info("started", version=__version__, url=f"http://{settings.http.host}:{settings.http.port}")
-            await server.serve(sockets=[listener])
+    with _listen(settings) as listener:
+        async with serve_management(settings.management, registry, readiness):
+            await _serve(settings, listener, registry, readiness)
+
+
+async def run_worker(settings: ApiSettings, seat: Seat) -> None:
+    """Serve under a supervisor, on its socket, until a signal says to stop or the supervisor is gone."""
+    registry = create_registry("api")
+    readiness = Readiness(REDIS)
+    with socket.socket(fileno=seat.listener) as listener, socket.socket(fileno=seat.channel) as channel:
+        answering = asyncio.create_task(answer_supervisor(channel, registry, readiness), name="supervisor's channel")
+        try:
+            await _serve(settings, listener, registry, readiness)
+        finally:
+            answering.cancel()
+            await asyncio.wait([answering])
+
+
+async def supervise(settings: ApiSettings, workers: int) -> None:
+    """Keep that many workers serving until a signal says to stop.
+
+    Raises:
+        ConfigurationError: a port cannot be had.
+    """
+    readiness = Readiness(WORKERS)
+    with _listen(settings) as listener:
+        supervisor = Supervisor(workers, listener, readiness)
+        async with serve_management(settings.management, supervisor.render_metrics, readiness, supervisor.is_alive):
+            _on_signal(supervisor.stop)
+            log.info("started", version=__version__, url=_url_of(settings), workers=workers)
+            has_drained = await supervisor.run()
+    log.info("stopped")
+    if not has_drained:
+        raise SystemExit(1)
+
+
+def _listen(settings: ApiSettings) -> socket.socket:
+    return open_socket(settings.http.host, settings.http.port, variable_name("http", "port"))
+
+
+def _url_of(settings: ApiSettings) -> str:
+    return f"http://{settings.http.host}:{settings.http.port}"
+
+
+async def _serve(
+    settings: ApiSettings, listener: socket.socket, registry: CollectorRegistry, readiness: Readiness
+) -> None:
+    """Serve on the socket until a signal says to stop; at the end every hit that was taken has its answer."""
+    async with _open_server(settings, registry, readiness) as server:
+
+        def drain() -> None:
+            readiness.set_problem(DRAINING, "this process is about to stop")
+            server.should_exit = True
+
+        _on_signal(drain)
+        # All that is there by now stays for good. A full collection that looked at it again would take 25 ms in which
+        # no hit is answered.
+        gc.collect()
+        gc.freeze()
+        log.info("started", version=__version__, url=_url_of(settings))
+        await server.serve(sockets=[listener])
     log.info("stopped")
 
 
@@ -176,21 +262,20 @@ def build_config(app: Any, settings: HttpSettings) -> Config:
     )
 
 
-def _stop_on_signal(server: EmbeddedServer, readiness: Readiness) -> None:
+def _on_signal(drain: Callable[[], None]) -> None:
     """Drain at the first SIGTERM or SIGINT; the second finds the default action, which ends the process at once."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
-    def stop() -> None:
+    def on_first() -> None:
         for number in numbers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
         log.info("draining: requests under way finish, new ones go elsewhere")
-        readiness.set_problem("draining", "this process is about to stop")
-        server.should_exit = True
+        drain()
 
     for number in numbers:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, on_first)
 
 
 if __name__ == "__main__":
