@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -9,7 +10,17 @@ import pytest
 from tools.simulator.loads import LOADS
 from tools.simulator.report import OURS, find_best, is_at_least_as_good
 from tools.simulator.runs import Run, count_reversals, find_quantile, run
-from tools.simulator.scalers import MAX_REPLICAS, SCALERS
+from tools.simulator.scalers import (
+    CHART,
+    MAX_REPLICAS,
+    POLICY,
+    SCALERS,
+    Autoscaled,
+    measure_arrival,
+    measure_backlog,
+    measure_formula,
+    measure_utilization,
+)
 
 BY_NAME = {load.name: load for load in LOADS}
 
@@ -23,6 +34,14 @@ def runs(load: str) -> dict[str, Run]:
 @pytest.mark.parametrize("load", ["step", "ramp", "oscillation"])
 def test_the_operator_is_at_least_as_good_as_the_best_of_the_others(load: str) -> None:
     others = {name: one for name, one in runs(load).items() if name != OURS}
+    assert is_at_least_as_good(runs(load)[OURS], others[find_best(others)])
+
+
+@pytest.mark.parametrize("load", ["step", "ramp", "oscillation"])
+def test_it_is_not_for_its_shorter_cooldown_that_the_operator_takes_fewer_pods(load: str) -> None:
+    same = replace(CHART, down_window_seconds=int(POLICY.cooldown_seconds))
+    measures = (measure_formula, measure_backlog(30.0), measure_backlog(5.0), measure_arrival, measure_utilization)
+    others = {str(measure): run(BY_NAME[load], Autoscaled(measure, same)) for measure in measures}
     assert is_at_least_as_good(runs(load)[OURS], others[find_best(others)])
 
 
