@@ -18,7 +18,8 @@ compile() { # output, then what to resolve
 }
 
 options=("$@")
-compile api services/api/pyproject.toml
-compile indexer services/indexer/pyproject.toml
+# The images have what traces need, whether or not they are switched on.
+compile api services/api/pyproject.toml --extra tracing
+compile indexer services/indexer/pyproject.toml --extra tracing
 compile operator services/operator/pyproject.toml
 compile dev pyproject.toml --group dev
