@@ -4,7 +4,9 @@ The distribution is the one that Elastic publishes for integration tests: the fu
 everything that hitcounter uses.
 """
 
+import contextlib
 import hashlib
+import os
 import shutil
 import stat
 import subprocess
@@ -109,12 +111,12 @@ def _require_maven() -> str:
 
 
 def _size(folder: Path) -> str:
-    sizes = (path.stat(follow_symlinks=False).st_size for path in _files(folder))
-    return f"{sum(sizes) / 1e6:.0f} MB so far"
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # Maven renames and removes meanwhile
+                total += Path(parent, name).lstat().st_size
+    return f"{total / 1e6:.0f} MB so far"
 
 
 def _verify(archive: Path, release: ElasticsearchRelease) -> None:
