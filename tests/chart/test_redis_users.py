@@ -45,7 +45,7 @@ async def add_and_read(stream: HitStream) -> str:
 async def settle_as_dead(stream: HitStream) -> None:
     entry_id = await add_and_read(stream)
     letter = DeadLetter(reason="r", detail="d", hits=1, payload=b"p")
-    assert await stream.settle([Settlement(entry_id, dead_letters=[letter])]) == 1
+    assert await stream.settle([Settlement(entry_id, dead_letters=[letter])]) == [entry_id]
 
 
 async def publish(stream: HitStream) -> None:
@@ -68,6 +68,10 @@ async def renew(stream: HitStream) -> None:
     await stream.renew("c", [await add_and_read(stream)])
 
 
+async def hand_over(stream: HitStream) -> None:
+    await stream.hand_over("c", [await add_and_read(stream)], idle_ms=1)
+
+
 async def read_and_leave(stream: HitStream) -> None:
     await add_and_read(stream)
     assert not await stream.leave("c")  # something is pending
@@ -86,6 +90,7 @@ BY_INDEXER: dict[str, Call] = {
     "read": add_and_read,
     "reclaim": lambda stream: stream.reclaim("d", min_idle_ms=0, count=5),
     "renew": renew,
+    "hand_over": hand_over,
     "settle": settle_as_dead,
     "leave": read_and_leave,
     "sample_as_of publish_as_of": publish,

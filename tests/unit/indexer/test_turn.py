@@ -453,7 +453,7 @@ async def test_redis_away_while_stopping_leaves_the_entry_pending(rig: Rig) -> N
     assert list(rig.stream.pending) == ["1-0"]
 
 
-async def test_entry_settled_by_another_indexer_meanwhile_is_no_fault(rig: Rig) -> None:
+async def test_entry_settled_by_another_indexer_meanwhile_is_no_fault_and_counted_by_that_one(rig: Rig) -> None:
     entry = rig.stream.add(hit("a"))
     rig.sink.gate.clear()
     turning = asyncio.create_task(rig.indexer().run_until_empty())
@@ -461,3 +461,4 @@ async def test_entry_settled_by_another_indexer_meanwhile_is_no_fault(rig: Rig) 
     await rig.stream.settle([Settlement(entry.entry_id, indexed=1)])
     rig.sink.gate.set()
     assert await turning == 1
+    assert rig.metric("hitcounter_settled_hits_total", result="indexed") == 0

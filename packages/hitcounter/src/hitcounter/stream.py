@@ -118,6 +118,7 @@ class HitStream:
         self._sample = _load_script(self._redis, "sample")
         self._publish = _load_script(self._redis, "publish")
         self._leave = _load_script(self._redis, "leave")
+        self._sweep = _load_script(self._redis, "sweep")
         self._replay = _load_script(self._redis, "replay")
 
     async def aclose(self) -> None:
@@ -178,10 +179,10 @@ class HitStream:
 
     # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def ensure_group(self) -> None:
-        """Create the stream and its group where they are missing. The group starts at the stream's first entry."""
+    async def ensure_group(self) -> bool:
+        """Create the stream and its group where they are missing, from the first entry on; tell whether they were."""
         with translated("create the consumer group"):
-            await self._group([self.keys.stream], [GROUP])
+            return bool(await self._group([self.keys.stream], [GROUP]))
 
     async def read(self, consumer: str, *, count: int, block_ms: int) -> list[Entry]:
         """Return up to count entries that no consumer has yet, oldest first; waits up to block_ms for the first.
@@ -244,8 +245,8 @@ class HitStream:
                 justid=True,
             )
 
-    async def settle(self, settlements: Sequence[Settlement]) -> int:
-        """Acknowledge, delete and book the entries in one atomic step; return how many this call settled.
+    async def settle(self, settlements: Sequence[Settlement]) -> list[str]:
+        """Acknowledge, delete and book the entries in one atomic step; return the ids of those this call settled.
 
         Safe to repeat: what was settled before, by anyone, is left alone.
         """
@@ -258,12 +259,29 @@ class HitStream:
                 positions = "" if letter.positions is None else ",".join(map(str, letter.positions))
                 arguments += [letter.reason, letter.detail, letter.hits, positions, letter.payload]
         with translated("settle entries"):
-            return int(await self._settle([self.keys.stream, self.keys.ledger, self.keys.dead], arguments))
+            settled = await self._settle([self.keys.stream, self.keys.ledger, self.keys.dead], arguments)
+        return [entry_id.decode() for entry_id in settled]
 
     async def leave(self, consumer: str) -> bool:
         """Remove the consumer from the group if nothing of it is pending; tell whether it is gone."""
         with translated("leave the group"):
             return bool(await self._leave([self.keys.stream], [GROUP, consumer]))
+
+    # ── the operator's side ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def sweep(self, *, min_idle_ms: int) -> list[str]:
+        """Remove the consumers that were silent for min_idle_ms and have nothing pending; return their names.
+
+        One that lives all the same takes no harm: its next read makes it anew.
+        """
+        with translated("remove dead consumers"):
+            try:
+                names = await self._sweep([self.keys.stream], [GROUP, min_idle_ms])
+            except ResponseError as error:
+                if not _is_group_lost(error):
+                    raise
+                return []
+        return [name.decode(errors="replace") for name in cast("list[bytes]", names)]
 
     # ── as of ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -281,7 +281,7 @@ class TurnWriter:
         start, attempt = time.monotonic(), 0
         while True:
             try:
-                await self._stream.settle(settlements)
+                settled = set(await self._stream.settle(settlements))
                 break
             except StreamUnavailable as error:
                 self._conditions.note_problem(error)
@@ -291,12 +291,19 @@ class TurnWriter:
                 attempt += 1
         self._conditions.note_well(REDIS)
         self._metrics.settle_seconds.observe(time.monotonic() - start)
-        settled = self._metrics.settled_hits
-        settled.labels("indexed").inc(sum(settlement.indexed for settlement in settlements))
-        settled.labels("duplicate").inc(sum(settlement.duplicate for settlement in settlements))
+        self._count([settlement for settlement in settlements if settlement.entry_id in settled])
+
+    def _count(self, settlements: Sequence[Settlement]) -> None:
+        """Count what this process has settled: what others settled before it is counted by them.
+
+        Only the ledger is exact: a settling whose answer was lost is counted by nobody.
+        """
+        hits = self._metrics.settled_hits
+        hits.labels("indexed").inc(sum(settlement.indexed for settlement in settlements))
+        hits.labels("duplicate").inc(sum(settlement.duplicate for settlement in settlements))
         for settlement in settlements:
             for letter in settlement.dead_letters:
-                settled.labels("dead").inc(letter.hits)
+                hits.labels("dead").inc(letter.hits)
                 log.error("dead letter", entry=settlement.entry_id, reason=letter.reason, detail=letter.detail)
 
 

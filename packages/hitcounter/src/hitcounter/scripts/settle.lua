@@ -10,7 +10,7 @@
 -- ARGV  1 group, then for each entry:
 --       entry id, hits indexed, hits duplicate, hits dead, number of dead letters, and for each dead letter:
 --       reason, detail, number of hits, positions, payload
--- Returns the number of entries settled by this call.
+-- Returns the ids of the entries that this call settled.
 
 local at = 1
 local function take()
@@ -21,7 +21,7 @@ end
 redis.call('HMGET', KEYS[2], 'dead')
 redis.call('XLEN', KEYS[3])
 
-local settled = 0
+local settled = {}
 while at < #ARGV do
     local entry, indexed, duplicate, dead, letters = take(), take(), take(), take(), tonumber(take())
     local is_ours = redis.call('XACK', KEYS[1], ARGV[1], entry) == 1
@@ -37,7 +37,7 @@ while at < #ARGV do
         redis.call('HINCRBY', KEYS[2], 'indexed', indexed)
         redis.call('HINCRBY', KEYS[2], 'duplicate', duplicate)
         redis.call('HINCRBY', KEYS[2], 'dead', dead)
-        settled = settled + 1
+        settled[#settled + 1] = entry
     end
 end
 return settled

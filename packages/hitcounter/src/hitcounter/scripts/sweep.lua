@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- sweep: delete the consumers that died and left nothing: silent for long, and no entry pending. One step, for what is
+-- pending must not change between the look and the deletion, which would take the pending list along.
+--
+-- KEYS  1 stream
+-- ARGV  1 group  2 milliseconds of silence
+-- Returns the names of those deleted.
+
+local deleted = {}
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local name, pending, idle_ms = consumer[2], consumer[4], consumer[6]
+    if pending == 0 and idle_ms >= tonumber(ARGV[2]) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+        deleted[#deleted + 1] = name
+    end
+end
+return deleted

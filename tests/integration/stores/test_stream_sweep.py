@@ -1,0 +1,65 @@
+"""Removing dead consumers: many at once, none that holds an entry, and no harm to one that lives."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hitcounter.entries import Settlement
+from hitcounter.stream import GROUP, HitStream
+from redis.asyncio import Redis
+
+from tests.integration.stores.conftest import Producer, append
+from tests.integration.stores.waiting import until
+
+
+async def test_silent_consumers_are_swept_and_only_those_with_nothing_pending(
+    stream: HitStream, other_stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await stream.ensure_group()
+    await append(stream, producer.batch())
+    (entry,) = await stream.read("busy", count=1, block_ms=100)
+    for number in range(500):
+        await raw.xgroup_createconsumer(stream.keys.stream, GROUP, f"dead-{number}")
+    assert await stream.sweep(min_idle_ms=60_000) == []
+    swept = await other_stream.sweep(min_idle_ms=0)
+    assert sorted(swept) == sorted(f"dead-{number}" for number in range(500))
+    assert [consumer["name"] for consumer in await raw.xinfo_consumers(stream.keys.stream, GROUP)] == [b"busy"]
+    assert await stream.settle([Settlement(entry.entry_id, indexed=1)]) == [entry.entry_id]
+
+
+async def test_consumer_that_was_swept_while_it_waited_gets_its_entries_all_the_same(
+    stream: HitStream, other_stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await stream.ensure_group()
+    reading = asyncio.create_task(stream.read("alive", count=1, block_ms=5000))
+
+    async def is_waiting() -> bool:
+        return bool((await raw.info("clients"))["blocked_clients"])
+
+    await until(is_waiting)
+    await other_stream.sweep(min_idle_ms=0)
+    await append(other_stream, producer.batch())
+    (entry,) = await reading
+    assert await stream.settle([Settlement(entry.entry_id, indexed=1)]) == [entry.entry_id]
+
+
+async def test_looking_for_silent_entries_counts_as_a_sign_of_life(stream: HitStream, raw: Redis) -> None:
+    await stream.ensure_group()
+    await stream.reclaim("idle", min_idle_ms=1000, count=1)
+    (before,) = await raw.xinfo_consumers(stream.keys.stream, GROUP)
+
+    async def is_older() -> bool:
+        (consumer,) = await raw.xinfo_consumers(stream.keys.stream, GROUP)
+        return bool(consumer["idle"] > before["idle"] + 50)
+
+    await until(is_older)
+    await stream.reclaim("idle", min_idle_ms=1000, count=1)
+    assert await stream.sweep(min_idle_ms=50) == []
+
+
+async def test_sweeping_where_there_is_no_group_finds_nothing(stream: HitStream) -> None:
+    assert await stream.sweep(min_idle_ms=0) == []
+
+
+async def test_making_the_group_tells_whether_it_was_missing(stream: HitStream) -> None:
+    assert [await stream.ensure_group(), await stream.ensure_group()] == [True, False]
