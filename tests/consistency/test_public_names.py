@@ -14,7 +14,7 @@ PUBLIC = {
     "__init__": "",
     "backoff": "backoff_seconds",
     "codec": ("HitBatch ID_RULE PRODUCER_BYTES READER_VERSION SEQUENCE_MAX TIME_MAX_MS build_batch decode encode"),
-    "elastic": "Indices RetentionReport open_client translated",
+    "elastic": "Indices IndicesReport RetentionReport open_client translated",
     "entries": "DeadLetter Durability Entry Settlement StoredDeadLetter",
     "errors": (
         "ConfigurationError DurabilityUnavailable EntryTooNew HitcounterError IndexUnavailable InvalidHit Outcome "
@@ -27,9 +27,10 @@ PUBLIC = {
         "MINUTE_MS WEIGHT_MAX check_id has_utf8_form is_longer_than parse_timestamp read_hit uuid7_time_ms"
     ),
     "indices": (
-        "MAPPING MAPPING_VERSION OWNER build_index build_settings build_template day_of document_id "
-        "document_id_prefix expired_indices find_mapping_fault index_of indices_of_windows indices_to_prepare "
-        "keyed_document_id template_name write_alias"
+        "MAPPING MAPPING_VERSION OWNER TemplateLook TemplateState build_index build_settings build_template "
+        "compare_template day_of document_id document_id_prefix expired_indices find_mapping_fault "
+        "find_missing_aliases find_obstacle index_of indices_of_windows indices_to_prepare keyed_document_id "
+        "template_name write_alias"
     ),
     "ledger": "Audit Ledger StreamMemory StreamStatus",
     "logs": "RepeatFilter bind_traceparent configure_logging get_logger",

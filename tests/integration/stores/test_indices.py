@@ -13,6 +13,8 @@ from hitcounter.hits import DAY_MS
 from hitcounter.indices import (
     MAPPING,
     MAPPING_VERSION,
+    TemplateLook,
+    TemplateState,
     build_index,
     build_template,
     index_of,
@@ -146,10 +148,28 @@ async def put_template(client: AsyncElasticsearch, name: str, **changes: object)
     await client.indices.put_index_template(name=template_name(name), **template)
 
 
-async def test_template_that_agrees_is_not_put_again(client: AsyncElasticsearch, indices: Indices, name: str) -> None:
-    await put_template(client, name, priority=1234)  # what somebody changed stays where nothing of ours differs
+async def test_template_that_agrees_is_not_put_again(indices: Indices) -> None:
+    assert (await indices.ensure_template()).state is TemplateState.MISSING
+    assert await indices.ensure_template() == TemplateLook(TemplateState.SAME, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"priority": 1234}, "priority"),
+        ({"index_patterns": ["others-*"]}, "index_patterns"),
+        ({"template": {"mappings": MAPPING}}, "template.settings.index.sort.field"),
+    ],
+)
+async def test_template_that_somebody_changed_is_put_back_and_the_change_told(
+    client: AsyncElasticsearch, indices: Indices, name: str, changes: dict[str, object], path: str
+) -> None:
     await indices.ensure_template()
-    assert (await template_of(client, name))["priority"] == 1234
+    await put_template(client, name, **changes)
+    look = await indices.ensure_template()
+    assert look.state is TemplateState.CHANGED
+    assert path in look.differences
+    assert (await indices.ensure_template()).state is TemplateState.SAME
 
 
 async def test_template_of_a_newer_version_is_never_overwritten(
@@ -180,6 +200,39 @@ async def test_installations_with_overlapping_prefixes_share_an_elasticsearch(
     await Indices(client, longer, index_settings).ensure([f"{longer}-{TODAY}"])
     aliases = (await describe(client, f"{longer}-{TODAY}"))["aliases"]
     assert aliases.keys() == {longer, f"{longer}-{TODAY}-write"}
+
+
+# ── looking after what is there ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_days_that_lost_an_alias_get_it_back_and_the_others_are_left_alone(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    sound = f"{name}-2026.11.25"
+    await indices.ensure([today, sound])
+    await client.indices.delete_alias(index=today, name=name)
+    report = await indices.mend()
+    assert (report.indices, report.faults, report.mended) == ([today, sound], {}, {today: [name]})
+    assert (await describe(client, today))["aliases"] == {name: {}, write_alias(today): {}}
+    assert (await indices.mend()).mended == {}
+
+
+async def test_what_a_person_has_to_change_about_an_index_is_told_and_not_touched(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    foreign = f"{name}-2026.11.25"
+    await indices.ensure([today])
+    await client.indices.create(index=foreign)
+    await client.indices.create(index=f"{name}-notes")
+    await client.indices.add_block(index=today, block="write")
+    await client.indices.put_settings(index=today, settings={"index": {"final_pipeline": "mine"}})
+    report = await indices.mend()
+    assert report.indices == [today, foreign]
+    assert report.faults == {
+        today: "index.blocks.write is true and index.final_pipeline is mine",
+        foreign: "it was not made by hitcounter",
+    }
+    assert (await describe(client, foreign))["aliases"] == {}
 
 
 # ── refresh and flush ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,6 +297,13 @@ async def test_retention_drops_only_our_days_and_only_the_old_ones_be_they_open_
     assert (await indices.drop_expired(NOW_MS)).dropped == [older, old]
     assert await remaining(client, name) == {tomorrow, youngest, *foreign}
     assert (await indices.drop_expired(NOW_MS)).dropped == []
+
+
+async def test_retention_keeps_as_many_days_as_it_is_told_to(indices: Indices, name: str) -> None:
+    days = [index_of(name, NOW_MS - age * DAY_MS) for age in range(4, 8)]
+    await indices.ensure(days)
+    report = await indices.drop_expired(NOW_MS, retention_days=6, is_dry_run=True)
+    assert (report.kept, report.dropped) == (2, [days[3], days[2]])
 
 
 async def test_retention_where_nothing_is_drops_nothing(indices: Indices) -> None:

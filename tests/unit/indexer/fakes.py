@@ -18,6 +18,7 @@ from hitcounter.entries import Entry, Settlement
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.hits import Hit
+from hitcounter.indices import TemplateLook, TemplateState
 from hitcounter.stream import HitStream
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.indexer import Indexer
@@ -78,8 +79,9 @@ class FakeStream(HitStream):
         """Let the next calls fail with these errors, one after the other."""
         self.failures.setdefault(call, []).extend(errors)
 
-    async def ensure_group(self) -> None:
+    async def ensure_group(self) -> bool:
         self._note("group", None)
+        return False
 
     async def read(self, consumer: str, *, count: int, block_ms: int) -> list[Entry]:
         self._note("read", count)
@@ -110,11 +112,11 @@ class FakeStream(HitStream):
             entry = self.pending.pop(entry_id)
             self.silent.append(replace(entry, deliveries=entry.deliveries + 1))
 
-    async def settle(self, settlements: Sequence[Settlement]) -> int:
+    async def settle(self, settlements: Sequence[Settlement]) -> list[str]:
         self._note("settle", [settlement.entry_id for settlement in settlements])
         ours = [settlement for settlement in settlements if self.pending.pop(settlement.entry_id, None)]
         self.settlements |= {settlement.entry_id: settlement for settlement in ours}
-        return len(ours)
+        return [settlement.entry_id for settlement in ours]
 
     async def leave(self, consumer: str) -> bool:
         self._fail_if_told("leave")
@@ -186,8 +188,9 @@ class FakeIndices(Indices):
         self.prefix = "hits"
         self.failures: list[Exception] = []
 
-    async def ensure_template(self) -> None:
+    async def ensure_template(self) -> TemplateLook:
         self._note("template", None)
+        return TemplateLook(TemplateState.SAME, [])
 
     async def ensure(self, indices: Collection[str]) -> None:
         self._note("indices", list(indices))

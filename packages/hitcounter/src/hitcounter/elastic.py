@@ -7,7 +7,7 @@ is decided in indices.py; this module only carries it there and back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,21 +16,23 @@ from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError, NotFoun
 
 from hitcounter.errors import IndexUnavailable
 from hitcounter.indices import (
-    MAPPING_VERSION,
+    TemplateLook,
+    TemplateState,
     build_index,
     build_template,
+    compare_template,
+    day_of,
     expired_indices,
     find_mapping_fault,
+    find_missing_aliases,
+    find_obstacle,
     template_name,
-    write_alias,
 )
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
 
 _REASON_MAX_CHARACTERS: Final = 300
 _BULK_WITHOUT_ERRORS: Final = b'{"errors":false'
 """How the answer to a bulk begins whose filter_path names `errors` first and leaves out what comes before."""
-_TEMPLATE_MARKS: Final = ("version", "_meta")
-"""A template that agrees in these is the one we would put: the settings it was made from stand in its _meta."""
 
 
 class _AnswerSerializer(OrjsonSerializer):
@@ -80,6 +82,17 @@ def translated(doing: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class IndicesReport:
+    """What a look at the indices found and did."""
+
+    indices: list[str]
+    faults: dict[str, str]
+    """What keeps hits out of an index, and takes a person to change."""
+    mended: dict[str, list[str]]
+    """The aliases that were added to an index."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionReport:
     """What retention found and did."""
 
@@ -96,8 +109,8 @@ class Indices:
         self._settings = settings
         self._checked: set[str] = set()
 
-    async def ensure_template(self) -> None:
-        """Put the index template where it is missing or of an older version.
+    async def ensure_template(self) -> TemplateLook:
+        """Put the index template where it is not as it should be; return what was there before.
 
         Raises:
             IndexUnavailable: Elasticsearch is away, or refuses.
@@ -105,12 +118,10 @@ class Indices:
         name = template_name(self.prefix)
         wanted = build_template(self.prefix, self._settings)
         with translated(f"put the index template {name}"):
-            found = await self._find_template(name)
-            if found.get("version", 0) > MAPPING_VERSION or all(
-                found.get(key) == wanted[key] for key in _TEMPLATE_MARKS
-            ):
-                return
-            await self._client.indices.put_index_template(name=name, **wanted)  # type: ignore[arg-type]  # a plain body
+            look = compare_template(await self._find_template(name), wanted)
+            if look.state not in (TemplateState.SAME, TemplateState.NEWER):
+                await self._client.indices.put_index_template(name=name, **wanted)  # type: ignore[arg-type]  # a plain body
+        return look
 
     async def ensure(self, indices: Collection[str]) -> None:
         """Create those that are missing, and check the mapping of those that were there before; each only once.
@@ -147,8 +158,36 @@ class Indices:
             answer = await self._client.indices.flush(index=sorted(indices), wait_if_ongoing=True)
         _check_shards(answer["_shards"], "flush the indices")
 
-    async def drop_expired(self, now_ms: int, *, is_dry_run: bool = False) -> RetentionReport:
+    async def mend(self) -> IndicesReport:
+        """Look at every day's index that there is, and add the aliases that it lacks; say what else is wrong.
+
+        Raises:
+            IndexUnavailable: Elasticsearch is away or refuses.
+        """
+        with translated("look at the indices"):
+            found = await self._client.indices.get(
+                index=f"{self.prefix}-*", expand_wildcards="open,closed", flat_settings=True
+            )
+            days = {index: described for index, described in found.body.items() if day_of(self.prefix, index)}
+            faults = {index: fault for index, described in days.items() if (fault := _find_fault(described))}
+            mended = {
+                index: missing
+                for index, described in days.items()
+                if index not in faults and (missing := find_missing_aliases(self.prefix, index, described["aliases"]))
+            }
+            for index, aliases in mended.items():
+                await self._add_aliases(index, aliases)
+        return IndicesReport(indices=sorted(days), faults=faults, mended=mended)
+
+    async def drop_expired(
+        self, now_ms: int, *, retention_days: int | None = None, is_dry_run: bool = False
+    ) -> RetentionReport:
         """Drop the indices whose days are over, whole and only ours; say which.
+
+        Args:
+            now_ms: the present.
+            retention_days: in place of the settings'.
+            is_dry_run: only say which.
 
         Raises:
             IndexUnavailable: Elasticsearch is away or refuses.
@@ -156,17 +195,17 @@ class Indices:
         with translated("apply retention"):
             found = await self._client.indices.get_mapping(index=f"{self.prefix}-*", expand_wildcards="open,closed")
             mappings = {index: described["mappings"] for index, described in found.body.items()}
-            dropped = expired_indices(mappings, self.prefix, now_ms, self._settings.retention_days)
+            dropped = expired_indices(mappings, self.prefix, now_ms, retention_days or self._settings.retention_days)
             if not is_dry_run:
                 for index in dropped:
                     await self._client.indices.delete(index=index, ignore_unavailable=True)
         return RetentionReport(kept=len(mappings) - len(dropped), dropped=dropped)
 
-    async def _find_template(self, name: str) -> dict[str, Any]:
+    async def _find_template(self, name: str) -> dict[str, Any] | None:
         try:
             answer = await self._client.indices.get_index_template(name=name)
         except NotFoundError:
-            return {}
+            return None
         found: dict[str, Any] = answer["index_templates"][0]["index_template"]
         return found
 
@@ -183,10 +222,16 @@ class Indices:
         found = (await self._client.indices.get(index=index))[index]
         if fault := find_mapping_fault(found["mappings"]):
             raise IndexUnavailable(f"the index {index} is not fit for hits: {fault}; remove or rename it", status=409)
-        missing = {self.prefix, write_alias(index)} - found["aliases"].keys()
-        if missing:
-            actions = [{"add": {"index": index, "alias": alias}} for alias in sorted(missing)]
-            await self._client.indices.update_aliases(actions=actions)
+        if missing := find_missing_aliases(self.prefix, index, found["aliases"]):
+            await self._add_aliases(index, missing)
+
+    async def _add_aliases(self, index: str, aliases: Sequence[str]) -> None:
+        actions = [{"add": {"index": index, "alias": alias}} for alias in aliases]
+        await self._client.indices.update_aliases(actions=actions)
+
+
+def _find_fault(described: Mapping[str, Any]) -> str | None:
+    return find_mapping_fault(described["mappings"]) or find_obstacle(described["settings"])
 
 
 def _check_shards(shards: Mapping[str, int], doing: str) -> None:

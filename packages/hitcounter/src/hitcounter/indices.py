@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
@@ -156,6 +158,74 @@ def find_mapping_fault(mapping: Mapping[str, object]) -> str | None:
         return "it has no fields"
     wrong = [name for name, field in wanted.items() if fields.get(name) != field]
     return f"its mapping of {', '.join(wrong)} differs" if wrong else None
+
+
+def find_missing_aliases(prefix: str, index: str, aliases: Collection[str]) -> list[str]:
+    """Return the aliases that a day's index should have and has not."""
+    return sorted({prefix, write_alias(index)} - set(aliases))
+
+
+def find_obstacle(settings: Mapping[str, object]) -> str | None:
+    """Tell what keeps hits out of an index that is otherwise fit for them; None if nothing does.
+
+    Args:
+        settings: those of the index, as flat names such as index.blocks.write.
+    """
+    blocks = [name for name in settings if name.startswith("index.blocks.") and str(settings[name]).lower() == "true"]
+    pipelines = [name for name in _PIPELINES if settings.get(name, "_none") != "_none"]
+    return " and ".join(f"{name} is {settings[name]}" for name in sorted(blocks) + pipelines) or None
+
+
+_PIPELINES: Final = ("index.default_pipeline", "index.final_pipeline")
+
+
+# ── comparing templates ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TemplateState(StrEnum):
+    """How the template that is there stands to the one that we would put."""
+
+    SAME = "same"
+    MISSING = "missing"
+    OLDER = "older"
+    NEWER = "newer"
+    """Put by a newer version of ours, which knows better: left alone."""
+    CHANGED = "changed"
+    """Of our version, and yet not what we put: somebody changed it, or the settings that it follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateLook:
+    """What a look at the index template found."""
+
+    state: TemplateState
+    differences: list[str]
+    """The paths that differ, such as template.settings.index.number_of_shards."""
+
+
+def compare_template(found: Mapping[str, object] | None, wanted: Mapping[str, object]) -> TemplateLook:
+    """Compare the template that is there, None for none, with the one that we would put."""
+    if found is None:
+        return TemplateLook(TemplateState.MISSING, [])
+    there, ours = _flatten(found), _flatten(wanted)
+    differences = sorted(path for path in there.keys() | ours.keys() if there.get(path) != ours.get(path))
+    version = found.get("version")
+    version = version if isinstance(version, int) else 0
+    if version > MAPPING_VERSION:
+        return TemplateLook(TemplateState.NEWER, differences)
+    if not differences:
+        return TemplateLook(TemplateState.SAME, [])
+    return TemplateLook(TemplateState.OLDER if 0 < version < MAPPING_VERSION else TemplateState.CHANGED, differences)
+
+
+def _flatten(value: object, path: str = "") -> dict[str, str]:
+    """Return the leaves by their paths. Elasticsearch answers settings nested and as text, however they were put."""
+    if isinstance(value, Mapping) and value:
+        children = (_flatten(child, f"{path}.{name}" if path else str(name)) for name, child in value.items())
+        return {path: leaf for child in children for path, leaf in child.items()}
+    if isinstance(value, list | tuple):
+        return {path: ",".join(map(str, value))}
+    return {path: str(value).lower() if isinstance(value, bool) else str(value)}
 
 
 # ── retention ───────────────────────────────────────────────────────────────────────────────────────────────────────
