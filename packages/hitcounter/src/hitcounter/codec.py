@@ -42,6 +42,8 @@ class HitBatch:
     keys: Sequence[str] | None = None
     """None where no hit has a key; an empty string for a hit without one."""
     id_rule: int = ID_RULE
+    traceparent: str = ""
+    """Where it stands in a trace (W3C Trace Context); empty where nobody traces it."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,6 +75,7 @@ def encode(batch: HitBatch) -> bytes:
         time_offsets_ms=[time_ms - base_ms for time_ms in batch.times_ms],
         weights=batch.weights,
         keys=batch.keys,
+        traceparent=batch.traceparent,
     )
     return message.SerializeToString(deterministic=True)
 
@@ -102,7 +105,16 @@ def decode(payload: bytes) -> HitBatch:
         weights=message.weights or None,
         keys=message.keys or None,
         id_rule=message.id_rule,
+        traceparent=message.traceparent,
     )
+
+
+def read_traceparent(payload: bytes) -> str:
+    """Return the batch's place in a trace; empty where it has none, or cannot be read at all."""
+    try:
+        return HitBatchMessage.FromString(payload).traceparent
+    except DecodeError:
+        return ""
 
 
 def _check_columns(message: HitBatchMessage) -> None:

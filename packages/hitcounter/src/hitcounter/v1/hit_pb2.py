@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hitcounter/v1/hit.proto\x12\rhitcounter.v1\"\xae\x01\n\x08HitBatch\x12\x12\n\nmin_reader\x18\x01 \x01(\r\x12\x0f\n\x07id_rule\x18\x02 \x01(\r\x12\x10\n\x08producer\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x14\n\x0c\x62\x61se_time_ms\x18\x05 \x01(\x03\x12\x0b\n\x03ids\x18\x06 \x03(\t\x12\x17\n\x0ftime_offsets_ms\x18\x07 \x03(\x11\x12\x0f\n\x07weights\x18\x08 \x03(\r\x12\x0c\n\x04keys\x18\t \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hitcounter/v1/hit.proto\x12\rhitcounter.v1\"\xc3\x01\n\x08HitBatch\x12\x12\n\nmin_reader\x18\x01 \x01(\r\x12\x0f\n\x07id_rule\x18\x02 \x01(\r\x12\x10\n\x08producer\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x14\n\x0c\x62\x61se_time_ms\x18\x05 \x01(\x03\x12\x0b\n\x03ids\x18\x06 \x03(\t\x12\x17\n\x0ftime_offsets_ms\x18\x07 \x03(\x11\x12\x0f\n\x07weights\x18\x08 \x03(\r\x12\x0c\n\x04keys\x18\t \x03(\t\x12\x13\n\x0btraceparent\x18\n \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hitcounter.v1.hit_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HITBATCH']._serialized_start=43
-  _globals['_HITBATCH']._serialized_end=217
+  _globals['_HITBATCH']._serialized_end=238
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HitBatch(_message.Message):
-    __slots__ = ("min_reader", "id_rule", "producer", "sequence", "base_time_ms", "ids", "time_offsets_ms", "weights", "keys")
+    __slots__ = ("min_reader", "id_rule", "producer", "sequence", "base_time_ms", "ids", "time_offsets_ms", "weights", "keys", "traceparent")
     MIN_READER_FIELD_NUMBER: _ClassVar[int]
     ID_RULE_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class HitBatch(_message.Message):
     TIME_OFFSETS_MS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     min_reader: int
     id_rule: int
     producer: bytes
@@ -26,4 +27,5 @@ class HitBatch(_message.Message):
     time_offsets_ms: _containers.RepeatedScalarFieldContainer[int]
     weights: _containers.RepeatedScalarFieldContainer[int]
     keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, min_reader: _Optional[int] = ..., id_rule: _Optional[int] = ..., producer: _Optional[bytes] = ..., sequence: _Optional[int] = ..., base_time_ms: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., time_offsets_ms: _Optional[_Iterable[int]] = ..., weights: _Optional[_Iterable[int]] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, min_reader: _Optional[int] = ..., id_rule: _Optional[int] = ..., producer: _Optional[bytes] = ..., sequence: _Optional[int] = ..., base_time_ms: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., time_offsets_ms: _Optional[_Iterable[int]] = ..., weights: _Optional[_Iterable[int]] = ..., keys: _Optional[_Iterable[str]] = ..., traceparent: _Optional[str] = ...) -> None: ...
