@@ -13,7 +13,6 @@ from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES
 from tests.consistency.house import ROOT, markdown_files
 
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
-NOT_SHOWN = "not shown yet"
 
 
 def existing_tests(ring: str = "") -> set[str]:
@@ -24,12 +23,26 @@ def existing_tests(ring: str = "") -> set[str]:
     }
 
 
+def rows_with_tests(document: str) -> list[list[str]]:
+    """Return the cells of each row of the tables whose last column says by which tests it is shown."""
+    rows: list[list[str]] = []
+    is_shown = False
+    for line in (ROOT / document).read_text().splitlines():
+        cells = line.strip("| ").split(" | ") if line.startswith("| ") else []
+        is_shown = bool(cells) and (is_shown or cells[-1] == "shown by")
+        if is_shown and cells[-1] not in ("shown by", "---"):
+            rows.append(cells)
+    return rows
+
+
 def failure_table() -> list[list[str]]:
-    """Return the cells of each row of the failure table in docs/architecture.md, without its head."""
-    text = (ROOT / "docs/architecture.md").read_text()
-    section = text.partition("\n## When something fails\n")[2].partition("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    return [row for row in rows if row[0] not in ("failure", "---")]
+    """Return the cells of each row of the failure table."""
+    return rows_with_tests("docs/architecture.md")
+
+
+def shown() -> list[str]:
+    """Return what stands in the last cell of every row that says by which tests it is shown."""
+    return [row[-1] for document in ("docs/architecture.md", "docs/guarantees.md") for row in rows_with_tests(document)]
 
 
 def test_failure_table_has_rows_of_four_cells() -> None:
@@ -38,14 +51,20 @@ def test_failure_table_has_rows_of_four_cells() -> None:
     assert {len(row) for row in table} == {4}
 
 
+def test_guarantees_name_a_test_in_every_row_of_their_tables() -> None:
+    table = rows_with_tests("docs/guarantees.md")
+    assert len(table) > 20
+    assert [row[0] for row in table if not re.search(r"`test_\w+`", row[-1])] == []
+
+
 @pytest.mark.parametrize("row", failure_table(), ids=lambda row: row[0])
-def test_row_of_the_failure_table_names_its_test_or_says_that_there_is_none(row: list[str]) -> None:
-    assert re.search(r"`test_\w+`", row[3]) or NOT_SHOWN in row[3]
+def test_row_of_the_failure_table_names_its_test(row: list[str]) -> None:
+    assert re.search(r"`test_\w+`", row[3])
 
 
-def test_failure_table_marks_the_tests_that_need_no_real_store_by_their_ring() -> None:
+def test_tables_mark_the_tests_that_need_no_real_store_by_their_ring() -> None:
     ring_of = {name: ring for ring in ("unit", "contract") for name in existing_tests(ring)}
-    named = {match for row in failure_table() for match in re.findall(r"`(test_\w+)`(?: \((\w+)\))?", row[3])}
+    named = {match for cell in shown() for match in re.findall(r"`(test_\w+)`(?: \((\w+)\))?", cell)}
     assert not {(name, mark) for name, mark in named if mark != ring_of.get(name, "")}
 
 

@@ -68,6 +68,17 @@ def test_hits_acknowledged_as_in_memory_may_be_lost_by_a_power_cut_and_the_ledge
         )
 
 
+def test_hits_acknowledged_with_appendfsync_always_survive_a_power_cut(folder: Path) -> None:
+    with (
+        ForgetfulRedis(folder / "redis", options={"appendfsync": "always"}) as redis,
+        Stack(redis.url, _NOBODY_LISTENS, folder) as stack,
+    ):
+        api = stack.api()
+        acknowledged = track_for(1.0, api)
+        restart_after_kill(redis, api)
+        assert api.status()["accepted"] == acknowledged
+
+
 def test_a_kill_during_a_slow_sync_may_lose_hits_acknowledged_as_in_memory_and_the_ledger_with_them(
     folder: Path,
 ) -> None:
