@@ -14,6 +14,9 @@ SERVER_WORKERS ?= 3
 # Of `make bench`: the goals are for two, with everything on them.
 BENCH_CORES ?= 2
 
+# Of `make run`: anything in it also starts a Prometheus, with the rules and alerts of the chart.
+OBSERVE ?=
+
 # Of `make chaos`; without a seed it draws one and prints it.
 DURATION ?= 300
 RATE ?= 2000
@@ -23,7 +26,7 @@ SEED ?=
 
 .PHONY: run
 run: $(READY) ## Set up what is missing, then run Redis, Elasticsearch, one API and one indexer here
-	@$(BIN)/hitcounter-devstack run
+	@$(BIN)/hitcounter-devstack run $(if $(OBSERVE),--observe)
 
 .PHONY: doctor
 doctor: $(READY) ## Say what this machine has and lacks, and how to get it

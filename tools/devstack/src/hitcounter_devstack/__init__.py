@@ -10,10 +10,12 @@ services nor the shared library.
 Whatever is started here ends with the process that started it, however that one ends (`guard.py`).
 """
 
+from hitcounter_devstack.browser import require_browser
 from hitcounter_devstack.distributions import ELASTICSEARCH_8, ELASTICSEARCH_9, ElasticsearchRelease
 from hitcounter_devstack.elasticsearch import ElasticsearchServer
 from hitcounter_devstack.errors import DataInUseError, DevstackError, MissingPartError, StartError
 from hitcounter_devstack.ports import LOCALHOST, free_port
+from hitcounter_devstack.prometheus import PrometheusServer
 from hitcounter_devstack.redis import RedisServer
 from hitcounter_devstack.redis_binaries import find_redis, find_valkey, redis_servers
 from hitcounter_devstack.services import Service
@@ -27,11 +29,13 @@ __all__ = [
     "ElasticsearchRelease",
     "ElasticsearchServer",
     "MissingPartError",
+    "PrometheusServer",
     "RedisServer",
     "Service",
     "StartError",
     "find_redis",
-    "free_port",
     "find_valkey",
+    "free_port",
     "redis_servers",
+    "require_browser",
 ]

@@ -7,12 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hitcounter_devstack.checkout import API_PORT, Services, build_services, default_data_folder, only_stack_in
+from hitcounter_devstack.checkout import (
+    API_PORT,
+    Services,
+    build_prometheus,
+    build_services,
+    default_data_folder,
+    only_stack_in,
+)
 from hitcounter_devstack.console import Console
 from hitcounter_devstack.doctor import can_run, examine, fetch_all, print_findings
 from hitcounter_devstack.environment import inherited_environment
 from hitcounter_devstack.errors import DevstackError
 from hitcounter_devstack.part import Part
+from hitcounter_devstack.prometheus import PrometheusServer
 from hitcounter_devstack.run import RunningStack, run_until_stopped
 from hitcounter_devstack.server import Server
 from hitcounter_devstack.stores import Store, choose_elasticsearch, choose_redis
@@ -50,6 +58,7 @@ def _build_parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{store}-url", metavar="URL", default=environment.get(variable), help=help_)
     port = environment.get("HITCOUNTER_HTTP__PORT") or API_PORT
     run.add_argument("--api-port", type=int, default=port, help=f"default {API_PORT}; or HITCOUNTER_HTTP__PORT")
+    run.add_argument("--observe", action="store_true", help="a Prometheus beside it, with the rules of the chart")
     actions.add_parser("setup", help="fetch everything that run and the tests need")
     actions.add_parser("doctor", help="say what is here and what would bring the rest")
     return parser
@@ -60,11 +69,14 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     with only_stack_in(folder):
         redis, elasticsearch = _choose_stores(options, folder, console)
         services = build_services(redis, elasticsearch, options.api_port, folder, console)
+        observer = build_prometheus(services, folder, console) if options.observe else None
         parts: list[Part] = [services.api, services.indexer, *_ours(redis, elasticsearch)]
+        if observer is not None:
+            parts.insert(0, observer)
 
         def announce(seconds: float) -> None:
             console.say(console.strong(f"ready in {seconds:.1f} s") + ", Ctrl-C stops it")
-            _print_urls(console, folder, services, redis, elasticsearch)
+            _print_urls(console, folder, services, redis, elasticsearch, observer)
 
         return run_until_stopped(_stack(parts, console), console, announce)
 
@@ -112,7 +124,14 @@ def _stack(parts: Sequence[Part], console: Console) -> RunningStack:
     return RunningStack(parts, console, parent=os.getppid() if is_from_make else None)
 
 
-def _print_urls(console: Console, folder: Path, services: Services, redis: Store, elasticsearch: Store) -> None:
+def _print_urls(
+    console: Console,
+    folder: Path,
+    services: Services,
+    redis: Store,
+    elasticsearch: Store,
+    observer: PrometheusServer | None,
+) -> None:
     api = f"http://localhost:{services.api_port}"
     rows = {
         "API": f"{api}  (a page for you; documentation: {api}/docs)",
@@ -122,6 +141,8 @@ def _print_urls(console: Console, folder: Path, services: Services, redis: Store
         "Elasticsearch": elasticsearch.url,
         "data and full logs": str(folder),
     }
+    if observer is not None:
+        rows["Prometheus"] = f"{observer.url}/alerts"
     for name, url in rows.items():
         console.add(f"{name:<20}{url}")
     console.add("count a hit, then read the counts:")

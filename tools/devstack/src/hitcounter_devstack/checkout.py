@@ -7,10 +7,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hitcounter_devstack.console import Console
 from hitcounter_devstack.errors import DataInUseError
 from hitcounter_devstack.ports import LOCALHOST
+from hitcounter_devstack.prometheus import DEFAULT_PORT as PROMETHEUS_PORT
+from hitcounter_devstack.prometheus import PrometheusServer
 from hitcounter_devstack.services import Service, command_path
 from hitcounter_devstack.stores import GivenStore, Store, choose_port
 
@@ -30,8 +33,24 @@ class Services:
 
 def default_data_folder() -> Path:
     """Return `.data` in the checkout whose .venv we run from, or in the current folder outside of one."""
+    return _checkout() / ".data"
+
+
+def build_prometheus(services: Services, folder: Path, console: Console) -> PrometheusServer:
+    """Return a Prometheus that scrapes our parts by the rules of the chart, on the usual port or on a free one."""
+    services_by_name = {service.name: service for service in (services.api, services.indexer)}
+    return PrometheusServer(
+        folder / "prometheus",
+        targets={name: [urlsplit(service.ready_url).netloc] for name, service in services_by_name.items()},
+        rules=sorted(_checkout().glob("charts/hitcounter/files/rules/*.yaml")),
+        port=choose_port("prometheus", PROMETHEUS_PORT, console),
+        on_line=console.lines_of("prometheus"),
+    )
+
+
+def _checkout() -> Path:
     checkout = Path(sys.prefix).parent
-    return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / ".data"
+    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 
 
 @contextlib.contextmanager

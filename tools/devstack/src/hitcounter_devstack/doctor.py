@@ -17,6 +17,7 @@ from hitcounter_devstack.distributions import (
 from hitcounter_devstack.docker import has_docker
 from hitcounter_devstack.errors import MissingPartError
 from hitcounter_devstack.java import find_java, install_java_hint, require_java
+from hitcounter_devstack.prometheus import INSTALL_PROMETHEUS, find_prometheus, prometheus_at_hand
 from hitcounter_devstack.redis_binaries import find_redis, redis_servers
 from hitcounter_devstack.users import unprivileged_user
 
@@ -58,6 +59,8 @@ def examine() -> list[Finding]:
     findings.append(Finding("Maven", shutil.which("mvn"), maven))
     browser = find_browser()
     findings.append(Finding("Chromium", None if browser is None else str(browser), INSTALL_BROWSER))
+    prometheus = prometheus_at_hand()
+    findings.append(Finding("Prometheus", None if prometheus is None else str(prometheus), INSTALL_PROMETHEUS))
     docker = "nothing to do: it would only be used in place of the above"
     findings.append(Finding("Docker", shutil.which("docker") if has_docker() else None, docker))
     return findings
@@ -82,7 +85,7 @@ def fetch_all(console: Console) -> None:
     """Bring everything that can be had here without a question to the user; says what could not."""
     wishes: list[Callable[[], object]] = [functools.partial(find_redis, line) for line in REDIS_LINES]
     wishes += [functools.partial(_fetch, release) for release in RELEASES]
-    wishes.append(require_browser)
+    wishes += [require_browser, find_prometheus]
     for wish in wishes:
         try:
             wish()
