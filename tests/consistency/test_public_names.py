@@ -13,7 +13,10 @@ FOUNDATION = ROOT / "packages/hitcounter/src/hitcounter"
 PUBLIC = {
     "__init__": "",
     "backoff": "backoff_seconds",
-    "codec": ("HitBatch ID_RULE PRODUCER_BYTES READER_VERSION SEQUENCE_MAX TIME_MAX_MS build_batch decode encode"),
+    "codec": (
+        "HitBatch ID_RULE PRODUCER_BYTES READER_VERSION SEQUENCE_MAX TIME_MAX_MS build_batch decode encode "
+        "read_traceparent"
+    ),
     "elastic": "Indices IndicesReport RetentionReport open_client translated",
     "entries": "DeadLetter Durability Entry Settlement StoredDeadLetter",
     "errors": (
