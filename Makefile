@@ -79,10 +79,11 @@ format: $(READY) ## Format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: generate
-generate: $(READY) ## Write the generated files: the protobuf module, the tables of docs/, the OpenAPI document
+generate: $(READY) ## Write the generated files: the protobuf module, tables of docs/, the OpenAPI document, the CRD
 	tools/generate.sh
 	$(BIN)/python tools/docgen.py
 	$(BIN)/python -m tests.contract.api.server > docs/openapi.json
+	$(BIN)/python tools/crd.py
 	$(BIN)/python tools/chart.py table
 	$(BIN)/python tools/chart.py manifests
 	$(BIN)/python tools/chart.py rules

@@ -21,6 +21,7 @@ from hitcounter_api.metrics import create_metrics as create_api_metrics
 from hitcounter_api.settings import ApiSettings
 from hitcounter_indexer.metrics import create_metrics as create_indexer_metrics
 from hitcounter_indexer.settings import IndexerSettings
+from hitcounter_operator.settings import OperatorSettings
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
@@ -31,7 +32,11 @@ _V = TypeVar("_V")
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 
-SETTINGS: Final[Mapping[str, type[SettingsBase]]] = {"api": ApiSettings, "indexer": IndexerSettings}
+SETTINGS: Final[Mapping[str, type[SettingsBase]]] = {
+    "api": ApiSettings,
+    "indexer": IndexerSettings,
+    "operator": OperatorSettings,
+}
 
 METRICS: Final[Mapping[str, Iterable[Callable[[CollectorRegistry], object]]]] = {
     "api": (create_api_metrics, QueueMetrics),

@@ -22,3 +22,9 @@ def test_generated_protobuf_module_is_fresh(tmp_path: Path, name: str) -> None:
 def test_document_made_from_the_code_is_fresh(tmp_path: Path, name: str) -> None:
     run(sys.executable, "tools/docgen.py", tmp_path)
     assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run: make generate"
+
+
+def test_custom_resource_definition_in_the_chart_is_fresh(tmp_path: Path) -> None:
+    run(sys.executable, "tools/crd.py", tmp_path / "crd.yaml")
+    committed = (ROOT / "charts/hitcounter/crds/hitcounters.yaml").read_text()
+    assert committed == (tmp_path / "crd.yaml").read_text(), "run: make generate"
