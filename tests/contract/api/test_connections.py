@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
+import orjson
 import pytest
+from hitcounter_api import protocol
 from hitcounter_api.protocol import HEAD_MAX_BYTES
 
 from tests.contract.api.server import HOST, Server
@@ -134,6 +138,49 @@ def test_a_client_that_falls_silent_within_a_body_that_has_its_answer_is_not_wai
         connection.sendall(b"part")
         while connection.recv(65536):
             pass
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["first", "later"])
+def test_a_client_that_sends_its_head_byte_by_byte_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_MAX_SECONDS", 0.3)
+    sent, _ = send_until_refused(server, first + BEGINNING, b"y", pieces=5000)
+    assert sent < 5000
+
+
+def test_a_client_that_does_not_read_its_answers_is_not_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "ANSWER_MAX_SECONDS", 0.3)
+    requests = build_request_with_large_answer("keep-alive") * 20  # the kernel itself holds an answer or two
+    with connect_with_small_buffer(server) as connection, pytest.raises(ConnectionError):
+        connection.sendall(requests)
+
+
+def test_a_client_that_reads_its_answer_in_small_pieces_gets_all_of_it(server: Server) -> None:
+    with connect_with_small_buffer(server) as connection:
+        connection.sendall(build_request_with_large_answer("close"))
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert len(orjson.loads(answer.partition(b"\r\n\r\n")[2])["errors"]) == 10_000
+
+
+@contextlib.contextmanager
+def connect_with_small_buffer(server: Server) -> Iterator[socket.socket]:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(10)
+        connection.connect((HOST, server.port))
+        yield connection
+
+
+def build_request_with_large_answer(afterwards: str) -> bytes:
+    """Return a batch whose every hit is bad: its answer has some megabytes."""
+    hits = b"\n".join([b'{"id":"","field":"%b"}' % (b"x" * 70)] * 10_000)
+    head = (
+        f"POST /analytics/batch HTTP/1.1\r\nhost: x\r\nconnection: {afterwards}\r\ncontent-length: {len(hits)}\r\n\r\n"
+    )
+    return head.encode() + hits
 
 
 def test_connections_of_all_kinds_at_once_do_not_keep_a_good_one_from_its_answer(server: Server) -> None:

@@ -6,8 +6,9 @@ that a hit needs (docs/decisions tells how much). Everything out of the ordinary
 request, Expect, HTTP/1.0, an upgrade, a query) goes the long way, uvicorn's own, to the same hot path as an ASGI
 application. Both ways give the same answers; the contract tests send everything over both.
 
-Two more differences: what is not HTTP gets a problem, too; and a head has a limit in size, and a client that falls
-silent within it is not waited for, where uvicorn would keep all that it has sent for ever.
+Two more differences: what is not HTTP gets a problem, too; and no client can keep its part in memory for as long as it
+likes, as uvicorn would let it. A head has a limit in size and in time, a client that falls silent is not waited for,
+and one that does not read its answers loses its connection.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of_refusa
 
 HEAD_MAX_BYTES: Final = 64 * 1024
 """How much may arrive without any of it being a body: neither the parser nor uvicorn has a limit of its own."""
+HEAD_MAX_SECONDS: Final = 10.0
+"""How long a head may take that did not come whole: as long as a body (requests.py)."""
+ANSWER_MAX_SECONDS: Final = 30.0
+"""How long an answer may wait for a client that does not read it, beyond what the kernel takes off our hands: the
+faults of a large batch are some megabytes."""
 _URL: Final = PATH.encode()
 _NO_CONTENT: Final = STATUS_LINE[204] + b"\r\n"
 _NO_CONTENT_AND_CLOSE: Final = STATUS_LINE[204] + b"connection: close\r\n\r\n"
@@ -39,6 +45,9 @@ class ApiProtocol(HttpToolsProtocol):
         self._body = b""
         self._head_bytes = 0
         """What has arrived of a head that is not complete."""
+        self._head_deadline = 0.0
+        self._unread: asyncio.TimerHandle | None = None
+        """Gives up on a client that does not read its answer."""
         self._has_moved_on = False
         """The head is complete, or more of the body is there, since the last read began."""
 
@@ -46,6 +55,21 @@ class ApiProtocol(HttpToolsProtocol):
         """Wait for a request, but not for ever."""
         super().connection_made(transport)
         self._close_if_silent()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._wait_for_reader(None)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read some time to do so."""
+        super().pause_writing()
+        self._wait_for_reader(self.loop.call_later(ANSWER_MAX_SECONDS, self.transport.abort))
+
+    def resume_writing(self) -> None:
+        """Go on: what was written has been read, or nearly."""
+        super().resume_writing()
+        self._wait_for_reader(None)
 
     def on_message_begin(self) -> None:
         """Begin a request, without the ASGI scope that only the long way needs."""
@@ -111,21 +135,30 @@ class ApiProtocol(HttpToolsProtocol):
         """Take note of a read that brought only part of a head (or of trailers); too much of that is refused."""
         if self.transport.is_closing():
             return
+        if not self._head_bytes:
+            self._head_deadline = self.loop.time() + HEAD_MAX_SECONDS
         self._head_bytes += size_bytes
         if self._head_bytes > HEAD_MAX_BYTES:
             limit = {"limit": HEAD_MAX_BYTES}
             self._hang_up(Problem(Kind.HEAD_TOO_LARGE, f"the head has more than {HEAD_MAX_BYTES:,} bytes", limit))
 
     def _close_if_silent(self) -> None:
-        """Close the connection if nothing more comes for as long as an idle one is kept.
+        """Close the connection if nothing more comes for as long as an idle one is kept, or a head takes too long.
 
         Not while a request waits for its answer: that has a limit of its own. What was read last may belong to one that
         has its answer already, such as the rest of a body that is too large.
         """
         is_answered = self.cycle is None or self.cycle.response_complete
         if is_answered and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            wait_seconds = self.timeout_keep_alive
+            wait_seconds = float(self.timeout_keep_alive)
+            if self._head_bytes:
+                wait_seconds = min(wait_seconds, self._head_deadline - self.loop.time())
             self.timeout_keep_alive_task = self.loop.call_later(wait_seconds, self.timeout_keep_alive_handler)
+
+    def _wait_for_reader(self, timer: asyncio.TimerHandle | None) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = timer
 
     def _hang_up(self, problem: Problem) -> None:
         """Close, and say why, but not where a whole request would take that for its answer: its hit may be counted."""
