@@ -41,9 +41,12 @@ PUBLIC = {
     "redis_lane": "AcceptLane build_pool check_memory_policy translate translated",
     "settings": (
         "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings IndexSettings LogSettings Port RedisSettings Section "
-        "SettingsBase load_settings load_settings_or_exit variable_name"
+        "SettingsBase TracingSettings load_settings load_settings_or_exit variable_name"
     ),
     "stream": "GROUP HitStream Keys open_stream",
+    "tracing": (
+        "LINKS_MAX build_provider extract_context extract_span_context get_tracer join open_tracer write_traceparent"
+    ),
 }
 
 

@@ -26,6 +26,7 @@ from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
 from hitcounter_indexer.settings import IndexerSection
+from hitcounter_indexer.turn import TurnWriter
 from prometheus_client import CollectorRegistry
 
 PRODUCER = bytes(range(12))
@@ -216,7 +217,7 @@ class Rig:
         self.registry = CollectorRegistry()
         self._metrics = create_metrics(self.registry)
 
-    def indexer(self, **settings: float) -> Indexer:
+    def indexer(self, *, build_writer: Callable[..., TurnWriter] = TurnWriter, **settings: float) -> Indexer:
         """Build the indexer; waits are short unless said otherwise."""
         return Indexer(
             consumer="me",
@@ -226,6 +227,7 @@ class Rig:
             settings=IndexerSection.model_validate({"block_ms": 10, "bulk_max_age_ms": 0, **settings}),
             metrics=self._metrics,
             readiness=self.readiness,
+            build_writer=build_writer,
         )
 
     def calls(self, *names: str) -> list[tuple[str, object]]:

@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from hitcounter.settings import LogSettings
 
-_QUIET_LIBRARIES = ("elastic_transport", "elasticsearch", "uvicorn", "asyncio")
+_QUIET_LIBRARIES = ("elastic_transport", "elasticsearch", "uvicorn", "asyncio", "opentelemetry")
 """They report each failed try; the same is in our own lines, with the reason and what will be done about it."""
 
 _REPEAT_SECONDS: Final = 10.0

@@ -136,6 +136,35 @@ class LogSettings(Section):
     )
 
 
+class TracingSettings(Section):
+    """Traces (OpenTelemetry): which, and where they go ([how to read them](traces.md))."""
+
+    enabled: bool = Field(
+        False,
+        description="Trace. Off: what traces is not even loaded. On: every hit pays a little, and a traced one several "
+        "times what it costs otherwise; see the sample ratio. Needs the extra `tracing`, which the images have.",
+    )
+    endpoint: str = Field(
+        "http://127.0.0.1:4318",
+        description="Address of a collector that takes OTLP over HTTP, without /v1/traces. Spans that it does not take "
+        "are dropped; hits never wait for it.",
+    )
+    sample_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the requests without a traceparent of their own that the API traces; with one, they are "
+        "where it says so. The indexer traces what the API has. Too high: fewer hits a second.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: str) -> str:
+        if not _is_address(endpoint, {"http": 80, "https": 443}):
+            raise PydanticCustomError(_BAD_ADDRESS, "must be an address such as http://collector:4318")
+        return endpoint
+
+
 class SettingsBase(BaseSettings):
     """What the settings of every service have in common."""
 

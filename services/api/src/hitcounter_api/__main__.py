@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import re
 import secrets
@@ -18,17 +19,18 @@ from hitcounter import __version__
 from hitcounter.codec import PRODUCER_BYTES
 from hitcounter.elastic import open_client
 from hitcounter.entries import Durability
-from hitcounter.errors import HitcounterError
+from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import EmbeddedServer, Readiness, open_socket, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import QueueMetrics, create_registry
-from hitcounter.settings import load_settings_or_exit, variable_name
+from hitcounter.settings import TracingSettings, load_settings_or_exit, variable_name
 from hitcounter.stream import HitStream, open_stream
 from prometheus_client import CollectorRegistry
 from uvicorn import Config
 
 from hitcounter_api.app import create_app
 from hitcounter_api.counts import CountReader
+from hitcounter_api.hot_path import HotPath
 from hitcounter_api.intake import Intake, Intakes
 from hitcounter_api.metrics import ApiMetrics, create_metrics
 from hitcounter_api.queue_watch import REDIS, QueueWatch
@@ -198,8 +200,11 @@ async def _open_server(
 ) -> AsyncIterator[EmbeddedServer]:
     """Wire the API, and watch Redis while the block runs; at its end every hit that was taken has its answer."""
     metrics = create_metrics(registry)
-    async with open_stream(settings.redis) as stream, open_client(settings.elasticsearch) as client:
-        intakes = _build_intakes(stream, metrics, settings.intake)
+    async with contextlib.AsyncExitStack() as stack:
+        makers = stack.enter_context(choose_makers(settings.tracing))
+        stream = await stack.enter_async_context(open_stream(settings.redis))
+        client = await stack.enter_async_context(open_client(settings.elasticsearch))
+        intakes = _build_intakes(stream, metrics, settings.intake, makers)
         watch = QueueWatch(stream, QueueMetrics(registry), readiness)
         reader = CountReader(
             client, settings.elasticsearch.index_prefix, timeout_seconds=settings.reads.timeout_seconds
@@ -218,6 +223,7 @@ async def _open_server(
             metrics=metrics,
             max_batch_requests=settings.intake.batch_requests,
             has_page=settings.http.page,
+            build_hot_path=makers.hot_path,
         )
         watching = asyncio.create_task(watch.run(), name="queue watch")
         try:
@@ -228,10 +234,43 @@ async def _open_server(
             await asyncio.wait([watching])
 
 
-def _build_intakes(stream: HitStream, metrics: ApiMetrics, settings: IntakeSettings) -> Intakes:
+class Makers(NamedTuple):
+    """What makes the parts that a hit passes: the usual ones, or those that trace it."""
+
+    intake: Callable[..., Intake] = Intake
+    hot_path: Callable[..., HotPath] = HotPath
+
+
+@contextlib.contextmanager
+def choose_makers(settings: TracingSettings) -> Iterator[Makers]:
+    """Choose the parts; spans are sent while the block runs.
+
+    Raises:
+        ConfigurationError: there shall be traces, and what makes them is not installed.
+    """
+    if not settings.enabled:
+        yield Makers()
+        return
+    try:
+        # Only now: it takes a while to load, and some megabytes.
+        from hitcounter.tracing import open_tracer
+
+        from hitcounter_api.tracing import TracedHotPath, TracedIntake
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{variable_name('tracing', 'enabled')}: traces need the extra `tracing` of hitcounter-api: {error}"
+        ) from error
+    with open_tracer("api", settings, sample_ratio=settings.sample_ratio) as tracer:
+        yield Makers(
+            functools.partial(TracedIntake, tracer=tracer),
+            functools.partial(TracedHotPath, tracer=tracer, sample_ratio=settings.sample_ratio),
+        )
+
+
+def _build_intakes(stream: HitStream, metrics: ApiMetrics, settings: IntakeSettings, makers: Makers) -> Intakes:
     budgets = {Durability.MEMORY: settings.budget_seconds, Durability.DISK: settings.disk_budget_seconds}
     intakes = {
-        durability: Intake(
+        durability: makers.intake(
             stream,
             metrics,
             producer=secrets.token_bytes(PRODUCER_BYTES),

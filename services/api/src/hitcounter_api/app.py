@@ -65,10 +65,11 @@ def create_app(
     max_batch_requests: int = 32,
     has_page: bool = False,
     clock_ms: Callable[[], int] = read_clock_ms,
+    build_hot_path: Callable[[Intakes, ApiMetrics, Callable[[], int]], HotPath] = HotPath,
 ) -> FastAPI:
     """Return the application. It opens and closes nothing: its parts belong to the caller."""
     app = Api(
-        HotPath(intakes, metrics, clock_ms),
+        build_hot_path(intakes, metrics, clock_ms),
         title="hitcounter",
         version=__version__,
         description=_DESCRIPTION,

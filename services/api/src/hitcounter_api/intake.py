@@ -65,7 +65,7 @@ Listener = Callable[["Refusal | None"], None]
 """Told once what became of a hit: None when it is in Redis, else why it was not acknowledged."""
 
 
-class _WaitingBatch:
+class WaitingBatch:
     """Hits that will go into one entry."""
 
     __slots__ = ("hits", "listeners", "opened_at")
@@ -109,7 +109,7 @@ class Intake:
         self._waiting_hits = 0
         self._is_full = False
         """Hits were refused since the last batch left: said once, not for each of them."""
-        self._waiting: deque[_WaitingBatch] = deque()
+        self._waiting: deque[WaitingBatch] = deque()
         self._flight: asyncio.Task[None] | None = None
         self._is_draining = False
         metrics.waiting_hits.labels(durability).set_function(lambda: self._waiting_hits)
@@ -145,7 +145,7 @@ class Intake:
         batch.hits.extend(hits)
         batch.listeners.append(listener)
 
-    def _find_room(self, hits: int) -> _WaitingBatch | None:
+    def _find_room(self, hits: int) -> WaitingBatch | None:
         """Return the batch that takes so many hits together, None if they must be refused."""
         if self._is_draining or self._waiting_hits + hits > self._limit:
             return None
@@ -154,9 +154,9 @@ class Intake:
             return self._waiting[-1]
         return self._open_batch()
 
-    def _open_batch(self) -> _WaitingBatch:
+    def _open_batch(self) -> WaitingBatch:
         loop = asyncio.get_running_loop()
-        batch = _WaitingBatch(loop.time())
+        batch = WaitingBatch(loop.time())
         self._waiting.append(batch)
         if self._flight is None:
             # In a context of its own: what it logs belongs to many requests, not to the one that came first.
@@ -177,7 +177,7 @@ class Intake:
         finally:
             self._flight = None
 
-    async def _send(self, batch: _WaitingBatch) -> Refusal | None:
+    async def _send(self, batch: WaitingBatch) -> Refusal | None:
         self._sequence += 1
         try:
             with self._metrics.append_seconds.time():
@@ -216,7 +216,7 @@ class Intake:
                 return None
         raise AssertionError("count() has no end")
 
-    def _answer(self, batch: _WaitingBatch, refusal: Refusal | None) -> None:
+    def _answer(self, batch: WaitingBatch, refusal: Refusal | None) -> None:
         hits = len(batch.hits)
         if refusal is None:
             self._metrics.accepted_hits.inc(hits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hitcounter.entries import Durability
 from hitcounter.health import ManagementSettings
 from hitcounter.hits import BATCH_MAX_HITS
-from hitcounter.settings import ElasticsearchSettings, Port, Section, SettingsBase
+from hitcounter.settings import ElasticsearchSettings, Port, Section, SettingsBase, TracingSettings
 from pydantic import Field
 
 
@@ -113,3 +113,4 @@ class ApiSettings(SettingsBase):
     management: ApiManagementSettings = ApiManagementSettings()
     intake: IntakeSettings = IntakeSettings()
     reads: ReadSettings = ReadSettings()
+    tracing: TracingSettings = TracingSettings()

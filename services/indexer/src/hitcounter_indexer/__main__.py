@@ -5,22 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import secrets
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 
 import uvloop
 from hitcounter import __version__
 from hitcounter.elastic import Indices, open_client
-from hitcounter.errors import HitcounterError
+from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import Readiness, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
-from hitcounter.settings import load_settings_or_exit
+from hitcounter.settings import TracingSettings, load_settings_or_exit, variable_name
 from hitcounter.stream import HitStream, open_stream
 
 from hitcounter_indexer import dead_letters
@@ -31,6 +32,7 @@ from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
 from hitcounter_indexer.settings import IndexerSettings
 from hitcounter_indexer.sink import ElasticsearchSink
+from hitcounter_indexer.turn import TurnWriter
 
 _STUCK_AFTER_SECONDS = 120.0
 """Longer than any single step may take (the bulk's time-out included), so that only a hung loop is killed."""
@@ -105,6 +107,35 @@ async def _open_stores(settings: IndexerSettings) -> AsyncIterator[Stores]:
 
 
 async def _run(settings: IndexerSettings) -> int:
+    with choose_writer(settings.tracing) as build_writer:
+        await _index(settings, build_writer)
+    return 0
+
+
+@contextlib.contextmanager
+def choose_writer(settings: TracingSettings) -> Iterator[Callable[..., TurnWriter]]:
+    """Choose what writes: the usual part, or the one that traces; spans are sent while the block runs.
+
+    Raises:
+        ConfigurationError: there shall be traces, and what makes them is not installed.
+    """
+    if not settings.enabled:
+        yield TurnWriter
+        return
+    try:
+        # Only now: it takes a while to load, and some megabytes.
+        from hitcounter.tracing import open_tracer
+
+        from hitcounter_indexer.tracing import TracedTurnWriter
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{variable_name('tracing', 'enabled')}: traces need the extra `tracing` of hitcounter-indexer: {error}"
+        ) from error
+    with open_tracer("indexer", settings, sample_ratio=0) as tracer:
+        yield functools.partial(TracedTurnWriter, tracer=tracer)
+
+
+async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWriter]) -> None:
     registry = create_registry("indexer")
     readiness = Readiness(REDIS, ELASTICSEARCH)
     metrics = create_metrics(registry)
@@ -118,6 +149,7 @@ async def _run(settings: IndexerSettings) -> int:
             settings=settings.indexer,
             metrics=metrics,
             readiness=readiness,
+            build_writer=build_writer,
         )
         publisher = AsOfPublisher(
             stores.stream, stores.indices, name=consumer, interval_ms=settings.indexer.as_of_interval_ms
@@ -139,7 +171,6 @@ async def _run(settings: IndexerSettings) -> int:
                 watching.cancel()
                 await asyncio.wait([watching])
             log.info("stopped", consumer=consumer)
-    return 0
 
 
 async def _work_until_signalled(indexer: Indexer, publisher: AsOfPublisher, drain_seconds: float) -> None:

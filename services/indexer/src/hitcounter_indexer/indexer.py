@@ -50,6 +50,7 @@ class Indexer:
         settings: IndexerSection,
         metrics: IndexerMetrics,
         readiness: Readiness,
+        build_writer: Callable[..., TurnWriter] = TurnWriter,
     ) -> None:
         self.consumer = consumer
         self.pace = Pace()
@@ -58,7 +59,7 @@ class Indexer:
         self._settings = settings
         self._metrics = metrics
         self._conditions = Conditions(readiness, metrics)
-        self._writer = TurnWriter(
+        self._writer = build_writer(
             stream=stream,
             sink=sink,
             index_prefix=indices.prefix,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hitcounter.health import ManagementSettings
-from hitcounter.settings import ElasticsearchSettings, IndexSettings, Port, Section, SettingsBase
+from hitcounter.settings import ElasticsearchSettings, IndexSettings, Port, Section, SettingsBase, TracingSettings
 from pydantic import Field
 
 
@@ -81,3 +81,4 @@ class IndexerSettings(SettingsBase):
     index: IndexSettings = IndexSettings()
     indexer: IndexerSection = IndexerSection()
     management: IndexerManagementSettings = IndexerManagementSettings()
+    tracing: TracingSettings = TracingSettings()
