@@ -48,10 +48,11 @@ def test_commands_name_objects_that_exist(values: Values) -> None:
     ("values", "ways"),
     [
         (DEFAULTS, ["ImagePullBackOff", "Pending", "not ready", "never counted", "503", "Elasticsearch not ready"]),
+        (EXTERNAL, ["CreateContainerConfigError", "yours"]),
         (SCALED, ["the indexers do not scale"]),
         (WAYS["hpa"], ["the indexers do not scale"]),
     ],
-    ids=["defaults", "keda", "hpa"],
+    ids=["defaults", "stores of yours", "keda", "hpa"],
 )
 def test_each_way_to_be_stuck_has_its_command(values: Values, ways: list[str]) -> None:
     notes = read_notes(values)
@@ -62,6 +63,12 @@ def test_what_is_not_there_is_not_spoken_of() -> None:
     notes = read_notes(EXTERNAL)
     assert "statefulset" not in notes
     assert "do not scale" not in notes
+    assert "CreateContainerConfigError" not in read_notes(DEFAULTS)
+
+
+def test_secrets_that_production_waits_for_are_named() -> None:
+    notes = read_notes(DEFAULTS, "charts/hitcounter/values-production.yaml")
+    assert "(hitcounter-redis, hitcounter-elasticsearch, hitcounter-elasticsearch-tls)" in notes
 
 
 def test_images_of_the_release_are_those_to_load() -> None:

@@ -115,6 +115,22 @@ elasticsearch-api-key: {{ $elasticsearch.apiKey | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* hitcounter.yourSecrets (root): the Secrets that somebody has to make, comma separated. */}}
+{{- define "hitcounter.yourSecrets" -}}
+{{- $names := list -}}
+{{- if .Values.redis.enabled -}}
+{{- $names = append $names (ternary .Values.redis.auth.existingSecret "" .Values.redis.auth.enabled) -}}
+{{- else -}}
+{{- $names = concat $names (list .Values.externalRedis.existingSecret .Values.externalRedis.tls.caSecret) -}}
+{{- end -}}
+{{- if .Values.elasticsearch.enabled -}}
+{{- $names = concat $names (list .Values.elasticsearch.security.existingSecret .Values.elasticsearch.tls.existingSecret) -}}
+{{- else -}}
+{{- $names = concat $names (list .Values.externalElasticsearch.existingSecret .Values.externalElasticsearch.caSecret) -}}
+{{- end -}}
+{{- $names | compact | uniq | join ", " -}}
+{{- end -}}
+
 {{/* hitcounter.authorities (root): a dict, as YAML, of store to the Secret with its authority. */}}
 {{- define "hitcounter.authorities" -}}
 {{- if and (not .Values.redis.enabled) .Values.externalRedis.tls.caSecret }}
