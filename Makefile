@@ -22,6 +22,9 @@ DURATION ?= 300
 RATE ?= 2000
 SEED ?=
 
+# Of commands that nothing here brings: say where to get one, in place of the shell's `not found`.
+need = $(1) >/dev/null 2>&1 || { echo "$(1): not found. To get it: $(2)" >&2; exit 1; }
+
 ##@ Use
 
 .PHONY: run
@@ -106,10 +109,12 @@ pin: ## Write the digests of the base images, where a registry can be reached
 
 .PHONY: dev
 dev: ## Build, install on the current cluster and keep in step with the code (Skaffold)
+	@$(call need,skaffold version,https://skaffold.dev/docs/install; the way without it: docs/install.md)
 	skaffold dev --profile dev
 
 .PHONY: run-docker
 run-docker: ## The whole path in containers: API 8001, Elasticsearch 9200
+	@$(call need,docker compose version,https://docs.docker.com/get-docker; the way without it: make run)
 	docker compose up --build
 
 .PHONY: clean-docker
