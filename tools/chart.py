@@ -187,19 +187,19 @@ def _write_json(file: Path, body: Any) -> None:
 def _write_schema(folder: Path, module: str, definition: dict[str, Any]) -> None:
     spec = definition["spec"]
     version = next(version for version in spec["versions"] if version["storage"])
-    body = {"$comment": f"from {module}", **_make_strict(version["schema"]["openAPIV3Schema"])}
+    body = {"$comment": f"from {module}", **make_strict(version["schema"]["openAPIV3Schema"])}
     name = f"{spec['names']['kind']}-{version['name']}.json".lower()
     _write_json(folder / name, body)
 
 
-def _make_strict(schema: Any) -> Any:
+def make_strict(schema: Any) -> Any:
     """Leave the prose out, and allow no property that is not named."""
     if isinstance(schema, list):
-        return [_make_strict(item) for item in schema]
+        return [make_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     strict = {
-        key: _make_properties_strict(value) if key == "properties" else _make_strict(value)
+        key: _make_properties_strict(value) if key == "properties" else make_strict(value)
         for key, value in schema.items()
         if not (key in ("description", "default", "format") or key.startswith("x-kubernetes-validations"))
     }
@@ -214,7 +214,7 @@ def _make_strict(schema: Any) -> Any:
 
 def _make_properties_strict(properties: dict[str, Any]) -> dict[str, Any]:
     """Go through the properties; their names are not keywords, even where they look like some."""
-    strict = {name: _make_strict(value) for name, value in properties.items()}
+    strict = {name: make_strict(value) for name, value in properties.items()}
     if strict.get("metadata") == {"type": "object"}:
         strict["metadata"] = {"type": "object", "required": ["name"]}
     return strict

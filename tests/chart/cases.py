@@ -47,13 +47,22 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             }
         },
         "keda-status": {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}},
+        "keda-operator": {
+            "operator": {"enabled": True},
+            "autoscaling": {"mode": "keda", "minReplicas": 2, "keda": {"source": "operator"}},
+        },
+        "operator": {
+            "operator": {"enabled": True},
+            "autoscaling": {"mode": "operator", "operator": {"cooldownSeconds": 60}},
+        },
+        "observed": {"operator": {"enabled": True}, "autoscaling": {"minReplicas": 0}},
     },
     "redis": {
         "bundled": {},
         "users": {"redis": {"auth": {"enabled": True, "existingSecret": "yours"}}},
         "passwords": {
             "redis": {
-                "auth": {"enabled": True, "apiPassword": "a", "indexerPassword": "b"},
+                "auth": {"enabled": True, "apiPassword": "a", "indexerPassword": "b", "operatorPassword": "c"},
                 "persistence": {"enabled": False},
                 "extraConfig": "timeout 0",
             }
@@ -148,6 +157,7 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             }
         },
     },
+    "retention": {"on": {}, "off": {"retention": {"enabled": False}}},
     "knobs": {
         "none": {},
         "registry": {
@@ -165,20 +175,22 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
                 "nodeSelector": {"disk": "fast"},
                 "tolerations": [{"key": "a", "operator": "Exists"}],
                 "affinity": {"nodeAffinity": {}},
-                "topologySpreadConstraints": [],
                 "podAnnotations": {"note": "x"},
                 "podLabels": {"colour": "blue"},
                 "extraEnv": [{"name": "TZ", "value": "UTC"}],
                 "extraEnvFrom": [{"secretRef": {"name": "yours"}}],
                 "extraVolumes": [{"name": "more", "emptyDir": {}}],
                 "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
-                "podDisruptionBudget": {"enabled": False},
                 "serviceAccount": {"create": False, "name": "yours"},
             }
-            for part in ("api", "indexer")
+            | (
+                {}
+                if part == "operator"
+                else {"topologySpreadConstraints": [], "podDisruptionBudget": {"enabled": False}}
+            )
+            for part in ("api", "indexer", "operator")
         }
         | {
-            "retention": {"enabled": False},
             "extraObjects": [
                 "{apiVersion: v1, kind: ConfigMap, metadata: {name: of-{{ .Release.Name }}, labels: "
                 "{app.kubernetes.io/component: mine}}}"
@@ -186,6 +198,9 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
 }
+
+IMPOSSIBLE = {(("scaling", scaling), ("retention", "off")) for scaling in ("keda-operator", "operator", "observed")}
+"""Positions that the chart refuses together."""
 
 YOURS = "yours"
 """The name of every object in these values that the chart does not make."""
@@ -209,11 +224,12 @@ def choose_pairwise() -> list[dict[str, str]]:
         ((one, a), (two, b))
         for one, two in itertools.combinations(names, 2)
         for a, b in itertools.product(SWITCHES[one], SWITCHES[two])
-    }
+    } - IMPOSSIBLE
     chosen = []
     while missing:
         candidates = [_draw(chance, names, min(missing)) for _ in range(60)]
-        best = max(candidates, key=lambda positions: len(missing & _pairs_of(positions)))
+        possible = [positions for positions in candidates if not IMPOSSIBLE & _pairs_of(positions)]
+        best = max(possible, key=lambda positions: len(missing & _pairs_of(positions)))
         missing -= _pairs_of(best)
         chosen.append(best)
     return chosen

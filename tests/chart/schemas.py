@@ -1,4 +1,4 @@
-"""The schemas that rendered objects are held against: Kubernetes' own, and those of the foreign kinds beside this file.
+"""The schemas that rendered objects are held against: Kubernetes' own, those beside this file, and our own kind's.
 
 Strict: a field that no schema names is an error, as it is for `kubectl apply --validate=strict`.
 """
@@ -12,11 +12,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from tests.chart.rendering import Manifest
+from tests.chart.rendering import CHART, Manifest
+from tools.chart import make_strict
 
 FOREIGN = Path(__file__).parent / "schemas"
 KUBERNETES = resources.files("kubernetes_validate") / "kubernetes-json-schema"
@@ -31,6 +33,10 @@ def find_faults(item: Manifest, kubernetes: str) -> list[str]:
 
 @functools.cache
 def _validator(kind: str, group: str, version: str, kubernetes: str) -> Draft202012Validator:
+    if (ours := CHART / "crds" / f"{kind}s.yaml").exists():
+        (served,) = yaml.safe_load(ours.read_text())["spec"]["versions"]
+        assert served["name"] == version
+        return Draft202012Validator(make_strict(served["schema"]["openAPIV3Schema"]))
     foreign = FOREIGN / f"{kind}-{version}.json"
     if foreign.exists():
         return Draft202012Validator(json.loads(foreign.read_text()))

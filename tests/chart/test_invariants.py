@@ -12,7 +12,7 @@ import pytest
 from tests.chart.cases import YOURS
 from tests.chart.rendering import Case, Manifest, Pod, Rendering, component_of, describe, render, selects, walk
 
-OURS = {"api", "indexer", "retention", "test"}
+OURS = {"api", "indexer", "operator", "retention", "test"}
 
 
 @pytest.fixture
@@ -152,11 +152,13 @@ def test_every_mount_has_its_volume(pods: list[tuple[Rendering, Pod]]) -> None:
         )
 
 
-def test_every_service_account_is_made_and_gets_no_token(pods: list[tuple[Rendering, Pod]]) -> None:
+def test_every_service_account_is_made_and_nobody_but_the_operator_gets_a_token(
+    pods: list[tuple[Rendering, Pod]],
+) -> None:
     for rendering, pod in pods:
         accounts = {item["metadata"]["name"]: item for item in rendering.all("ServiceAccount")}
         name = pod.spec["serviceAccountName"]
-        assert pod.spec["automountServiceAccountToken"] is False
+        assert pod.spec["automountServiceAccountToken"] is (component_of(pod.template) == "operator")
         assert name == YOURS or accounts[name]["automountServiceAccountToken"] is False
 
 
@@ -216,7 +218,7 @@ def test_whatever_serves_has_three_probes(pods: list[tuple[Rendering, Pod]]) -> 
 
 def test_no_probe_asks_for_the_health_of_another_server(pods: list[tuple[Rendering, Pod]]) -> None:
     for _, pod, container in containers(pods):
-        if component_of(pod.template) in ("api", "indexer"):
+        if component_of(pod.template) in ("api", "indexer", "operator"):
             assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
             assert container["startupProbe"]["httpGet"]["path"] == "/livez"
             assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -267,7 +269,10 @@ def test_what_is_off_leaves_no_trace(renderings: list[Rendering]) -> None:
             assert (kind in kinds) == values.get(section, {}).get("enabled", False)
         assert ("PodMonitor" in kinds) == ("monitoring" in values)
         assert ("NetworkPolicy" in kinds) == values.get("networkPolicy", {}).get("enabled", True)
-        assert ("CronJob" in kinds) == values.get("retention", {}).get("enabled", True)
+        has_operator = values.get("operator", {}).get("enabled", False)
+        is_kept = values.get("retention", {}).get("enabled", True)
+        assert ("CronJob" in kinds) == (is_kept and not has_operator)
+        assert ("operator" in {component_of(item) for item in rendering.objects}) == has_operator
         for store in ("redis", "elasticsearch"):
             is_on = values.get(store, {}).get("enabled", True)
             assert (store in {component_of(item) for item in rendering.objects}) == is_on

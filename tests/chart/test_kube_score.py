@@ -12,7 +12,7 @@ from tests.chart.rendering import CHART, Case, Rendering, component_of, find_too
 
 OK = 10
 PRODUCTION = ("charts/hitcounter/values-production.yaml",)
-PARTS = {"api", "indexer", "retention", "test", "redis", "elasticsearch"}
+PARTS = {"api", "indexer", "operator", "retention", "test", "redis", "elasticsearch"}
 
 
 def find_findings(rendering: Rendering) -> dict[str, set[str]]:
@@ -37,7 +37,8 @@ def read_explained() -> dict[str, set[str]]:
 
 def test_every_finding_is_explained_and_every_explanation_still_needed() -> None:
     found: dict[str, set[str]] = defaultdict(set)
-    for rendering in render_all([Case("defaults"), Case("production", files=PRODUCTION)]):
+    with_operator = Case("operator", {"operator": {"enabled": True}})
+    for rendering in render_all([Case("defaults"), Case("production", files=PRODUCTION), with_operator]):
         for check, parts in find_findings(rendering).items():
             found[check] |= parts
     assert found == read_explained()

@@ -7,7 +7,7 @@ import pytest
 from tests.chart.cases import merge
 from tests.chart.rendering import Case, Manifest, Rendering, Values, component_of, render, selects
 
-PORTS = {"api": 8001, "redis": 6379, "elasticsearch": 9200}
+PORTS = {"api": 8001, "redis": 6379, "elasticsearch": 9200, "indexer": 8082}
 EDGES = {
     ("api", "redis"),
     ("api", "elasticsearch"),
@@ -16,13 +16,17 @@ EDGES = {
     ("retention", "elasticsearch"),
     ("test", "api"),
 }
-"""Who calls whom, among our own."""
+"""Who calls whom, among our own, where there is no operator."""
+EDGES_OF_THE_OPERATOR = {("operator", "redis"), ("operator", "elasticsearch"), ("operator", "indexer")}
 
 KEDA = {"kubernetes.io/metadata.name": "keda"}
 INGRESS = {"name": "ingress"}
 STATUS: Values = {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}}
+OPERATOR: Values = {"operator": {"enabled": True}}
+ASKED: Values = {**OPERATOR, "autoscaling": {"mode": "keda", "keda": {"source": "operator"}}}
 NOTHING: Values = {}
 WALLED: Values = {"networkPolicy": {"apiFrom": [{"namespaceSelector": {"matchLabels": INGRESS}}]}}
+UNWATCHED: Values = {"networkPolicy": {"prometheusFrom": []}}
 
 
 def policy_of(rendering: Rendering, component: str) -> Manifest:
@@ -55,17 +59,25 @@ def may_call(rendering: Rendering, caller: str, called: str) -> bool:
     return out and lets_through(policy_of(rendering, called)["ingress"], "from", PORTS[called], ours, {})
 
 
-@pytest.mark.parametrize("values", [{}, WALLED], ids=["defaults", "walled"])
-def test_our_own_may_call_exactly_whom_they_need(values: Values) -> None:
-    rendering = render(Case("", values))
-    callers = {"api", "indexer", "retention", "test"}
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [
+        (NOTHING, EDGES),
+        (WALLED, EDGES),
+        (OPERATOR, EDGES - {("retention", "elasticsearch")} | EDGES_OF_THE_OPERATOR),
+    ],
+    ids=["defaults", "walled", "operator"],
+)
+def test_our_own_may_call_exactly_whom_they_need(values: Values, edges: set[tuple[str, str]]) -> None:
+    rendering = render(Case("", merge(values, UNWATCHED)))
+    callers = {caller for caller, _ in edges}
     allowed = {
         (caller, called)
         for caller in callers
         for called in PORTS
         if caller != called and may_call(rendering, caller, called)
     }
-    assert allowed == EDGES
+    assert allowed == edges
 
 
 def test_every_pod_is_behind_a_wall(renderings: list[Rendering]) -> None:
@@ -89,7 +101,8 @@ def test_stores_of_yours_are_let_out_to_by_their_ports(renderings: list[Renderin
         if external := values.get("externalRedis"):
             wanted |= {external.get("port", 6379)}
             wanted |= {int(node.partition(":")[2]) for node in external.get("sentinel", {}).get("nodes", [])}
-        for component in ("api", "indexer"):
+        of_pods = {component_of(pod.template) for pod in rendering.pods()}
+        for component in of_pods & {"api", "indexer", "operator"}:
             for port in wanted:
                 assert lets_through(policy_of(rendering, component)["egress"], "to", port, {}, {}), rendering.case.name
 
@@ -104,8 +117,8 @@ def test_names_can_be_looked_up(renderings: list[Rendering]) -> None:
 def test_prometheus_reaches_every_management_port() -> None:
     only_m: Values = {"networkPolicy": {"prometheusFrom": [{"namespaceSelector": {"matchLabels": {"name": "m"}}}]}}
     for values in (NOTHING, only_m):
-        rendering = render(Case("", values))
-        for component, port in [("api", 8081), ("indexer", 8082)]:
+        rendering = render(Case("", merge(values, OPERATOR)))
+        for component, port in [("api", 8081), ("indexer", 8082), ("operator", 8083)]:
             assert lets_through(policy_of(rendering, component)["ingress"], "from", port, {}, {"name": "m"})
             if values:
                 assert not lets_through(policy_of(rendering, component)["ingress"], "from", port, {}, {"name": "x"})
@@ -116,6 +129,20 @@ def test_keda_is_let_in_only_where_it_reads_the_status() -> None:
         rules = policy_of(render(Case("", values)), "api")["ingress"]
         assert lets_through(rules, "from", 8001, {}, KEDA) is is_let_in
         assert lets_through(rules, "from", 8001, {}, INGRESS)
+
+
+def test_keda_is_let_in_to_the_operator_only_where_it_asks_it() -> None:
+    for values, is_let_in in ((OPERATOR, False), (ASKED, True)):
+        rules = policy_of(render(Case("", merge(values, UNWATCHED))), "operator")["ingress"]
+        assert lets_through(rules, "from", 8083, {}, KEDA) is is_let_in
+
+
+def test_operator_alone_reaches_kubernetes_at_the_ports_of_the_values() -> None:
+    ports: Values = {"networkPolicy": {"kubernetesPorts": [443, 16443]}}
+    rendering = render(Case("", merge(OPERATOR, ports)))
+    for component, may in [("operator", True), ("api", False), ("indexer", False)]:
+        for port in (443, 16443):
+            assert lets_through(policy_of(rendering, component)["egress"], "to", port, {}, {}) is may
 
 
 def test_nodes_of_elasticsearch_reach_each_other_and_nobody_else_does() -> None:

@@ -14,13 +14,20 @@ from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, Values,
 DEFAULTS: Values = {}
 EXTERNAL = merge(SWITCHES["redis"]["tls"], SWITCHES["elasticsearch"]["basic"])
 SCALED = merge(SWITCHES["scaling"]["keda"], {"fullnameOverride": "another"})
-WAYS = {"defaults": DEFAULTS, "stores of yours": EXTERNAL, "keda": SCALED, "hpa": SWITCHES["scaling"]["hpa-cpu"]}
+WAYS = {
+    "defaults": DEFAULTS,
+    "stores of yours": EXTERNAL,
+    "keda": SCALED,
+    "hpa": SWITCHES["scaling"]["hpa-cpu"],
+    "operator": SWITCHES["scaling"]["operator"],
+}
 KINDS = {
     "deployment": "Deployment",
     "statefulset": "StatefulSet",
     "service": "Service",
     "scaledobject": "ScaledObject",
     "hpa": "HorizontalPodAutoscaler",
+    "describe hitcounter": "HitCounter",
 }
 WARNINGS = "Before you rely on it"
 
@@ -51,8 +58,9 @@ def test_commands_name_objects_that_exist(values: Values) -> None:
         (EXTERNAL, ["CreateContainerConfigError", "yours"]),
         (SCALED, ["the indexers do not scale"]),
         (WAYS["hpa"], ["the indexers do not scale"]),
+        (WAYS["operator"], ["the indexers do not scale"]),
     ],
-    ids=["defaults", "stores of yours", "keda", "hpa"],
+    ids=["defaults", "stores of yours", "keda", "hpa", "operator"],
 )
 def test_each_way_to_be_stuck_has_its_command(values: Values, ways: list[str]) -> None:
     notes = read_notes(values)
@@ -72,8 +80,12 @@ def test_secrets_that_production_waits_for_are_named() -> None:
 
 
 def test_images_of_the_release_are_those_to_load() -> None:
-    images = [render(Case("")).pod(service).containers[0]["image"] for service in ("api", "indexer")]
-    assert f"kind load docker-image --name hitcounter {' '.join(images)}" in read_notes(DEFAULTS)
+    for values in (DEFAULTS, WAYS["operator"]):
+        images = [item["image"] for pod in render(Case("", values)).pods() for item in pod.spec["containers"]]
+        ours = [image for image in dict.fromkeys(images) if image.startswith("hitcounter-")]
+        assert len(ours) == 2 + (values is not DEFAULTS)
+        (line,) = re.findall(r"kind load docker-image --name hitcounter (.+)\n", read_notes(values))
+        assert sorted(line.split()) == sorted(ours)
 
 
 @pytest.mark.parametrize(

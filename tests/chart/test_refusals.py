@@ -149,8 +149,52 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         {"api": {"autoscaling": {"enabled": True}, "resources": {"requests": None}}},
         "api.resources.requests.cpu is not set",
     ),
-    ("an operator", {"operator": {"enabled": True}}, "This version of the chart has no operator"),
-    ("scaling by an operator", {"autoscaling": {"mode": "operator"}}, "set autoscaling.mode to none, hpa or keda"),
+    (
+        "scaling by nobody",
+        {"autoscaling": {"mode": "operator"}},
+        "autoscaling.mode is operator but there is no operator: set operator.enabled=true",
+    ),
+    (
+        "KEDA that asks nobody",
+        {"autoscaling": {"mode": "keda", "keda": {"source": "operator"}}},
+        "autoscaling.keda.source is operator but there is no operator to ask: set operator.enabled=true",
+    ),
+    (
+        "none at all by the operator",
+        {"operator": {"enabled": True}, "autoscaling": {"mode": "operator", "minReplicas": 0}},
+        "and the operator always wants one indexer: set it to 1 or more",
+    ),
+    (
+        "none at all by KEDA that asks the operator",
+        {
+            "operator": {"enabled": True},
+            "autoscaling": {"mode": "keda", "minReplicas": 0, "keda": {"source": "operator"}},
+        },
+        "and the operator always wants one indexer: set it to 1 or more",
+    ),
+    (
+        "an operator without a password",
+        {
+            "operator": {"enabled": True},
+            "redis": {"auth": {"enabled": True, "apiPassword": "a", "indexerPassword": "b"}},
+        },
+        "there is no password for the operator: set redis.auth.operatorPassword",
+    ),
+    (
+        "indices that nobody and the operator drop",
+        {"operator": {"enabled": True}, "retention": {"enabled": False}},
+        "set config.index.retention_days to how many are kept",
+    ),
+    (
+        "indexers with two minds, one of them the operator's",
+        {"operator": {"enabled": True}, "autoscaling": {"mode": "operator"}, "indexer": {"replicas": 3}},
+        "indexer.replicas is set while autoscaling.mode is operator",
+    ),
+    (
+        "a variable of the operator",
+        {"operator": {"enabled": True, "extraEnv": [{"name": "HITCOUNTER_OPERATOR__NAME", "value": "mine"}]}},
+        "operator.extraEnv sets HITCOUNTER_OPERATOR__NAME, which the chart sets itself",
+    ),
     ("an ingress to nowhere", {"ingress": {"enabled": True}}, "set ingress.hosts, for example"),
     ("a route of nobody", {"httpRoute": {"enabled": True}}, "set httpRoute.parentRefs, for example"),
     (

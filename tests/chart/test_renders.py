@@ -47,7 +47,9 @@ def test_chart_asks_for_the_oldest_kubernetes_that_is_tried() -> None:
 
 def test_schemas_refuse_a_field_that_does_not_exist(renderings: list[Rendering]) -> None:
     kinds = {item["kind"]: item for rendering in renderings for item in rendering.objects}
-    assert {"ScaledObject", "TriggerAuthentication", "PodMonitor", "HTTPRoute", "Deployment"} <= set(kinds)
-    for kind in kinds.keys() - {"ConfigMap", "Secret", "ServiceAccount"}:
+    assert {"ScaledObject", "TriggerAuthentication", "PodMonitor", "HTTPRoute", "HitCounter", "Deployment"} <= set(
+        kinds
+    )
+    for kind in kinds.keys() - {"ConfigMap", "Secret", "ServiceAccount", "Role", "RoleBinding"}:
         wrong = {**kinds[kind], "spec": {**kinds[kind]["spec"], "noSuchField": 1}}
         assert any("noSuchField" in fault for fault in find_faults(wrong, KUBERNETES)), kind

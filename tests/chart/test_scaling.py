@@ -10,8 +10,20 @@ from typing import Any
 
 import pytest
 import yaml
+from hitcounter_operator.resource import Mode, ScalingSpec
 
-from tests.chart.rendering import ROOT, Case, Manifest, Rendering, Values, find_tool, render
+from tests.chart.rendering import (
+    CHART,
+    NAMESPACE,
+    ROOT,
+    Case,
+    Manifest,
+    Rendering,
+    Values,
+    component_of,
+    find_tool,
+    render,
+)
 from tools.docgen import read_metrics
 
 OPENAPI: dict[str, Any] = json.loads((ROOT / "docs/openapi.json").read_text())
@@ -24,10 +36,16 @@ STATUS: Values = {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}}
 
 def mode_of(rendering: Rendering) -> str:
     """Return the mode of a rendering, from what is there."""
+    if "operator" in modes_of_hitcounters(rendering):
+        return "operator"
     if rendering.all("ScaledObject"):
         return "keda"
     targets = [item["spec"]["scaleTargetRef"]["name"] for item in rendering.all("HorizontalPodAutoscaler")]
     return "hpa" if any(target.endswith("-indexer") for target in targets) else "none"
+
+
+def modes_of_hitcounters(rendering: Rendering) -> list[str]:
+    return [item["spec"]["scaling"]["mode"] for item in rendering.all("HitCounter")]
 
 
 def scaled_object(values: Values) -> Manifest:
@@ -45,9 +63,14 @@ def test_each_deployment_has_replicas_or_one_scaler_and_never_both(renderings: l
         for deployment in rendering.all("Deployment"):
             name = deployment["metadata"]["name"]
             of_it = [item for item in scalers if item["spec"]["scaleTargetRef"]["name"] == name]
+            of_it += [
+                item
+                for item in rendering.all("HitCounter")
+                if item["spec"]["scaling"]["mode"] == "operator" and item["spec"]["indexer"]["deployment"] == name
+            ]
             assert len(of_it) + ("replicas" in deployment["spec"]) == 1, f"{name} of {rendering.case.name}"
         modes.add(mode_of(rendering))
-    assert modes == {"none", "hpa", "keda"}
+    assert modes == {"none", "hpa", "keda", "operator"}
 
 
 def test_old_scaler_can_be_taken_over_without_a_second_one() -> None:
@@ -82,10 +105,105 @@ def test_bounds_and_behaviour_are_the_values(mode: str) -> None:
     assert found[2]["scaleDown"]["stabilizationWindowSeconds"] == 7
 
 
+# ── the operator ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OPERATOR: Values = {"operator": {"enabled": True}, "autoscaling": {"mode": "operator"}}
+ASKED: Values = {"operator": {"enabled": True}, "autoscaling": {"mode": "keda", "keda": {"source": "operator"}}}
+
+
+def test_operator_says_what_it_would_do_where_another_scales(renderings: list[Rendering]) -> None:
+    seen = set()
+    for rendering in renderings:
+        for mode in modes_of_hitcounters(rendering):
+            seen.add((mode_of(rendering), mode))
+    assert seen == {("operator", "operator"), ("keda", "observe"), ("none", "observe")}
+
+
+def test_operator_is_told_the_bounds_and_the_terms_of_the_values() -> None:
+    values = {
+        "operator": {"enabled": True},
+        "autoscaling": {
+            "mode": "operator",
+            "minReplicas": 3,
+            "maxReplicas": 17,
+            "operator": {"cooldownSeconds": 60},
+            "formula": {
+                "targetUtilization": 0.5,
+                "drainTargetSeconds": 10,
+                "startSeconds": 5,
+                "hitsPerBusySecond": 2_000_000,
+            },
+        },
+    }
+    (hitcounter,) = render(Case("", values)).all("HitCounter")
+    assert hitcounter["spec"]["scaling"] == {
+        "mode": "operator",
+        "minReplicas": 3,
+        "maxReplicas": 17,
+        "cooldownSeconds": 60,
+        "targetUtilization": 0.5,
+        "drainTargetSeconds": 10,
+        "startSeconds": 5,
+        "hitsPerBusySecond": 2_000_000,
+    }
+
+
+def test_defaults_of_the_chart_are_those_of_the_resource() -> None:
+    (hitcounter,) = render(Case("", OPERATOR)).all("HitCounter")
+    assert hitcounter["spec"]["scaling"] == ScalingSpec(mode=Mode.OPERATOR).model_dump(by_alias=True)
+
+
+def test_bounds_of_the_values_are_those_of_the_resource() -> None:
+    bounds = {"minimum", "maximum", "type"}
+    declared = ScalingSpec.model_json_schema()["properties"]
+    section = json.loads((CHART / "values.schema.json").read_text())["properties"]["autoscaling"]["properties"]
+    ours = {**section, **section["formula"]["properties"], **section["operator"]["properties"]}
+    for name, field in declared.items():
+        wanted = {word: value for word, value in field.items() if word in bounds}
+        if name == "minReplicas":
+            wanted["minimum"] = 0  # KEDA's, for which the operator is told 1
+        if name != "mode":
+            assert {word: value for word, value in ours[name].items() if word in bounds} == wanted, name
+
+
+def test_operator_finds_its_resource_and_its_indexers_by_the_names_of_the_chart(renderings: list[Rendering]) -> None:
+    for rendering in renderings:
+        for hitcounter in rendering.all("HitCounter"):
+            environment = rendering.environment("operator")
+            assert environment["HITCOUNTER_OPERATOR__NAME"] == hitcounter["metadata"]["name"]
+            assert environment["HITCOUNTER_OPERATOR__NAMESPACE"] == hitcounter["metadata"]["namespace"]
+            indexers = rendering.one("Deployment", "indexer")
+            assert hitcounter["spec"]["indexer"]["deployment"] == indexers["metadata"]["name"]
+            assert "finalizers" not in hitcounter["metadata"], "helm uninstall would wait for it"
+
+
+def test_there_is_one_operator_and_never_two() -> None:
+    spec = render(Case("", OPERATOR)).one("Deployment", "operator")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_keda_asks_the_address_of_the_operator_for_its_number() -> None:
+    rendering = render(Case("", ASKED))
+    service = rendering.one("Service", "operator")
+    (hitcounter,) = rendering.all("HitCounter")
+    (trigger,) = rendering.one("ScaledObject", "indexer")["spec"]["triggers"]
+    host = f"{service['metadata']['name']}.{NAMESPACE}:{service['spec']['ports'][0]['port']}"
+    assert trigger["metadata"]["url"] == f"http://{host}/v1/scale/{NAMESPACE}/{hitcounter['metadata']['name']}"
+    assert (trigger["metadata"]["valueLocation"], trigger["metadata"]["targetValue"]) == ("desiredReplicas", "1")
+    assert (trigger["type"], trigger["metricType"]) == ("metrics-api", "AverageValue")
+
+
+def test_operator_has_a_service_only_for_keda(renderings: list[Rendering]) -> None:
+    for rendering in renderings:
+        services = [item for item in rendering.all("Service") if component_of(item) == "operator"]
+        source = rendering.case.values.get("autoscaling", {}).get("keda", {}).get("source")
+        assert len(services) == (source == "operator"), rendering.case.name
+
+
 # ── KEDA ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("values", [KEDA, STATUS], ids=["prometheus", "status"])
+@pytest.mark.parametrize("values", [KEDA, STATUS, ASKED], ids=["prometheus", "status", "operator"])
 def test_keda_that_cannot_see_holds(values: Values) -> None:
     assert scaled_object(values)["fallback"]["behavior"] == "currentReplicasIfHigher"
 

@@ -10,11 +10,14 @@ import pytest
 from hitcounter.settings import SettingsBase, variable_name
 from hitcounter_api.settings import ApiSettings
 from hitcounter_indexer.settings import IndexerSettings
+from hitcounter_operator.settings import OperatorSettings
 from pydantic import BaseModel
 
-from tests.chart.rendering import CHART, Case, Rendering, render
+from tests.chart.cases import merge
+from tests.chart.rendering import CHART, Case, Rendering, component_of, render
 
-SERVICES: dict[str, type[SettingsBase]] = {"api": ApiSettings, "indexer": IndexerSettings}
+SERVICES: dict[str, type[SettingsBase]] = {"api": ApiSettings, "indexer": IndexerSettings, "operator": OperatorSettings}
+WITH_OPERATOR = {"operator": {"enabled": True}}
 GRACE_MARGIN_SECONDS = 10
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -62,16 +65,23 @@ def sections_in_values(service: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, section["properties"]
 
 
+def having(service: str, renderings: list[Rendering]) -> list[Rendering]:
+    """Return the renderings in which there is such a service."""
+    found = [rendering for rendering in renderings if service in {component_of(item) for item in rendering.objects}]
+    assert found
+    return found
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_pod_has_a_variable_that_its_service_does_not_read(renderings: list[Rendering], service: str) -> None:
-    for rendering in renderings:
+    for rendering in having(service, renderings):
         found = {name for name in rendering.environment(service) if name.startswith("HITCOUNTER_")}
         assert found <= variables_of(service), rendering.case.name
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_setting_can_be_set_or_is_set_by_the_chart(renderings: list[Rendering], service: str) -> None:
-    by_chart = {name for rendering in renderings for name in rendering.environment(service)}
+    by_chart = {name for rendering in having(service, renderings) for name in rendering.environment(service)}
     by_people = {variable_name(section, field) for section, fields in sections_in_values(service) for field in fields}
     assert variables_of(service) - by_chart - by_people == NOT_IN_PODS.keys() & variables_of(service)
 
@@ -112,7 +122,7 @@ def test_every_setting_of_the_values_reaches_its_pod_unchanged() -> None:
             is_shared = section in SCHEMA["properties"]["config"]["properties"]
             (values if is_shared else values[service])["config"][section] = samples
             wanted[service] |= {variable_name(section, name): written(value) for name, value in samples.items()}
-    rendering = render(Case("", values))
+    rendering = render(Case("", merge(values, WITH_OPERATOR)))
     for service in SERVICES:
         assert (
             wanted[service].items()
@@ -150,14 +160,16 @@ def test_secrets_stand_in_no_config_map(renderings: list[Rendering]) -> None:
 
 
 def test_ports_of_the_pods_are_those_of_the_settings(renderings: list[Rendering]) -> None:
-    api, indexer = ApiSettings(), IndexerSettings()
+    api, indexer, operator = ApiSettings(), IndexerSettings(), OperatorSettings()
+    rendering = having("operator", renderings)[0]
     ports = {
-        service: {port["name"]: port["containerPort"] for port in renderings[0].pod(service).containers[0]["ports"]}
+        service: {port["name"]: port["containerPort"] for port in rendering.pod(service).containers[0]["ports"]}
         for service in SERVICES
     }
     assert ports == {
         "api": {"http": api.http.port, "management": api.management.port},
         "indexer": {"management": indexer.management.port},
+        "operator": {"management": operator.management.port},
     }
 
 
@@ -169,7 +181,7 @@ def test_grace_period_is_longer_than_everything_that_happens_in_it(
     api = {"config": {"http": drain}, "preStopSleepSeconds": sleep_seconds}
     rendering = render(Case("", {"api": api, "indexer": {"config": {"indexer": drain}}}))
     api_drain, indexer_drain = ApiSettings().http.drain_seconds, IndexerSettings().indexer.drain_seconds
-    found = {service: rendering.pod(service).spec["terminationGracePeriodSeconds"] for service in SERVICES}
+    found = {service: rendering.pod(service).spec["terminationGracePeriodSeconds"] for service in ("api", "indexer")}
     assert found == {
         "api": sleep_seconds + (drain_seconds or api_drain) + GRACE_MARGIN_SECONDS,
         "indexer": (drain_seconds or indexer_drain) + GRACE_MARGIN_SECONDS,

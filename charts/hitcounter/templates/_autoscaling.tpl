@@ -42,6 +42,13 @@ or
 )
 {{- end -}}
 
+{{/* hitcounter.scaling.kedaAsksTheOperator (root): "true", or nothing. */}}
+{{- define "hitcounter.scaling.kedaAsksTheOperator" -}}
+{{- if and .Values.operator.enabled (eq .Values.autoscaling.mode "keda") (eq .Values.autoscaling.keda.source "operator") -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* hitcounter.scaling.hitsPerIndexer (root): what one indexer settles in the time a backlog may take. */}}
 {{- define "hitcounter.scaling.hitsPerIndexer" -}}
 {{- mul (int64 .Values.autoscaling.formula.hitsPerBusySecond) (int64 .Values.autoscaling.formula.drainTargetSeconds) -}}

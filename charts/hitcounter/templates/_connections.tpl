@@ -90,13 +90,16 @@ HITCOUNTER_ELASTICSEARCH__CA_FILE: {{ printf "/etc/hitcounter/elasticsearch/%s" 
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.secretVariable (dict: name, secret, key) */}}
+{{/* hitcounter.secretVariable (dict: name, secret, key; `optional` may be given) */}}
 {{- define "hitcounter.secretVariable" -}}
 - name: {{ .name }}
   valueFrom:
     secretKeyRef:
       name: {{ .secret }}
       key: {{ .key }}
+      {{- if .optional }}
+      optional: true
+      {{- end }}
 {{- end -}}
 
 {{/* hitcounter.storesSecret.data (root): the passwords that stand in the values, as YAML; empty if there are none. */}}

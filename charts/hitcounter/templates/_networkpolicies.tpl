@@ -3,7 +3,7 @@ Who may speak to whom. Each policy denies what it does not name, and each of our
 ends, out of the same helpers.
 */}}
 
-{{/* hitcounter.egress (part; `redis`, `elasticsearch`, `api`: true for each that it calls) */}}
+{{/* hitcounter.egress (part; `redis`, `elasticsearch`, `api`, `indexers`, `kubernetes`: true for each that it calls) */}}
 {{- define "hitcounter.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
@@ -45,6 +45,19 @@ ends, out of the same helpers.
           {{- include "hitcounter.selectorLabels" (dict "root" .root "component" "api") | nindent 10 }}
   ports:
     - {port: 8001, protocol: TCP}
+{{- end }}
+{{- if .indexers }}
+- to:
+    {{- include "hitcounter.peers" (dict "root" .root "components" (list "indexer")) | trim | nindent 4 }}
+  ports:
+    - {port: 8082, protocol: TCP}
+{{- end }}
+{{- if .kubernetes }}
+{{- /* By its ports: which addresses it has, a chart cannot know. */}}
+- ports:
+    {{- range .root.Values.networkPolicy.kubernetesPorts }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
 {{- end }}
 {{- with .root.Values.networkPolicy.extraEgress }}
 {{ toYaml . }}

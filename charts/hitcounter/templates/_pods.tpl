@@ -1,6 +1,6 @@
 {{/*
-What the pods of our own parts have in common. "part": a dict of `root` and `component` (api or indexer), with
-`values`, the section of the values that the pod's knobs come from.
+What the pods of our own parts have in common. "part": a dict of `root` and `component` (api, indexer or operator),
+with `values`, the section of the values that the pod's knobs come from.
 */}}
 
 {{/* hitcounter.configData (part): the component's whole environment that is not secret, as YAML. */}}
@@ -11,6 +11,9 @@ What the pods of our own parts have in common. "part": a dict of `root` and `com
 {{- if eq .component "api" -}}
 {{- $_ := unset $sections "index" -}}
 {{- $_ := set $sections "http" (dict "host" $root.Values.bindAddress) -}}
+{{- end -}}
+{{- if eq .component "operator" -}}
+{{- $_ := set $sections "operator" (dict "namespace" $root.Release.Namespace "name" (include "hitcounter.fullname" $root)) -}}
 {{- end -}}
 {{- $_ := set $sections "management" (dict "host" $root.Values.bindAddress) -}}
 {{- $sections = mergeOverwrite $sections (deepCopy (index $root.Values .component).config) -}}
@@ -61,7 +64,8 @@ seen, so restart the pods when you change them. */}}
 {{/* hitcounter.podSpec (part): everything of a pod but its containers and volumes. */}}
 {{- define "hitcounter.podSpec" -}}
 serviceAccountName: {{ include "hitcounter.serviceAccountName" . }}
-automountServiceAccountToken: false
+{{- /* Nobody but the operator speaks to Kubernetes. */}}
+automountServiceAccountToken: {{ eq .component "operator" }}
 enableServiceLinks: false
 {{- with include "hitcounter.imagePullSecrets" .root }}
 {{ . }}

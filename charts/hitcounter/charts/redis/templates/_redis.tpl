@@ -13,7 +13,8 @@ refused anyway (the parent's validate.yaml), but not by a template error here. *
 {{- end -}}
 
 {{/* redis.users (root of this chart): who may do what. Keys carry a prefix in braces, whichever it is.
-The scripts are checked by what they call, so what they call stands here, too. */}}
+The scripts are checked by what they call, so what they call stands here, too. An `optional` user is there if there is a
+password for it: no Secret made for an installation without it needs to have one. */}}
 {{- define "redis.users" -}}
 {{- $connection := "+auth +client|setinfo +client|setname +hello +ping +select" -}}
 {{- $script := "+evalsha +script|load" -}}
@@ -21,4 +22,7 @@ api:
   rules: ~{*}:hits ~{*}:ledger ~{*}:producer:* ~{*}:as-of {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +xpending +waitaof
 indexer:
   rules: ~{*}:hits ~{*}:ledger ~{*}:dead ~{*}:as-of ~{*}:as-of-lease {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +xdel +xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xpending +xack
+operator:
+  optional: true
+  rules: ~{*}:hits ~{*}:ledger ~{*}:as-of {{ $connection }} +info +time +get +hmget +xlen +xrange +xpending +xgroup|create +xgroup|delconsumer +xinfo|consumers
 {{- end -}}
