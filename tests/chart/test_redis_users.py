@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hitcounter.codec import HitBatch
@@ -25,7 +27,7 @@ from pydantic import SecretStr
 
 from tests.chart.rendering import Case, render
 
-PASSWORDS = {"api": 'it\'s "odd" $(x) \\ß', "indexer": "indexer-password"}
+PASSWORDS = {"api": 'it\'s "odd" $(x) \\ß', "indexer": "indexer-password", "operator": "operator-password"}
 VALUES = {"redis": {"auth": {"enabled": True, **{f"{name}Password": password for name, password in PASSWORDS.items()}}}}
 
 Call = Callable[[HitStream], Awaitable[object]]
@@ -102,6 +104,16 @@ BY_INDEXER: dict[str, Call] = {
 }
 
 
+BY_OPERATOR: dict[str, Call] = {
+    "ensure_group": lambda stream: stream.ensure_group(),
+    "sweep": lambda stream: stream.sweep(min_idle_ms=0),
+    "status": lambda stream: stream.status(),
+    "ping": lambda stream: stream.ping(),
+}
+OF_THE_COMMAND = {"audit", "audit_backlog", "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter"}
+"""What the indexer's command does for people. It begins with reading the stream, which others may as well."""
+
+
 class RenderedRedis(RedisServer):
     """The server that the chart's own configuration makes, its places on this machine aside."""
 
@@ -152,14 +164,26 @@ async def test_indexer_may_do_what_it_does(server: RenderedRedis, prefix: str, m
         await BY_INDEXER[method](stream)
 
 
-@pytest.mark.parametrize(
-    "method",
-    sorted(
-        BY_INDEXER.keys()
-        - BY_API.keys()
-        - {"audit", "audit_backlog", "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter"}
-    ),
-)
+@pytest.mark.parametrize("method", BY_OPERATOR)
+async def test_operator_may_do_what_it_does(server: RenderedRedis, prefix: str, method: str) -> None:
+    async with open_stream(settings(server, "api", prefix)) as stream:
+        await stream.append(batch(1), timeout_seconds=2.0)
+    async with open_stream(settings(server, "indexer", prefix)) as stream:
+        await add_and_read(stream)
+    async with open_stream(settings(server, "operator", prefix)) as stream:
+        await BY_OPERATOR[method](stream)
+
+
+@pytest.mark.parametrize("method", sorted({*BY_API, *BY_INDEXER} - BY_OPERATOR.keys() - OF_THE_COMMAND - {"memory"}))
+async def test_operator_may_not_touch_hits(server: RenderedRedis, prefix: str, method: str) -> None:
+    async with open_stream(settings(server, "api", prefix)) as stream:
+        await stream.append(batch(1), timeout_seconds=2.0)
+    async with open_stream(settings(server, "operator", prefix)) as stream:
+        with pytest.raises(StreamUnavailable, match="permission"):
+            await {**BY_API, **BY_INDEXER}[method](stream)
+
+
+@pytest.mark.parametrize("method", sorted(BY_INDEXER.keys() - BY_API.keys() - OF_THE_COMMAND))
 async def test_api_may_not_do_what_indexers_do(server: RenderedRedis, prefix: str, method: str) -> None:
     async with open_stream(settings(server, "api", prefix)) as stream:
         await stream.append(batch(1), timeout_seconds=2.0)
@@ -175,7 +199,7 @@ def test_versions_that_the_chart_names_are_tried() -> None:
 
 def test_every_way_to_use_the_stream_is_tried() -> None:
     methods = {name for name, _ in inspect.getmembers(HitStream, inspect.iscoroutinefunction)} - {"aclose"}
-    tried = {word for name in [*BY_API, *BY_INDEXER] for word in name.split()}
+    tried = {word for name in [*BY_API, *BY_INDEXER, *BY_OPERATOR] for word in name.split()}
     assert {name for name in methods if not name.startswith("_")} <= tried
 
 
@@ -186,6 +210,15 @@ def ask(server: RenderedRedis, *commands: str) -> list[str]:
             connection.sendall(command.encode() + b"\r\n")
             answers.append(connection.recv(4096).decode().strip())
         return answers
+
+
+def test_user_without_a_password_is_not_made(tmp_path: Path) -> None:
+    (found,) = [item for item in render(Case("", VALUES)).all("ConfigMap") if "redis.conf" in item["data"]]
+    (tmp_path / "write-users.sh").write_text(found["data"]["write-users.sh"])
+    environment = {"PATH": os.environ["PATH"], "API_PASSWORD": "a", "INDEXER_PASSWORD": "b"}  # noqa: TID251
+    users = tmp_path / "users.acl"
+    subprocess.run(["sh", tmp_path / "write-users.sh", users], env=environment, check=True)
+    assert re.findall(r"^user (\w+)", users.read_text(), re.MULTILINE) == ["default", "probe", "api", "indexer"]
 
 
 def test_nobody_is_let_in_without_a_name(server: RenderedRedis) -> None:
