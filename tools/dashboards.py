@@ -581,9 +581,13 @@ AUTOSCALING = Dashboard(
                 ),
                 Panel(
                     "Hits in a busy second",
-                    "What one indexer can do: measured while it is busy, so idling does not lower it.",
+                    "What one indexer can do: measured while it is busy, so idling does not lower it; and what the "
+                    "operator, where there is one, has learnt it to be.",
                     "short",
-                    [Query(RATE_OF_ONE, "hits")],
+                    [
+                        Query(RATE_OF_ONE, "hits"),
+                        Query(largest("hitcounter_operator_indexer_hits_per_busy_second"), "hits, by the operator"),
+                    ],
                 ),
                 Panel(
                     "Busy",
@@ -613,6 +617,52 @@ AUTOSCALING = Dashboard(
                     [Query(largest("hitcounter_oldest_age_seconds"), "age")],
                     limits=(30, 60),
                     alerts=["HitcounterScalingAtMax"],
+                ),
+            ],
+        ),
+        Row(
+            "The operator, where there is one",
+            [
+                Panel(
+                    "Turns",
+                    "Looks and decisions per second, by how they ended. Waited: another operator has the lease.",
+                    "short",
+                    [Query(rate("hitcounter_operator_turns_total", "result"), "{{result}}")],
+                ),
+                Panel(
+                    "Duration of a turn",
+                    "Looking, deciding, scaling and telling. It should be far below the time between two turns.",
+                    "s",
+                    quantiles("hitcounter_operator_turn_duration_seconds"),
+                    limits=(1, 5),
+                ),
+                Panel(
+                    "Start of an indexer",
+                    "From the creation of a pod until it is ready, as the operator has learnt it. On a spike most of "
+                    "the wait is this.",
+                    "s",
+                    [Query(largest("hitcounter_operator_indexer_start_seconds"), "start")],
+                    limits=(30, 60),
+                ),
+                Panel(
+                    "Conditions",
+                    "Those of the HitCounter: 1 where it is so, 0 where it is not or unknown. `kubectl describe "
+                    "hitcounter` says why.",
+                    "short",
+                    [Query(f"max by (type) (hitcounter_operator_condition{{{S}}})", "{{type}}")],
+                    width=12,
+                ),
+                Panel(
+                    "What it told",
+                    "Events and lines of its log, by reason, of the last five minutes.",
+                    "short",
+                    [
+                        Query(
+                            f"sum by (reason) (increase(hitcounter_operator_notes_total{{{S}}}[5m])) > 0",
+                            "{{reason}}",
+                        )
+                    ],
+                    width=12,
                 ),
             ],
         ),
