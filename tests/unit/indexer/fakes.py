@@ -23,7 +23,7 @@ from hitcounter.stream import HitStream
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.metrics import create_metrics
-from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
+from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_item
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.turn import TurnWriter
@@ -36,6 +36,15 @@ TODAY = "hits-2026.11.24"
 DUPLICATE = ItemResult(ItemOutcome.DUPLICATE)
 BUSY = ItemResult(ItemOutcome.RETRY, "es_rejected_execution_exception", "queue is full")
 REFUSED = ItemResult(ItemOutcome.HOLD, "cluster_block_exception", "index is read-only")
+SHARD_FULL = read_item(
+    {
+        "status": 400,
+        "error": {
+            "type": "illegal_argument_exception",
+            "reason": "Number of documents in the shard cannot exceed [2147483519]; for more information, see [...]",
+        },
+    }
+)
 REJECTED = ItemResult(ItemOutcome.REJECT, "mapper_parsing_exception", "bad field")
 REDIS_AWAY = StreamUnavailable("Redis does not answer")
 SINK_AWAY = IndexUnavailable("Elasticsearch does not answer")

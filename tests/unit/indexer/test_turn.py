@@ -20,6 +20,7 @@ from tests.unit.indexer.fakes import (
     REDIS_AWAY,
     REFUSED,
     REJECTED,
+    SHARD_FULL,
     SINK_AWAY,
     TODAY,
     Rig,
@@ -266,6 +267,17 @@ async def test_entry_refused_in_one_request_with_a_document_that_is_met_there_is
     assert letter.reason == "refused_too_often"
     assert "index is read-only" in letter.detail
     assert rig.counts == {"good": 1}
+
+
+async def test_shard_that_is_full_but_meets_what_it_holds_condemns_nobody(rig: Rig) -> None:
+    indexer = rig.indexer()
+    rig.stream.add(hit("there"))
+    await indexer.run_until_empty()
+    rig.sink.rule = lambda id_: None if id_ == "there" else SHARD_FULL
+    rig.stream.add(hit("new"), deliveries=TOO_OFTEN)
+    await indexer.run_until_empty()
+    assert rig.writes[-2:] == [["new"], ["new", "there"]]
+    assert list(rig.stream.pending) == ["2-0"]
 
 
 async def test_index_that_refuses_everybody_now_and_then_condemns_nobody(rig: Rig) -> None:

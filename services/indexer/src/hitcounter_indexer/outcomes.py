@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 _DOCUMENTS_OWN_FAULT = frozenset({"document_parsing_exception", "mapper_parsing_exception"})
 _INDEX_IS_LOST = "index_not_found_exception"
+_SHARD_IS_FULL = "Number of documents in the shard"
+"""How Elasticsearch begins to say that a shard holds as many documents as it ever can: 2,147,483,519."""
 
 
 class ItemOutcome(Enum):
@@ -40,6 +42,11 @@ class ItemResult(NamedTuple):
     def is_index_lost(self) -> bool:
         """True where the index has to be made anew."""
         return self.reason == _INDEX_IS_LOST
+
+    @property
+    def is_shard_full(self) -> bool:
+        """True where the shard takes no new document, though it still meets its old ones."""
+        return self.detail.startswith(_SHARD_IS_FULL)
 
 
 INDEXED = ItemResult(ItemOutcome.INDEXED)

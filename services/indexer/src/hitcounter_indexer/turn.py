@@ -118,6 +118,7 @@ class TurnWriter:
 
         Whatever is wrong with an index hits both. Proof from another moment would be none: an index that is closed and
         opened again and again takes some documents and refuses others, and there is nothing wrong with any of them.
+        Except for a full shard: it meets the documents that it holds, and refuses every other.
         """
         indices = {action.index_name for action in refused}
         witnesses = [self._witnesses[index] for index in indices & self._witnesses.keys()]
@@ -128,7 +129,7 @@ class TurnWriter:
         except IndexUnavailable:
             return False
         of_refused, of_witnesses = results[: len(refused)], results[len(refused) :]
-        return all(result.outcome is ItemOutcome.HOLD for result in of_refused) and all(
+        return all(result.outcome is ItemOutcome.HOLD and not result.is_shard_full for result in of_refused) and all(
             result.outcome in (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE) for result in of_witnesses
         )
 
