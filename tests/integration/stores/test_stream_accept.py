@@ -231,7 +231,7 @@ async def test_redis_that_may_throw_hits_away_is_refused_with_the_setting_to_cha
 
 
 @pytest.mark.parametrize("key", ["stream", "ledger", "producer"])
-async def test_key_of_another_type_is_an_error_in_our_words(
+async def test_key_of_another_type_is_an_error_in_our_words_and_nothing_is_taken(
     stream: HitStream, raw: Redis, producer: Producer, key: str
 ) -> None:
     names = {
@@ -243,6 +243,10 @@ async def test_key_of_another_type_is_an_error_in_our_words(
     error = await refusal(stream, producer)
     assert "accept a batch" in str(error)
     assert "WRONGTYPE" in str(error)
+    assert error.outcome is Outcome.REFUSED
+    await raw.delete(names[key])
+    status = await stream.status()
+    assert (status.entries, status.ledger) == (0, Ledger())
 
 
 async def test_password_that_redis_does_not_take_is_an_error_in_our_words(

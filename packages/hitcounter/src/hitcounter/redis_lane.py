@@ -37,7 +37,7 @@ _Command = str | int | bytes
 
 _REFUSED_UP_FRONT: Final = (AuthenticationError, MasterDownError, NoScriptError, ReadOnlyError)
 """Errors that Redis gives before a script has done anything; redis-py has classes for these …"""
-_REFUSED_UP_FRONT_CODES: Final = ("MISCONF", "NOREPLICAS", "STALESEQUENCE")
+_REFUSED_UP_FRONT_CODES: Final = ("MISCONF", "NOREPLICAS", "STALESEQUENCE", "WRONGTYPE")
 """… and for these only the code that the text begins with."""
 _CANNOT_SYNC: Final = ("unknown command", "appendonly is disabled")
 """What a Redis says that has no WAITAOF, or no append-only file."""
