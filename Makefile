@@ -17,10 +17,11 @@ BENCH_CORES ?= 2
 # Of `make run`: anything in it also starts a Prometheus, with the rules and alerts of the chart.
 OBSERVE ?=
 
-# Of `make chaos`; without a seed it draws one and prints it.
+# Of `make chaos`; without a seed it draws one and prints it, and JSON=FILE has the report written there as well.
 DURATION ?= 300
 RATE ?= 2000
 SEED ?=
+JSON ?=
 
 # Of commands that nothing here brings: say where to get one, in place of the shell's `not found`.
 need = $(1) >/dev/null 2>&1 || { echo "$(1): not found. To get it: $(2)" >&2; exit 1; }
@@ -57,7 +58,7 @@ check: $(READY) ## Formatting, lint, types and the storeys of the house
 
 .PHONY: chaos
 chaos: servers ## Kill, cut, slow and fill everything under load for DURATION seconds, then compare every id
-	@$(BIN)/python -m tests.chaos --duration $(DURATION) --rate $(RATE) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.chaos --duration $(DURATION) --rate $(RATE) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 .PHONY: bench
 bench: servers ## Measure the path of a hit beside a bare endpoint, all processes real, on two cores: a quarter of an hour
