@@ -126,7 +126,7 @@ class Api:
         return wait_until(self.status, is_drained, timeout_seconds)
 
 
-def wait_until(look: Callable[[], _T], is_enough: Callable[[_T], bool], timeout_seconds: float = 30.0) -> _T:
+def wait_until(look: Callable[[], _T], is_enough: Callable[[_T], bool], timeout_seconds: float = 90.0) -> _T:
     """Look again and again until what is seen is enough; what fails by OSError counts as not enough.
 
     Raises:

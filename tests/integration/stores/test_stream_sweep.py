@@ -43,20 +43,6 @@ async def test_consumer_that_was_swept_while_it_waited_gets_its_entries_all_the_
     assert await stream.settle([Settlement(entry.entry_id, indexed=1)]) == [entry.entry_id]
 
 
-async def test_looking_for_silent_entries_counts_as_a_sign_of_life(stream: HitStream, raw: Redis) -> None:
-    await stream.ensure_group()
-    await stream.reclaim("idle", min_idle_ms=1000, count=1)
-    (before,) = await raw.xinfo_consumers(stream.keys.stream, GROUP)
-
-    async def is_older() -> bool:
-        (consumer,) = await raw.xinfo_consumers(stream.keys.stream, GROUP)
-        return bool(consumer["idle"] > before["idle"] + 50)
-
-    await until(is_older)
-    await stream.reclaim("idle", min_idle_ms=1000, count=1)
-    assert await stream.sweep(min_idle_ms=50) == []
-
-
 async def test_sweeping_where_there_is_no_group_finds_nothing(stream: HitStream) -> None:
     assert await stream.sweep(min_idle_ms=0) == []
 

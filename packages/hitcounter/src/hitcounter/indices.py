@@ -218,8 +218,17 @@ def compare_template(found: Mapping[str, object] | None, wanted: Mapping[str, ob
     return TemplateLook(TemplateState.OLDER if 0 < version < MAPPING_VERSION else TemplateState.CHANGED, differences)
 
 
+_ADDED_BY_ELASTICSEARCH: Final = ("created_date_millis", "modified_date_millis")
+"""From version 9 on, and by itself: no difference to what was put."""
+
+
 def _flatten(value: object, path: str = "") -> dict[str, str]:
-    """Return the leaves by their paths. Elasticsearch answers settings nested and as text, however they were put."""
+    """Return the leaves by their paths, without empty lists, which Elasticsearch adds.
+
+    It also answers settings nested and as text, however they were put.
+    """
+    if path in _ADDED_BY_ELASTICSEARCH or value == []:
+        return {}
     if isinstance(value, Mapping) and value:
         children = (_flatten(child, f"{path}.{name}" if path else str(name)) for name, child in value.items())
         return {path: leaf for child in children for path, leaf in child.items()}

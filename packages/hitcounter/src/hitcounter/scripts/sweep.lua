@@ -7,6 +7,9 @@
 -- Returns the names of those deleted.
 
 local deleted = {}
+if redis.call('EXISTS', KEYS[1]) == 0 then
+    return deleted
+end
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local name, pending, idle_ms = consumer[2], consumer[4], consumer[6]
     if pending == 0 and idle_ms >= tonumber(ARGV[2]) then
