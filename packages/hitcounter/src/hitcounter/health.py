@@ -23,7 +23,8 @@ from hitcounter.settings import Port, Section, variable_name
 
 _MetricsSource = CollectorRegistry | Callable[[], Awaitable[bytes]]
 """A registry, or what renders the metrics of others."""
-_Answer = tuple[int, str, bytes]
+Answer = tuple[int, str, bytes]
+"""Status, content type and body."""
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -88,12 +89,19 @@ def open_socket(host: str, port: int, variable: str) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; see {variable}") from error
 
 
-def build_management_app(
-    metrics: _MetricsSource, readiness: Readiness, is_alive: Callable[[], bool] = lambda: True
-) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
-    """Return the ASGI application of the management port."""
+def _answer_nothing_more(_path: str) -> Answer | None:
+    return None
 
-    async def answer(path: str) -> _Answer:
+
+def build_management_app(
+    metrics: _MetricsSource,
+    readiness: Readiness,
+    is_alive: Callable[[], bool] = lambda: True,
+    answer_more: Callable[[str], Answer | None] = _answer_nothing_more,
+) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
+    """Return the ASGI application of the management port; a part with paths of its own answers them by answer_more."""
+
+    async def answer(path: str) -> Answer:
         if path == "/livez":
             return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
         if path == "/readyz":
@@ -102,7 +110,7 @@ def build_management_app(
         if path == "/metrics":
             body = generate_latest(metrics) if isinstance(metrics, CollectorRegistry) else await metrics()
             return 200, CONTENT_TYPE_LATEST, body
-        return 404, "text/plain", b"there are /livez, /readyz and /metrics\n"
+        return answer_more(path) or (404, "text/plain", b"there are /livez, /readyz and /metrics\n")
 
     async def app(scope: dict[str, Any], _receive: object, send: _Send) -> None:
         status, content_type, body = await answer(scope["path"])
@@ -119,13 +127,14 @@ async def serve_management(
     metrics: _MetricsSource,
     readiness: Readiness,
     is_alive: Callable[[], bool] = lambda: True,
+    answer_more: Callable[[str], Answer | None] = _answer_nothing_more,
 ) -> AsyncIterator[None]:
     """Serve the management port while the block runs.
 
     Raises:
         ConfigurationError: the port cannot be had.
     """
-    app = build_management_app(metrics, readiness, is_alive)
+    app = build_management_app(metrics, readiness, is_alive, answer_more)
     config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=1)
     server = EmbeddedServer(config)
     with open_socket(settings.host, settings.port, variable_name("management", "port")) as listener:
