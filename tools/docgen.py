@@ -21,6 +21,7 @@ from hitcounter_api.metrics import create_metrics as create_api_metrics
 from hitcounter_api.settings import ApiSettings
 from hitcounter_indexer.metrics import create_metrics as create_indexer_metrics
 from hitcounter_indexer.settings import IndexerSettings
+from hitcounter_operator.metrics import create_metrics as create_operator_metrics
 from hitcounter_operator.settings import OperatorSettings
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
@@ -41,6 +42,7 @@ SETTINGS: Final[Mapping[str, type[SettingsBase]]] = {
 METRICS: Final[Mapping[str, Iterable[Callable[[CollectorRegistry], object]]]] = {
     "api": (create_api_metrics, QueueMetrics),
     "indexer": (create_indexer_metrics,),
+    "operator": (create_operator_metrics,),
 }
 """What each service declares in its registry, beyond what `create_registry` puts into every one."""
 

@@ -2,10 +2,143 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
 
-def main() -> None:
-    """Run the command."""
-    raise SystemExit(0)
+import uvloop
+from hitcounter import __version__
+from hitcounter.elastic import Indices, open_client
+from hitcounter.errors import HitcounterError
+from hitcounter.health import Answer, Readiness, serve_management
+from hitcounter.logs import configure_logging, get_logger
+from hitcounter.metrics import create_registry
+from hitcounter.settings import load_settings_or_exit
+from hitcounter.stream import open_stream
+
+from hitcounter_operator.cluster import open_cluster
+from hitcounter_operator.handlers import find_access, watch
+from hitcounter_operator.index_care import IndexCare
+from hitcounter_operator.indexers import open_indexers
+from hitcounter_operator.lease import Lease
+from hitcounter_operator.loop import KUBERNETES, LEASE, Loop, Pace, Parts
+from hitcounter_operator.metrics import OperatorMetrics, create_metrics
+from hitcounter_operator.queue_care import QueueCare
+from hitcounter_operator.scale_page import answer_scale
+from hitcounter_operator.scaling import Clock, Scaling
+from hitcounter_operator.settings import OperatorSettings
+from hitcounter_operator.teller import Teller
+
+_STUCK_AFTER_SECONDS: Final = 120.0
+"""Longer than all steps of a turn may take together, so that only a hung loop is killed."""
+_LEASE_SECONDS_AT_LEAST: Final = 15.0
+_LEASE_INTERVALS: Final = 4
+"""Turns that a holder may be late before another takes over."""
+_LAST_TURN_SECONDS: Final = 10.0
+
+log = get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 0 (stopped), 1 (failed) or 2 (wrong settings)."""
+    _build_parser().parse_args(arguments)
+    settings = load_settings_or_exit(OperatorSettings)
+    configure_logging(settings.log, "operator")
+    try:
+        uvloop.run(_run(settings))
+    except HitcounterError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hitcounter-operator",
+        description="Looks after one installation in Kubernetes: its queue, its indices, the number of its indexers. "
+        "Settings come from the environment: docs/configuration.md; what it is to do, from a HitCounter: "
+        "docs/operator.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"hitcounter-operator {__version__}")
+    return parser
+
+
+async def _run(settings: OperatorSettings) -> None:
+    registry = create_registry("operator")
+    metrics = create_metrics(registry)
+    readiness = Readiness(KUBERNETES, LEASE)
+    section = settings.operator
+    async with _open_parts(settings, metrics) as parts:
+        pace = Pace(section.interval_seconds, section.care_interval_seconds, settings.index.retention_days)
+        loop = Loop(section.name, parts, pace, metrics, readiness)
+
+        def is_alive() -> bool:
+            return time.monotonic() - loop.last_beat < _STUCK_AFTER_SECONDS
+
+        def answer(path: str) -> Answer | None:
+            return answer_scale(path, section.namespace, parts.scaling.answer)
+
+        async with serve_management(settings.management, registry, readiness, is_alive, answer):
+            log.info("started", version=__version__, namespace=section.namespace, hitcounter=section.name)
+            await _work_until_signalled(loop, section.namespace)
+            log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _open_parts(settings: OperatorSettings, metrics: OperatorMetrics) -> AsyncIterator[Parts]:
+    section, clock = settings.operator, Clock()
+    identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    async with (
+        open_stream(settings.redis) as stream,
+        open_client(settings.elasticsearch) as client,
+        open_cluster(find_access, section.namespace) as cluster,
+        open_indexers() as indexers,
+    ):
+        lease = Lease(
+            cluster,
+            name=f"{section.name}-operator",
+            identity=identity,
+            seconds=max(_LEASE_SECONDS_AT_LEAST, _LEASE_INTERVALS * section.interval_seconds),
+        )
+        yield Parts(
+            namespace=cluster,
+            lease=lease,
+            teller=Teller(cluster, metrics, identity=identity),
+            queue=QueueCare(stream, silence_seconds=section.consumer_silence_seconds),
+            index=IndexCare(Indices(client, settings.elasticsearch.index_prefix, settings.index)),
+            scaling=Scaling(
+                section.name, cluster, indexers, lease, metrics, clock, interval_seconds=section.interval_seconds
+            ),
+        )
+
+
+async def _work_until_signalled(loop: Loop, namespace: str) -> None:
+    """Run until SIGTERM or SIGINT, then let the turn under way finish, and give the lease back."""
+    signalled = asyncio.Event()
+
+    def take_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+
+    take_signals()
+    working = asyncio.create_task(loop.run(), name="loop")
+    watching = asyncio.create_task(watch(namespace, loop.name, loop.wake, take_signals), name="watch")
+    stop_requested = asyncio.create_task(signalled.wait())
+    await asyncio.wait([working, stop_requested], return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping")
+    loop.stop()
+    await asyncio.wait([working], timeout=_LAST_TURN_SECONDS)
+    for task in (working, watching, stop_requested):
+        task.cancel()
+    await asyncio.wait([working, watching, stop_requested], timeout=_LAST_TURN_SECONDS)
+    if working.done() and not working.cancelled():
+        working.result()
 
 
 if __name__ == "__main__":

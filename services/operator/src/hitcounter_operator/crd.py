@@ -92,7 +92,8 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
     if "default" in kept and _is_filled_in(kept):
         del kept["default"]
     if isinstance(kept.get("default"), Mapping):
-        kept["default"] = {}  # the parts in it have defaults of their own
+        # Validations are tried on a default before the defaults of its parts are filled in, so it names them all.
+        kept["default"] = {name: value for name, value in kept["default"].items() if value is not None}
     if "properties" in schema:
         kept["properties"] = {name: _convert(one, definitions) for name, one in schema["properties"].items()}
     if "items" in schema:

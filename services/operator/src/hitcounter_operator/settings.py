@@ -23,7 +23,7 @@ class OperatorSection(Section):
     )
     interval_seconds: float = Field(
         5.0,
-        ge=1,
+        ge=2,
         le=60,
         description="How often it looks at the queue and the indexers, and decides. Higher: a spike is seen later.",
     )

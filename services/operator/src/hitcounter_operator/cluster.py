@@ -1,0 +1,212 @@
+"""Kubernetes: the few calls that the operator makes, and its failures in our words.
+
+Nothing else of ours speaks to the API server but kopf, which watches (handlers.py). Every call has a time-out and is
+made once: the next turn of the loop is the retry.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import aiohttp
+from hitcounter.errors import TransientError
+
+from hitcounter_operator.objects import (
+    Deployment,
+    LeaseRecord,
+    Pod,
+    build_lease,
+    find_scalers,
+    read_deployment,
+    read_hitcounter,
+    read_lease,
+    read_pods,
+)
+from hitcounter_operator.resource import GROUP, PLURAL, VERSION, HitCounter
+
+_TIMEOUT_SECONDS: Final = 5.0
+_REASON_MAX_CHARACTERS: Final = 300
+_JSON: Final = "application/json"
+_MERGE: Final = "application/merge-patch+json"
+
+
+class ClusterUnavailable(TransientError):
+    """The API server did not do what was asked.
+
+    Attributes:
+        status: its HTTP status, or None where no answer came.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to get to the API server."""
+
+    server: str
+    headers: Mapping[str, str]
+    tls: ssl.SSLContext
+
+
+class Cluster:
+    """The namespace of one installation. One instance serves the whole process; closed by who opened it."""
+
+    def __init__(self, session: aiohttp.ClientSession, find_access: Callable[[], Access], namespace: str) -> None:
+        self.namespace = namespace
+        self.clock_offset_ms: float | None = None
+        """The API server's clock less ours, at its last answer; its clock is told to the second."""
+        self._session = session
+        self._find_access = find_access
+        self._access: Access | None = None
+
+    # ── the resource ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find_hitcounter(self, name: str) -> HitCounter | None:
+        """Return the resource, None if there is none of that name."""
+        found = await self._find(f"/apis/{GROUP}/{VERSION}", PLURAL, name)
+        return None if found is None else read_hitcounter(found)
+
+    async def write_status(self, name: str, status: Mapping[str, Any]) -> None:
+        """Write the status over that of the resource; None takes a field away."""
+        path = self._path(f"/apis/{GROUP}/{VERSION}", PLURAL, name, "status")
+        await self._call("PATCH", path, {"status": status}, content_type=_MERGE)
+
+    async def post_event(self, event: Mapping[str, Any]) -> None:
+        """Post a Kubernetes Event. One that is there already (an answer was lost) is a success."""
+        try:
+            await self._call("POST", self._path("/api/v1", "events"), event)
+        except ClusterUnavailable as error:
+            if error.status != 409:
+                raise
+
+    # ── the indexers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find_deployment(self, name: str) -> Deployment | None:
+        """Return the Deployment, None if there is none of that name."""
+        found = await self._find("/apis/apps/v1", "deployments", name)
+        return None if found is None else read_deployment(found)
+
+    async def list_pods(self, selector: str) -> list[Pod]:
+        """Return the pods that the selector picks."""
+        return read_pods(await self._call("GET", self._path("/api/v1", "pods"), query={"labelSelector": selector}))
+
+    async def list_scalers(self, deployment: str) -> list[str]:
+        """Return the names of the HorizontalPodAutoscalers that drive the Deployment."""
+        found = await self._call("GET", self._path("/apis/autoscaling/v2", "horizontalpodautoscalers"))
+        return find_scalers(found, deployment)
+
+    async def scale(self, deployment: str, *, current: int, wanted: int) -> bool:
+        """Scale the Deployment; False if somebody else changed it since it was looked at, and nothing was done."""
+        path = self._path("/apis/apps/v1", "deployments", deployment, "scale")
+        scale = await self._call("GET", path)
+        if scale["spec"].get("replicas", 0) != current:
+            return False
+        version = scale["metadata"]["resourceVersion"]
+        patch = {"metadata": {"resourceVersion": version}, "spec": {"replicas": wanted}}
+        try:
+            await self._call("PATCH", path, patch, content_type=_MERGE)
+        except ClusterUnavailable as error:
+            if error.status != 409:
+                raise
+            return False
+        return True
+
+    # ── the lease ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def find_lease(self, name: str) -> LeaseRecord | None:
+        """Return what the Lease says, None if there is none of that name."""
+        found = await self._find("/apis/coordination.k8s.io/v1", "leases", name)
+        return None if found is None else read_lease(found)
+
+    async def write_lease(self, name: str, record: LeaseRecord) -> LeaseRecord | None:
+        """Create the Lease, or update it where the record names a version; None if somebody else was quicker."""
+        body = build_lease(name, record, datetime.now(UTC))
+        base = "/apis/coordination.k8s.io/v1"
+        method, path = (
+            ("PUT", self._path(base, "leases", name)) if record.version else ("POST", self._path(base, "leases"))
+        )
+        try:
+            return read_lease(await self._call(method, path, body))
+        except ClusterUnavailable as error:
+            if error.status != 409:
+                raise
+            return None
+
+    # ── calling ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _path(self, base: str, kind: str, *rest: str) -> str:
+        return "/".join([f"{base}/namespaces/{self.namespace}/{kind}", *rest])
+
+    async def _find(self, base: str, kind: str, name: str) -> dict[str, Any] | None:
+        try:
+            return await self._call("GET", self._path(base, kind, name))
+        except ClusterUnavailable as error:
+            if error.status != 404:
+                raise
+            return None
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        content_type: str = _JSON,
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        access = self._access = self._access or self._find_access()
+        try:
+            async with self._session.request(
+                method,
+                access.server + path,
+                params=query,
+                json=body,
+                headers={**access.headers, "Content-Type": content_type},
+                ssl=access.tls,
+            ) as answer:
+                self._note_clock(answer.headers.get("Date"))
+                if answer.status == 401:
+                    self._access = None  # tokens are exchanged now and then: the next call reads the new one
+                if answer.status >= 400:
+                    raise ClusterUnavailable(
+                        f"Kubernetes answers {answer.status} to {method} {path}: {await _describe(answer)}",
+                        status=answer.status,
+                    )
+                found: dict[str, Any] = await answer.json(content_type=None)
+                return found
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = str(error) or "it took too long"
+            raise ClusterUnavailable(
+                f"Kubernetes does not answer to {method} {path} ({reason[:_REASON_MAX_CHARACTERS]})"
+            ) from error
+
+    def _note_clock(self, date: str | None) -> None:
+        if date is not None:
+            told, ours = parsedate_to_datetime(date), datetime.now(UTC)
+            self.clock_offset_ms = (told - ours).total_seconds() * 1000
+
+
+async def _describe(answer: aiohttp.ClientResponse) -> str:
+    text = await answer.text()
+    try:
+        reason = (await answer.json(content_type=None)).get("message", text)
+    except (ValueError, AttributeError):
+        reason = text
+    return str(reason)[:_REASON_MAX_CHARACTERS]
+
+
+@asynccontextmanager
+async def open_cluster(find_access: Callable[[], Access], namespace: str) -> AsyncIterator[Cluster]:
+    """Open the way to the API server and close it at the end. Connects when first used."""
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield Cluster(session, find_access, namespace)

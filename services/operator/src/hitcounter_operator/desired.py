@@ -1,0 +1,110 @@
+"""What a HitCounter asks for, in our own terms, and whether a clock may be trusted with dropping data. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from hitcounter_operator.decide import Policy
+from hitcounter_operator.notes import Problem
+from hitcounter_operator.objects import Deployment
+from hitcounter_operator.resource import Mode, ScalingSpec, Spec
+
+CLOCK_TOLERANCE_SECONDS: Final = 60.0
+"""Clocks that are further apart are not both right."""
+JUMP_HOLD_SECONDS: Final = 3600.0
+"""No index is dropped for so long after a clock jumped: time for a person to look, and retention can wait."""
+
+
+def read_spec(written: Mapping[str, Any]) -> Spec | Problem:
+    """Return what is asked for, or why it cannot be read: an older or newer definition let something through."""
+    try:
+        spec = Spec.model_validate(written)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        return Problem("SpecInvalid", f"spec.{path}: {first['msg']}")
+    if spec.scaling.min_replicas > spec.scaling.max_replicas:
+        return Problem("SpecInvalid", "spec.scaling: minReplicas must not be above maxReplicas")
+    return spec
+
+
+def build_policy(scaling: ScalingSpec) -> Policy:
+    """Return the policy that `decide` goes by."""
+    return Policy(
+        min_replicas=scaling.min_replicas,
+        max_replicas=scaling.max_replicas,
+        target_utilization=scaling.target_utilization,
+        drain_target_seconds=scaling.drain_target_seconds,
+        cooldown_seconds=scaling.cooldown_seconds,
+        start_seconds=scaling.start_seconds,
+        hits_per_busy_second=scaling.hits_per_busy_second,
+    )
+
+
+def find_obstacle(mode: Mode, deployment: Deployment | None, name: str, scalers: list[str] | None) -> Problem | None:
+    """Return what keeps the operator from scaling, None if nothing does.
+
+    Args:
+        mode: who is to scale.
+        deployment: that of the indexers; None where there is none of the name.
+        name: its name.
+        scalers: the HorizontalPodAutoscalers that drive it; None where they could not be listed.
+    """
+    if mode is Mode.NONE:
+        return Problem("Disabled", "spec.scaling.mode is none.")
+    if deployment is None:
+        return Problem("DeploymentNotFound", f"There is no Deployment {name} in this namespace.")
+    if mode is Mode.OBSERVE:
+        return Problem("Observing", "spec.scaling.mode is observe: nothing is scaled, it is only said what would be.")
+    if scalers is None:
+        return Problem("ScalersUnknown", "HorizontalPodAutoscalers cannot be listed, and one may drive the Deployment.")
+    if scalers:
+        which = ", ".join(scalers)
+        return Problem(
+            "ManagedByHPA",
+            f"The HorizontalPodAutoscaler {which} drives the Deployment {name} too. Remove it, or set "
+            "spec.scaling.mode to observe.",
+        )
+    if deployment.replicas == 0:
+        return Problem("ScaledToZero", f"Somebody set the Deployment {name} to 0 replicas; it stays so until more are.")
+    return None
+
+
+def doubt_clock(now_ms: float, others_ms: Mapping[str, float], seconds_since_jump: float | None) -> str | None:
+    """Tell why no index may be dropped at what the operator's clock shows; None if it may be trusted.
+
+    Args:
+        now_ms: the operator's clock.
+        others_ms: the clocks of other machines, by whose they are.
+        seconds_since_jump: since the operator's clock was seen to jump; None if it never was.
+    """
+    if seconds_since_jump is not None and seconds_since_jump < JUMP_HOLD_SECONDS:
+        return f"the operator's clock jumped {seconds_since_jump:.0f} s ago"
+    if not others_ms:
+        return "no other clock is known to compare with"
+    for name, other_ms in others_ms.items():
+        apart_seconds = (now_ms - other_ms) / 1000
+        if abs(apart_seconds) > CLOCK_TOLERANCE_SECONDS:
+            direction = "ahead of" if apart_seconds > 0 else "behind"
+            return f"the operator's clock is {abs(apart_seconds):.0f} s {direction} that of {name}"
+    return None
+
+
+class ClockWatch:
+    """Notices that the operator's clock was set, by a second one that nobody can set."""
+
+    def __init__(self) -> None:
+        self._offset_seconds: float | None = None
+        self._jumped_at_seconds: float | None = None
+
+    def look(self, wall_seconds: float, monotonic_seconds: float) -> float | None:
+        """Return the seconds since the last jump, None if there was none."""
+        offset = wall_seconds - monotonic_seconds
+        if self._offset_seconds is not None and abs(offset - self._offset_seconds) > CLOCK_TOLERANCE_SECONDS:
+            self._jumped_at_seconds = monotonic_seconds
+        self._offset_seconds = offset
+        since = self._jumped_at_seconds
+        return None if since is None else monotonic_seconds - since

@@ -1,0 +1,104 @@
+"""The indices looked after: template, aliases, obstacles, retention; and what was found amiss is said."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hitcounter.elastic import IndicesReport, RetentionReport
+from hitcounter.errors import IndexUnavailable
+from hitcounter.indices import TemplateLook, TemplateState, template_name
+
+from hitcounter_operator.findings import IndexLook
+from hitcounter_operator.notes import Note, Problem, Reason
+from hitcounter_operator.objects import list_names
+
+
+class AllIndices(Protocol):
+    """What is asked of the indices."""
+
+    prefix: str
+
+    async def ensure_template(self) -> TemplateLook:
+        """Put the template where it is not as it should be; return what was there."""
+
+    async def mend(self) -> IndicesReport:
+        """Add the aliases that indices lack; say what else is wrong."""
+
+    async def drop_expired(self, now_ms: int, *, retention_days: int | None = None) -> RetentionReport:
+        """Drop the indices whose days are over."""
+
+
+class IndexCare:
+    """Looks after the indices of one installation."""
+
+    def __init__(self, indices: AllIndices) -> None:
+        self._indices = indices
+        self._doubt: str | None = None
+        self._is_newer_told = False
+
+    async def look(self, *, now_ms: int, retention_days: int, clock_doubt: str | None) -> IndexLook:
+        """Look at the indices and repair what can be; drop the old ones, unless the clock is doubted."""
+        notes: list[Note] = []
+        try:
+            template = await self._indices.ensure_template()
+            notes += self._note_template(template)
+            report = await self._indices.mend()
+            notes += _note_mended(report)
+            kept = len(report.indices)
+            if clock_doubt is None:
+                retention = await self._indices.drop_expired(now_ms, retention_days=retention_days)
+                kept -= len(retention.dropped)
+                notes += _note_dropped(retention, retention_days)
+        except IndexUnavailable as error:
+            return IndexLook(None, Problem("ElasticsearchUnavailable", f"{error}."), notes=tuple(notes))
+        notes += self._note_doubt(clock_doubt)
+        return IndexLook(kept, _find_problem(report), _build_remark(template, clock_doubt), tuple(notes))
+
+    def _note_template(self, look: TemplateLook) -> list[Note]:
+        name = template_name(self._indices.prefix)
+        if look.state is TemplateState.MISSING:
+            return [Note(Reason.TEMPLATE_CREATED, f"Put the index template {name}, which was not there.")]
+        if look.state is TemplateState.OLDER:
+            return [Note(Reason.TEMPLATE_UPGRADED, f"Put the index template {name} of this version over an older one.")]
+        if look.state is TemplateState.CHANGED:
+            text = f"The index template {name} had been changed, and was put back: {list_names(look.differences)}."
+            return [Note(Reason.TEMPLATE_REPAIRED, text, is_warning=True)]
+        was_told, self._is_newer_told = self._is_newer_told, look.state is TemplateState.NEWER
+        if look.state is TemplateState.NEWER and not was_told:
+            return [Note(Reason.TEMPLATE_NEWER, f"The index template {name} is of a newer version, and is left alone.")]
+        return []
+
+    def _note_doubt(self, doubt: str | None) -> list[Note]:
+        """Say once that retention waits, and not each time how far the clocks are apart by then."""
+        was_doubted, self._doubt = self._doubt is not None, doubt
+        if doubt is None or was_doubted:
+            return []
+        return [Note(Reason.CLOCK_DOUBTED, f"No index is dropped for the present: {doubt}.", is_warning=True)]
+
+
+def _note_mended(report: IndicesReport) -> list[Note]:
+    return [
+        Note(Reason.ALIASES_REPAIRED, f"The index {index} lacked {list_names(aliases)}; added.", is_warning=True)
+        for index, aliases in report.mended.items()
+    ]
+
+
+def _note_dropped(report: RetentionReport, retention_days: int) -> list[Note]:
+    if not report.dropped:
+        return []
+    text = f"Dropped {list_names(report.dropped)}: {retention_days} days are kept, today included."
+    return [Note(Reason.INDICES_DROPPED, text)]
+
+
+def _find_problem(report: IndicesReport) -> Problem | None:
+    if not report.faults:
+        return None
+    faults = "; ".join(f"{index}: {fault}" for index, fault in sorted(report.faults.items()))
+    return Problem("IndexUnfit", f"Hits are kept out of {faults}.")
+
+
+def _build_remark(template: TemplateLook, doubt: str | None) -> str:
+    remarks = ["The index template is of a newer version."] if template.state is TemplateState.NEWER else []
+    if doubt is not None:
+        remarks.append("Retention waits, for the clock is doubted.")
+    return " ".join(remarks)

@@ -1,0 +1,51 @@
+"""What is worth telling people: each note becomes one Kubernetes Event and one line of the log. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """What happened, in one word; the reason of the Event."""
+
+    SCALED = "Scaled"
+    WOULD_SCALE = "WouldScale"
+    SCALE_FAILED = "ScaleFailed"
+    GROUP_CREATED = "ConsumerGroupCreated"
+    GROUP_REPAIRED = "ConsumerGroupRepaired"
+    CONSUMERS_REMOVED = "DeadConsumersRemoved"
+    LEDGER_STEPPED_BACK = "LedgerSteppedBack"
+    TEMPLATE_CREATED = "TemplateCreated"
+    TEMPLATE_REPAIRED = "TemplateRepaired"
+    TEMPLATE_UPGRADED = "TemplateUpgraded"
+    TEMPLATE_NEWER = "TemplateNewer"
+    ALIASES_REPAIRED = "AliasesRepaired"
+    INDICES_DROPPED = "IndicesDropped"
+    CLOCK_DOUBTED = "ClockDoubted"
+    CONDITION_CHANGED = "ConditionChanged"
+    """Stands for the reasons of the conditions, which are many, in metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that happened."""
+
+    reason: Reason
+    message: str
+    is_warning: bool = False
+    event_reason: str = ""
+    """The reason of the Event, where it is not that of the note."""
+
+    @property
+    def shown_reason(self) -> str:
+        """The reason of the Event."""
+        return self.event_reason or self.reason.value
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a thing is not as it should be: the reason and the message of its condition."""
+
+    reason: str
+    message: str

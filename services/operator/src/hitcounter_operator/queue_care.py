@@ -1,0 +1,85 @@
+"""The queue looked at, and looked after: its group is there, no dead consumers are, and its ledger only grows."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hitcounter.errors import StreamUnavailable
+from hitcounter.ledger import StreamStatus
+
+from hitcounter_operator.findings import QueueLook
+from hitcounter_operator.notes import Note, Problem, Reason
+from hitcounter_operator.objects import list_names
+
+
+class Stream(Protocol):
+    """What is asked of the stream."""
+
+    async def ping(self) -> None:
+        """Check that Redis answers and may be trusted with hits."""
+
+    async def ensure_group(self) -> bool:
+        """Create stream and group where they are missing; tell whether they were."""
+
+    async def status(self) -> StreamStatus:
+        """Return one look at ledger and stream."""
+
+    async def sweep(self, *, min_idle_ms: int) -> list[str]:
+        """Remove dead consumers; return their names."""
+
+
+class QueueCare:
+    """Looks after the queue of one installation."""
+
+    def __init__(self, stream: Stream, *, silence_seconds: float) -> None:
+        self._stream = stream
+        self._silence_ms = int(silence_seconds * 1000)
+        self._before: StreamStatus | None = None
+
+    async def look(self, *, is_care_due: bool) -> QueueLook:
+        """Look at the queue; repair its group, and, where it is due, check Redis and remove dead consumers."""
+        notes: list[Note] = []
+        try:
+            if is_care_due:
+                await self._stream.ping()
+            if await self._stream.ensure_group():
+                notes.append(self._note_group())
+            if is_care_due and (removed := await self._stream.sweep(min_idle_ms=self._silence_ms)):
+                text = f"Removed {len(removed)} dead consumers with nothing pending: {list_names(sorted(removed), 5)}."
+                notes.append(Note(Reason.CONSUMERS_REMOVED, text))
+            status = await self._stream.status()
+        except StreamUnavailable as error:
+            return QueueLook(None, None, None, Problem("RedisUnavailable", f"{error}."), tuple(notes))
+        before, self._before = self._before, status
+        if before and status.ledger.accepted < before.ledger.accepted:
+            notes.append(_note_step_back(before, status))
+        return QueueLook(status, *_measure(before, status), None, tuple(notes))
+
+    def _note_group(self) -> Note:
+        if self._before is None:
+            return Note(Reason.GROUP_CREATED, "Created the stream's consumer group.")
+        return Note(
+            Reason.GROUP_REPAIRED,
+            "The stream's consumer group was gone, and was created anew from the first entry on. What was in flight is "
+            "delivered again, and counts once all the same.",
+            is_warning=True,
+        )
+
+
+def _note_step_back(before: StreamStatus, now: StreamStatus) -> Note:
+    return Note(
+        Reason.LEDGER_STEPPED_BACK,
+        f"The ledger stepped back from {before.ledger.accepted:,} to {now.ledger.accepted:,} accepted hits: Redis lost "
+        "what it had not saved, or was emptied.",
+        is_warning=True,
+    )
+
+
+def _measure(before: StreamStatus | None, now: StreamStatus) -> tuple[float | None, float | None]:
+    """Return the hits accepted, and settled, per second between two looks, by Redis's clock."""
+    seconds = (now.now_ms - before.now_ms) / 1000 if before else 0.0
+    if before is None or seconds <= 0 or now.ledger.accepted < before.ledger.accepted:
+        return None, None
+    accepted = now.ledger.accepted - before.ledger.accepted
+    settled = accepted - (now.ledger.backlog - before.ledger.backlog)
+    return accepted / seconds, max(0, settled) / seconds

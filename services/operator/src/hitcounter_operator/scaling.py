@@ -1,0 +1,216 @@
+"""The number of indexers: looked at, decided on, and changed where the operator is the one who is to do it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from hitcounter.errors import TransientError
+from hitcounter.logs import get_logger
+
+from hitcounter_operator.decide import Decision, Memory, decide, explain
+from hitcounter_operator.desired import build_policy, find_obstacle
+from hitcounter_operator.findings import QueueLook, ScalingLook
+from hitcounter_operator.indexers import StartWatch
+from hitcounter_operator.lease import Lease
+from hitcounter_operator.looks import SHORTEST_INTERVAL_SECONDS, IndexerCounters, Observation
+from hitcounter_operator.metrics import OperatorMetrics
+from hitcounter_operator.notes import Note, Reason
+from hitcounter_operator.objects import Deployment, Pod
+from hitcounter_operator.resource import Mode, Spec
+
+log = get_logger()
+
+
+class Scaled(Protocol):
+    """What is asked of Kubernetes about the indexers."""
+
+    async def find_deployment(self, name: str) -> Deployment | None:
+        """Return the Deployment of the indexers."""
+
+    async def list_pods(self, selector: str) -> list[Pod]:
+        """Return the indexers."""
+
+    async def list_scalers(self, deployment: str) -> list[str]:
+        """Return what else drives the Deployment."""
+
+    async def scale(self, deployment: str, *, current: int, wanted: int) -> bool:
+        """Scale it; False where somebody else did meanwhile."""
+
+
+class Counted(Protocol):
+    """The indexers' own counters."""
+
+    async def look(self, pods: Sequence[Pod]) -> Mapping[str, IndexerCounters]:
+        """Return them by pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What time it is."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+    @property
+    def now(self) -> datetime:
+        """The present, to the second: Kubernetes' times have no more."""
+        return datetime.fromtimestamp(int(self.wall()), UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleAnswer:
+    """What /v1/scale answers."""
+
+    desired_replicas: int
+    replicas: int
+    mode: Mode
+    decision: str
+    decided_at_seconds: float
+    """On the monotonic clock: an old answer is none."""
+
+
+class Scaling:
+    """Decides for one HitCounter, look by look.
+
+    Args:
+        name: of the HitCounter.
+        scaled: the Deployment and its pods.
+        indexers: their counters.
+        lease: asked once more before anything is changed.
+        metrics: what is shown of each decision.
+        clock: what time it is.
+        interval_seconds: between two looks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scaled: Scaled,
+        indexers: Counted,
+        lease: Lease,
+        metrics: OperatorMetrics,
+        clock: Clock,
+        *,
+        interval_seconds: float,
+    ) -> None:
+        self._name = name
+        self._scaled = scaled
+        self._indexers = indexers
+        self._lease = lease
+        self._metrics = metrics
+        self._clock = clock
+        self._answer_seconds = 4 * interval_seconds
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._memory = Memory()
+        self._starts = StartWatch()
+        self._decision: Decision | None = None
+        self._answer: ScaleAnswer | None = None
+        self._told_replicas: int | None = None
+
+    def answer(self, name: str) -> ScaleAnswer | None:
+        """Return the last decision on the resource of that name, None where there is none that still holds."""
+        answer = self._answer
+        if answer is None or name != self._name:
+            return None
+        return answer if self._clock.monotonic() - answer.decided_at_seconds <= self._answer_seconds else None
+
+    async def look_and_act(self, queue: QueueLook, spec: Spec) -> ScalingLook:
+        """Look at the indexers, decide, and scale where the operator is to.
+
+        Raises:
+            ClusterUnavailable: the API server is away or refuses.
+        """
+        name, mode = spec.indexer.deployment, spec.scaling.mode
+        if mode is Mode.NONE:
+            self.forget()
+            return ScalingLook(obstacle=find_obstacle(mode, None, name, None))
+        deployment = await self._scaled.find_deployment(name)
+        obstacle = find_obstacle(mode, deployment, name, await self._find_scalers(name))
+        look = ScalingLook(deployment=deployment, obstacle=obstacle)
+        if deployment is None or deployment.replicas == 0:
+            self.forget()
+            return look
+        if self._looked_a_moment_ago():
+            return replace(look, decision=self._decision)
+        decision = self._decision = await self._decide(queue, deployment, spec)
+        if decision is None:
+            return look
+        self._show(decision, mode)
+        look = replace(look, decision=decision)
+        return await self._act(look, decision, name) if obstacle is None else self._say(look, decision, mode)
+
+    def _looked_a_moment_ago(self) -> bool:
+        """Tell whether two looks would be too close to tell a rate: a change of the resource brings a turn at once."""
+        before = self._memory.baseline
+        return before is not None and self._clock.monotonic() - before.at_seconds < SHORTEST_INTERVAL_SECONDS
+
+    async def _find_scalers(self, name: str) -> list[str] | None:
+        try:
+            return await self._scaled.list_scalers(name)
+        except TransientError as error:
+            log.warning("cannot list HorizontalPodAutoscalers", error=str(error))
+            return None
+
+    async def _decide(self, queue: QueueLook, deployment: Deployment, spec: Spec) -> Decision | None:
+        """Decide; None at the first look, which can only take measure."""
+        pods = await self._scaled.list_pods(deployment.selector)
+        ledger = queue.status.ledger if queue.status else None
+        observation = Observation(
+            at_seconds=self._clock.monotonic(),
+            replicas=deployment.replicas,
+            ready_replicas=deployment.ready_replicas,
+            accepted_hits=ledger.accepted if ledger else None,
+            backlog_hits=ledger.backlog if ledger else None,
+            indexers=await self._indexers.look(pods),
+            pod_start_seconds=self._starts.look(pods),
+        )
+        is_first = self._memory.baseline is None
+        decision = decide(observation, self._memory, build_policy(spec.scaling))
+        self._memory = decision.memory
+        return None if is_first else decision
+
+    def _show(self, decision: Decision, mode: Mode) -> None:
+        self._metrics.show_decision(self._name, decision)
+        self._answer = ScaleAnswer(
+            desired_replicas=decision.replicas,
+            replicas=decision.current_replicas,
+            mode=mode,
+            decision=explain(decision),
+            decided_at_seconds=self._clock.monotonic(),
+        )
+
+    def _say(self, look: ScalingLook, decision: Decision, mode: Mode) -> ScalingLook:
+        """Say what would be done, once."""
+        if not decision.is_change:
+            self._told_replicas = None
+        if mode is not Mode.OBSERVE or decision.replicas in (self._told_replicas, decision.current_replicas):
+            return look
+        self._told_replicas = decision.replicas
+        sentence = _describe(decision)
+        return replace(look, told=sentence, notes=(Note(Reason.WOULD_SCALE, f"Would scale {sentence}."),))
+
+    async def _act(self, look: ScalingLook, decision: Decision, name: str) -> ScalingLook:
+        if not decision.is_change or not self._lease.is_held:
+            return look
+        sentence = _describe(decision)
+        try:
+            is_done = await self._scaled.scale(name, current=decision.current_replicas, wanted=decision.replicas)
+        except TransientError as error:
+            note = Note(Reason.SCALE_FAILED, f"Could not scale {sentence}: {error}.", is_warning=True)
+            return replace(look, notes=(note,))
+        if not is_done:
+            log.info("somebody else changed the Deployment meanwhile; looking again", wanted=decision.replicas)
+            return look
+        note = Note(Reason.SCALED, f"Scaled {sentence}.")
+        return replace(look, told=sentence, scaled_at=self._clock.now, notes=(note,))
+
+
+def _describe(decision: Decision) -> str:
+    return f"{decision.current_replicas} → {decision.replicas}: {explain(decision)}"
