@@ -16,7 +16,7 @@ from itertools import count
 from typing import Final
 
 from hitcounter_benchmark.connection import NO_CONTENT, Answer, Connection
-from hitcounter_benchmark.schedule import OpenLoop, intended_times_ns, steady
+from hitcounter_benchmark.schedule import OpenLoop, Profile, intended_times_ns
 from hitcounter_benchmark.tally import Outcome, classify
 from hitcounter_benchmark.target import Target
 
@@ -36,7 +36,7 @@ _AGAIN_SHARE: Final = 0.05
 
 
 class OpenLoopClient:
-    """Sends hits at a rate for a time; run it once, in one event loop.
+    """Sends hits by a profile of rates; run it once, in one event loop.
 
     Attributes:
         record: what became of them.
@@ -45,11 +45,12 @@ class OpenLoopClient:
         complaints: answers that no client should get.
     """
 
-    def __init__(self, targets: Sequence[Target], record: Record, *, rate: float, seconds: float, seed: int) -> None:
+    def __init__(self, targets: Sequence[Target], record: Record, *, profile: Profile, seed: int) -> None:
         self.record = record
         self.latencies = (array("d"), array("d"))
         self.complaints: list[str] = []
-        self._pace = OpenLoop(intended_times_ns(steady(rate, seconds)), give_up_seconds=seconds)
+        seconds = sum(stretch.seconds for stretch in profile)
+        self._pace = OpenLoop(intended_times_ns(profile), give_up_seconds=seconds)
         self._hits = HitMaker(seed)
         self.draw = random.Random(seed)
         self._lanes = [_Lane(self, target) for target in targets for _ in range(_LANES_OF_EACH_API)]

@@ -20,6 +20,7 @@ from hitcounter.errors import HitcounterError
 from hitcounter.ledger import Audit
 from hitcounter.settings import RedisSettings
 from hitcounter.stream import open_stream
+from hitcounter_benchmark.schedule import steady
 from hitcounter_benchmark.target import parse_target
 from hitcounter_devstack import DevstackError
 from pydantic import SecretStr
@@ -61,7 +62,8 @@ class Traffic:
 
     def __init__(self, apis: Sequence[Api], record: Record, plan: Plan) -> None:
         targets = [parse_target(api.url) for api in apis]
-        self.client = OpenLoopClient(targets, record, rate=plan.rate, seconds=plan.duration_seconds, seed=plan.seed)
+        profile = steady(plan.rate, plan.duration_seconds)
+        self.client = OpenLoopClient(targets, record, profile=profile, seed=plan.seed)
         self.readers = AsOfReaders(targets, record, plan.seed)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="traffic")

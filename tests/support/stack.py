@@ -99,12 +99,15 @@ class Stack:
         return service
 
 
-class Api:
-    """A running API and what its clients may ask."""
+class ApiClient:
+    """What clients may ask of an API, wherever it runs.
 
-    def __init__(self, service: Service, port: int) -> None:
-        self.service = service
-        self.url = f"http://127.0.0.1:{port}"
+    Attributes:
+        url: where it is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def status(self) -> dict[str, Any]:
         """Return GET /status."""
@@ -124,6 +127,14 @@ class Api:
             return status["backlog"] == 0 and status["as_of"] is not None and _seconds(status["as_of"]) > started
 
         return wait_until(self.status, is_drained, timeout_seconds)
+
+
+class Api(ApiClient):
+    """A running API, as a process of ours."""
+
+    def __init__(self, service: Service, port: int) -> None:
+        super().__init__(f"http://127.0.0.1:{port}")
+        self.service = service
 
 
 def wait_until(look: Callable[[], _T], is_enough: Callable[[_T], bool], timeout_seconds: float = 90.0) -> _T:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tests.support.client import RecordingClient
-from tests.support.stack import Api
+from tests.support.stack import ApiClient
 
 LONGEST = "3 days ago"
 
 
-def assert_counted_exactly(api: Api, client: RecordingClient) -> None:
+def assert_counted_exactly(api: ApiClient, client: RecordingClient) -> None:
     """Every id: acknowledged <= counted <= acknowledged + unknown; and the ledger balances with nothing left."""
     status = api.wait_drained()
     wrong = {}
