@@ -33,7 +33,7 @@ class Services:
 
 def default_data_folder() -> Path:
     """Return `.data` in the checkout whose .venv we run from, or in the current folder outside of one."""
-    return _checkout() / ".data"
+    return checkout() / ".data"
 
 
 def build_prometheus(services: Services, folder: Path, console: Console) -> PrometheusServer:
@@ -42,13 +42,14 @@ def build_prometheus(services: Services, folder: Path, console: Console) -> Prom
     return PrometheusServer(
         folder / "prometheus",
         targets={name: [urlsplit(service.ready_url).netloc] for name, service in services_by_name.items()},
-        rules=sorted(_checkout().glob("charts/hitcounter/files/rules/*.yaml")),
+        rules=sorted(checkout().glob("charts/hitcounter/files/rules/*.yaml")),
         port=choose_port("prometheus", PROMETHEUS_PORT, console),
         on_line=console.lines_of("prometheus"),
     )
 
 
-def _checkout() -> Path:
+def checkout() -> Path:
+    """Return the checkout whose .venv we run from, or the current folder outside of one."""
     checkout = Path(sys.prefix).parent
     return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def download_packages(names: Sequence[str], folder: Path) -> list[Path]:
         if not _succeeds(command, folder):
             raise MissingPartError(f"The packages {' '.join(names)} could not be downloaded", "sudo apt-get update")
     return sorted(folder.glob("*.deb"))
+
+
+def unpack_packages(names: Sequence[str], home: Path) -> None:
+    """Download packages and unpack them into a folder that did not exist; only a whole one ever has its name.
+
+    Raises:
+        MissingPartError: the distribution's servers do not have them, or cannot be reached.
+    """
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=f"{home.name}.") as beside:
+        root = Path(beside) / "root"
+        for package in download_packages(names, Path(beside)):
+            subprocess.run(["dpkg", "-x", package, root], check=True)
+        root.rename(home)
 
 
 def install_packages(names: Sequence[str]) -> None:

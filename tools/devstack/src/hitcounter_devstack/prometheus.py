@@ -9,14 +9,13 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hitcounter_devstack.environment import cache_folder
 from hitcounter_devstack.errors import MissingPartError
 from hitcounter_devstack.locks import exclusive
-from hitcounter_devstack.packages import can_use_apt, download_packages
+from hitcounter_devstack.packages import can_use_apt, unpack_packages
 from hitcounter_devstack.ports import LOCALHOST, http_status
 from hitcounter_devstack.processes import LineHandler
 from hitcounter_devstack.server import Command, Server
@@ -118,7 +117,7 @@ def find_prometheus() -> Path:
     home = binary.parents[2]
     with exclusive(home.name):
         if not binary.exists():
-            _unpack(home)
+            unpack_packages(["prometheus"], home)
     return binary
 
 
@@ -127,14 +126,6 @@ def prometheus_at_hand() -> Path | None:
     in_path = shutil.which("prometheus")
     candidates = [Path(in_path)] if in_path else []
     return next((path for path in [*candidates, _debian_binary()] if path.exists()), None)
-
-
-def _unpack(home: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix="prometheus-debian.") as beside:
-        root = Path(beside) / "root"
-        for package in download_packages(["prometheus"], Path(beside)):
-            subprocess.run(["dpkg", "-x", package, root], check=True)
-        root.rename(home)  # only a whole folder ever has the final name
 
 
 def _debian_binary() -> Path:
