@@ -2,8 +2,9 @@
 # Builds the images of the services and tries each: it starts, says its version, lives without its servers, ends when
 # asked, and has nothing of the other services, of builds and of caches. Says what it uses on the way.
 #
-#     tools/images.sh [IMAGE...]           all that have a Dockerfile (services/*), unless told otherwise
+#     tools/images.sh [--save] [IMAGE...]  all that have a Dockerfile (services/*), unless told otherwise
 #
+# --save: leaves them in dist/images/*.tar, too.
 # The engine: a Docker that runs here. Else, as root on Debian or Ubuntu, one from the distribution's packages: unpacked
 # into the cache and not installed, run for as long as this takes, the images left in dist/images/*.tar.
 # The base: what the Dockerfile names. Where no registry can be reached, a stand-in of the same make: the distribution's
@@ -74,7 +75,7 @@ END
     started+=($!)
     wait_until 30 test -S "$engine/run/containerd.sock" || fail "containerd does not start: $(tail -3 "$engine/run/containerd.log")"
     dockerd --containerd "$engine/run/containerd.sock" --host "$DOCKER_HOST" --data-root "$engine/data" \
-        --exec-root "$engine/run/docker" --pidfile "$engine/run/docker.pid" --iptables=false --ip6tables=false --bridge=none \
+        --exec-root "$engine/run/docker" --pidfile "$engine/run/docker.pid" --iptables=false --ip6tables=false --ip-forward=false --bridge=none \
         >"$engine/run/dockerd.log" 2>&1 9>&- &
     started=($! "${started[@]}")
     wait_until 60 docker info || fail "dockerd does not start: $(tail -3 "$engine/run/dockerd.log")"
@@ -207,6 +208,11 @@ save() { # image
 
 services() { for file in services/*/Dockerfile; do basename "$(dirname "$file")"; done; }
 
+keep=
+if [ "${1:-}" = --save ]; then
+    keep=yes
+    shift
+fi
 images=("$@")
 [ ${#images[@]} -gt 0 ] || for service in $(services); do images+=("hitcounter-$service"); done
 find_engine
@@ -214,5 +220,6 @@ find_base
 for image in "${images[@]}"; do
     build "$image"
     try "$image"
-    [ ${#started[@]} -eq 0 ] || save "$image"
+    # An engine that was started for this alone takes its images with it.
+    if [ "$keep" ] || [ ${#started[@]} -gt 0 ]; then save "$image"; fi
 done
