@@ -17,6 +17,9 @@ BENCH_CORES ?= 2
 # Of `make run`: anything in it also starts a Prometheus, with the rules and alerts of the chart.
 OBSERVE ?=
 
+# Of `make cluster-up`: any of keda, metrics-server, prometheus.
+ADDONS ?=
+
 # Of `make chaos`; without a seed it draws one and prints it, and JSON=FILE has the report written there as well.
 DURATION ?= 300
 RATE ?= 2000
@@ -34,7 +37,7 @@ run: $(READY) ## Set up what is missing, then run Redis, Elasticsearch, one API 
 
 .PHONY: doctor
 doctor: $(READY) ## Say what this machine has and lacks, and how to get it
-	@$(BIN)/hitcounter-devstack doctor
+	@$(BIN)/hitcounter-devstack doctor; status=$$?; $(BIN)/hitcounter-cluster doctor; exit $$status
 
 .PHONY: clean
 clean: ## Remove the local data and everything that was built here (caches of downloads stay)
@@ -64,8 +67,20 @@ chaos: servers ## Kill, cut, slow and fill everything under load for DURATION se
 bench: servers ## Measure the path of a hit beside a bare endpoint, all processes real, on two cores: a quarter of an hour
 	@$(BIN)/hitcounter-benchmark suite --cores $(BENCH_CORES)
 
+##@ Try on Kubernetes
+
+.PHONY: cluster-up
+cluster-up: $(READY) ## Bring up a real Kubernetes here, with our images and ADDONS; again: only what is new
+	@$(BIN)/hitcounter-cluster up $(ADDONS)
+
+.PHONY: cluster-down
+cluster-down: $(READY) ## Take it away, with everything that is on it
+	@$(BIN)/hitcounter-cluster down
+
 .PHONY: test-cluster
-test-cluster: $(READY) ## Try the chart, the images and the operator on a real Kubernetes
+test-cluster: servers ## Try the chart, the images and the operator on a real Kubernetes
+	@tools/helm.sh
+	@$(BIN)/hitcounter-cluster setup
 	$(PYTEST) tests/cluster -q
 
 ##@ Develop

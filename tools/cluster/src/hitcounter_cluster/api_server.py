@@ -7,18 +7,14 @@ it cannot do is run anything: a Deployment that is put into it stays a wish.
         api.kubectl("apply", "-f", "crds/")
 """
 
-import ssl
-import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from hitcounter_devstack.errors import DevstackError
 from hitcounter_devstack.ports import LOCALHOST, free_port, http_status
 from hitcounter_devstack.server import Command, Server
 
+from hitcounter_cluster.clients import api_answers, run_kubectl
 from hitcounter_cluster.control_plane import ControlPlane
-from hitcounter_cluster.programs import ETCD, KUBE_APISERVER, KUBECTL, require_program
+from hitcounter_cluster.programs import ETCD, KUBE_APISERVER, require_program
 
 
 class Etcd(Server):
@@ -98,13 +94,7 @@ class ApiServer(Server):
 
     def is_ready(self) -> bool:
         """Say whether it serves."""
-        context = ssl.create_default_context(cafile=str(self.plane.authority.own.certificate))
-        request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.plane.token}"})
-        try:
-            with urllib.request.urlopen(request, timeout=2.0, context=context) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+        return api_answers(self.plane)
 
     def stop(self) -> None:
         """End it, then its etcd."""
@@ -123,16 +113,3 @@ class ApiServer(Server):
         self._etcd.start().wait_ready()
         # Nobody routes to a loopback address: there is no Service for the API itself.
         return Command([str(program), *self.plane.api_server_arguments(), "--endpoint-reconciler-type=none"])
-
-
-def run_kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:
-    """Run kubectl and return what it printed.
-
-    Raises:
-        DevstackError: it failed; with what it said.
-    """
-    command = [str(require_program(KUBECTL)), f"--kubeconfig={kubeconfig}", *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, input=stdin)
-    if answer.returncode != 0:
-        raise DevstackError(f"kubectl {' '.join(arguments)} failed: {answer.stderr.strip() or answer.stdout.strip()}")
-    return answer.stdout

@@ -54,7 +54,9 @@ class Authority:
         """Return a bare key, as service accounts' tokens are signed with."""
         key = self._folder / f"{name}.key"
         if not key.exists():
-            _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", str(key))
+            # In the older of two forms: from the newer one Kubernetes reads no public key.
+            _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key))
+            key.chmod(0o600)
         return key
 
     def _pair(self, name: str) -> Certificate:

@@ -10,3 +10,7 @@ API_SERVICE_ADDRESS = "10.201.0.1"
 DNS_ADDRESS = "10.201.0.10"
 API_PORT = 6443
 CLUSTER_DOMAIN = "cluster.local"
+NODE_NAME = "hitcounter"
+WIRE_NAME = "hitcounter0"
+"""The wire's end on this machine."""
+NODE_WIRE_NAME = "eth0"
