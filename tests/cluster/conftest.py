@@ -1,11 +1,22 @@
-"""What the ring of the cluster shares: an API server alone for who needs no pods."""
+"""What the ring of the cluster shares: a real node, installations on it, and an API server alone."""
+
+from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hitcounter_cluster.__main__ import up
 from hitcounter_cluster.api_server import ApiServer
+from hitcounter_cluster.node import Node
+from hitcounter_cluster.storage import provide_volumes
+
+from tests.cluster.installation import Installation
+from tests.cluster.machine import traces
+
+Install = Callable[..., Installation]
+"""Makes an installation in a new namespace of the given name."""
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +24,32 @@ def api_server() -> Iterator[ApiServer]:
     """A Kubernetes API server with nothing behind it: no nodes, and nothing of ours."""
     with tempfile.TemporaryDirectory(prefix="hitcounter-") as folder, ApiServer(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """A node with our images, which leaves the machine as it was; one that was up before stays up."""
+    if Node().pid is not None:
+        yield up([])
+        return
+    before = traces()
+    try:
+        yield up([])
+    finally:
+        Node().down()
+        assert traces() == before
+
+
+@pytest.fixture(scope="module")
+def install(node: Node) -> Iterator[Install]:
+    """A maker of installations, which go with the module."""
+    made: list[Installation] = []
+
+    def make(namespace: str, *, helm: str = "helm-4") -> Installation:
+        provide_volumes(node)
+        made.append(Installation(node, namespace, helm=helm))
+        return made[-1]
+
+    yield make
+    for installation in made:
+        installation.remove()
