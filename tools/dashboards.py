@@ -628,6 +628,7 @@ AUTOSCALING = Dashboard(
                     "Looks and decisions per second, by how they ended. Waited: another operator has the lease.",
                     "short",
                     [Query(rate("hitcounter_operator_turns_total", "result"), "{{result}}")],
+                    alerts=["HitcounterOperatorStandsStill"],
                 ),
                 Panel(
                     "Duration of a turn",

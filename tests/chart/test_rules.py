@@ -52,6 +52,10 @@ CALM: Mapping[str, Course | None] = {
     "wanted_indexers": always(4),
     "most_indexers": always(10),
     "blind_scaler": always(0),
+    "turns": always(12),
+    "operator_ready": always(1),
+    "queue_ready": always(1),
+    "limited": always(0),
 }
 
 
@@ -82,6 +86,7 @@ class Weather:
             f'hitcounter_settled_hits_total{{{ours},pod="i",result="indexed"}}': course["settled"],
             f'hitcounter_reads_total{{{ours},pod="a",result="fresh"}}': course["reads"],
             f'hitcounter_reads_total{{{ours},pod="a",result="stale"}}': course["stale_reads"],
+            f'hitcounter_operator_turns_total{{{ours},pod="o",result="done"}}': course["turns"],
         }
         gauges = {
             f'hitcounter_ledger_difference_hits{{{ours},pod="i"}}': course["difference"],
@@ -92,6 +97,15 @@ class Weather:
                 course["blind_scaler"]
             ),
         }
+        if course["turns"] is not None:
+            operator = f'{ours},pod="o"'
+            gauges |= {
+                f"hitcounter_operator_desired_replicas{{{operator}}}": always(4),
+                f'hitcounter_operator_condition{{{operator},type="Ready"}}': course["operator_ready"],
+                f'hitcounter_operator_condition{{{operator},type="QueueReady"}}': course["queue_ready"],
+                f'hitcounter_operator_condition{{{operator},type="IndexReady"}}': always(1),
+                f'hitcounter_operator_condition{{{operator},type="ScalingLimited"}}': course["limited"],
+            }
         for pod in ("a", "b"):  # what every API shows of the one queue
             counters |= {
                 f'hitcounter_freshness_hits_total{{{ours},pod="{pod}",result="fresh"}}': course["fresh"],
@@ -183,6 +197,17 @@ SCENARIOS: Mapping[str, tuple[Weather, set[str]]] = {
     "more on their way": (Weather(wanted_indexers=always(9), oldest_age=always(40)), set()),
     "a scaler that cannot see": (Weather(blind_scaler=since(-12, 1)), {"ScalingBlind"}),
     "a scaler at rest": (Weather(blind_scaler=always(1), backlog=always(0)), set()),
+    "no operator": (Weather(turns=None), set()),
+    "as many indexers as the operator may have, and too few": (
+        Weather(limited=always(1), oldest_age=always(40)),
+        {"ScalingAtMax"},
+    ),
+    "as many indexers as the operator may have, and enough": (Weather(limited=always(1)), set()),
+    "an operator that cannot scale": (Weather(operator_ready=since(-12, 0, 1)), {"ScalingBlind"}),
+    "an operator that cannot scale at rest": (Weather(operator_ready=always(0), backlog=always(0)), set()),
+    "an operator that cannot reach Redis": (Weather(operator_ready=always(0), queue_ready=always(0)), set()),
+    "an operator that stands still": (Weather(turns=since(-12, 0, 12)), {"OperatorStandsStill"}),
+    "an operator that stands still for five minutes": (Weather(turns=since(-5, 0, 12)), set()),
     # ── not ours ──
     "a neighbour's backlog": (
         Weather(

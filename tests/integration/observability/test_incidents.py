@@ -1,7 +1,7 @@
 """A real Prometheus over a real installation: dashboards show data, alerts fire in staged incidents, and in no calm.
 
-The rules are those of the chart, in a hurry (hurry.py). HitcounterScalingAtMax and HitcounterScalingBlind are about a
-Kubernetes autoscaler: tests/chart/test_rules.py tries them.
+The rules are those of the chart, in a hurry (hurry.py). Those about scaling need a Kubernetes: tests/chart/test_rules.py
+tries them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tests.integration.observability.installation import RULES, Installation, ru
 from tests.support.stack import wait_until
 
 CALM_SECONDS = 15
+OF_SCALING = {"HitcounterScalingAtMax", "HitcounterScalingBlind", "HitcounterOperatorStandsStill"}
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -159,7 +160,7 @@ def test_every_alert_fires_in_its_incident_and_all_resolve_when_it_is_over(insta
         )
 
     installation.wait_calm()
-    assert ALERTS.keys() - fired == {"HitcounterScalingAtMax", "HitcounterScalingBlind"}
+    assert ALERTS.keys() - fired == OF_SCALING
 
 
 def test_rules_in_a_hurry_differ_from_the_chart_s_in_durations_alone() -> None:
