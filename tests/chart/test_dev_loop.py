@@ -14,14 +14,17 @@ from hitcounter_api.settings import ApiSettings
 from hitcounter_indexer.settings import IndexerSettings
 from jsonschema.validators import validator_for
 
-from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, render, walk
+from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, component_of, render, walk
 from tests.chart.schemas import FOREIGN
 from tests.chart.test_settings import variables_of
 from tests.consistency.house import run
 from tests.consistency.test_locks import pins
 
 IMAGES = sorted(file.parent.name for file in ROOT.glob("services/*/Dockerfile"))
-SERVICES = ["api", "indexer"]
+SERVICES = ["api", "indexer", "operator"]
+COMPOSED = ["api", "indexer"]
+"""Compose has no Kubernetes for the operator to speak to."""
+EVERYTHING = Case("", {"operator": {"enabled": True}})
 SKAFFOLD: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -68,7 +71,7 @@ def test_image_is_built_with_the_uv_that_is_locked(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_image_runs_as_the_user_and_on_the_ports_that_the_chart_expects(service: str) -> None:
     text = dockerfile(service)
-    pod = render(Case("")).pod(service)
+    pod = render(EVERYTHING).pod(service)
     security = pod.spec["securityContext"]
     assert f"USER {security['runAsUser']}:{security['runAsGroup']}\n" in text
     ports = [str(port["containerPort"]) for port in pod.containers[0]["ports"]]
@@ -139,16 +142,28 @@ def test_skaffold_builds_the_images_of_the_chart() -> None:
 
 
 def test_skaffold_puts_the_images_where_the_chart_reads_them() -> None:
+    for profile, services in [("dev", COMPOSED), ("operator", SERVICES)]:
+        (found,) = [item for item in SKAFFOLD["profiles"] if item["name"] == profile]
+        built = [artifact["image"] for artifact in found["build"]["artifacts"]]
+        assert built == [f"hitcounter-{service}" for service in services]
     for release in releases():
         for path, template in release["setValueTemplates"].items():
             service, image, field = path.split(".")
             assert field in VALUES[service][image]
             assert template == f"{{{{.IMAGE_{field.upper().replace('REPOSITORY', 'REPO')}_hitcounter_{service}}}}}"
-        assert len(release["setValueTemplates"]) == 2 * len(SERVICES)
+        pods = render(Case("", files=tuple(release["valuesFiles"]))).pods()
+        ours = {component_of(pod.template) for pod in pods} & set(SERVICES)
+        assert len(release["setValueTemplates"]) == 2 * len(ours)
 
 
 def test_every_profile_of_skaffold_is_one_release_that_renders() -> None:
-    assert {profile["name"] for profile in SKAFFOLD["profiles"]} == {"dev", "keda", "monitoring", "production-like"}
+    assert {profile["name"] for profile in SKAFFOLD["profiles"]} == {
+        "dev",
+        "keda",
+        "operator",
+        "monitoring",
+        "production-like",
+    }
     for release in releases():
         assert (release["name"], release["namespace"]) == (RELEASE, NAMESPACE)
         assert ROOT / release["chartPath"] == CHART
@@ -190,12 +205,12 @@ def test_compose_file_keeps_to_its_schema() -> None:
     assert any("enviroment" in error.message for error in schema.iter_errors(wrong))
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", COMPOSED)
 def test_compose_sets_only_variables_that_the_service_reads(service: str) -> None:
     assert set(COMPOSE["services"][service]["environment"]) <= variables_of(service)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", COMPOSED)
 def test_compose_runs_what_the_chart_runs(service: str) -> None:
     composed = COMPOSE["services"][service]
     assert composed["image"] == render(Case("")).pod(service).containers[0]["image"]
