@@ -80,7 +80,7 @@ def settings(server: BundledElasticsearch, **way_in: Any) -> ElasticsearchSettin
 
 
 async def index_one(settings: ElasticsearchSettings, id_: str) -> None:
-    """Do everything that an indexer does to Elasticsearch, retention included."""
+    """Do everything that an indexer or the operator, which signs in as they do, does to Elasticsearch."""
     now_ms = time.time_ns() // 1_000_000
     async with open_client(settings) as client:
         indices = Indices(client, settings.index_prefix, IndexSettings(replicas=0))
@@ -91,6 +91,7 @@ async def index_one(settings: ElasticsearchSettings, id_: str) -> None:
         assert result.outcome is ItemOutcome.INDEXED
         await indices.flush({document.index_name for document in documents})
         await indices.refresh()
+        assert (await indices.mend()).indices
         report = await indices.drop_expired(now_ms + 30 * 86_400_000, is_dry_run=True)
         assert report.dropped
         await indices.drop_expired(now_ms)

@@ -46,6 +46,7 @@ def read_notes(values: Values, *files: str) -> str:
 @pytest.mark.parametrize("values", WAYS.values(), ids=list(WAYS))
 def test_commands_name_objects_that_exist(values: Values) -> None:
     objects = {(item["kind"], item["metadata"]["name"]) for item in render(Case("", values)).objects}
+    assert f"logs {render(Case('', values)).one('Pod', 'test')['metadata']['name']}" in read_notes(values)
     named = re.findall(rf"\b({'|'.join(KINDS)})[/ ]([a-z0-9-]+)", read_notes(values))
     assert named
     assert {(KINDS[kind], name) for kind, name in named} <= objects
