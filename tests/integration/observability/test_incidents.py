@@ -1,7 +1,7 @@
 """A real Prometheus over a real installation: dashboards show data, alerts fire in staged incidents, and in no calm.
 
-The rules are those of the chart, in a hurry (hurry.py). Those about scaling need a Kubernetes: tests/chart/test_rules.py
-tries them.
+The rules are those of the chart, in a hurry (hurry.py). Those about scaling need a Kubernetes:
+tests/chart/test_rules.py tries them.
 """
 
 from __future__ import annotations
