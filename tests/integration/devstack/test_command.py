@@ -130,12 +130,18 @@ def test_a_part_that_dies_is_named_and_ends_the_stack_with_1(folder: Path) -> No
     assert "stopping elasticsearch" in running.text
 
 
-def test_run_counts_a_hit_and_nothing_survives_its_sigkill(folder: Path) -> None:
-    with devstack("run", "--data", folder) as running:
+def test_run_counts_a_hit_is_watched_and_nothing_survives_its_sigkill(folder: Path) -> None:
+    with devstack("run", "--observe", "--data", folder) as running:
         running.read_until("curl localhost:")
         api = api_of(running)
         assert answers(api, '{"id": "run"}') == ""
         wait_until(lambda: '"count":1' in (answers(f"{api}/run") or "").replace(" ", ""))
+        alerts = re.search(r"Prometheus +(http\S+)", running.text)
+        assert alerts
+        assert answers(alerts[1])
+        wait_until(
+            lambda: '"up"' in (answers(f"{alerts[1].rpartition(':')[0]}:{port_of(alerts[1])}/api/v1/targets") or "")
+        )
         ports = [int(port) for port in re.findall(r"(?:127.0.0.1|localhost):(\d+)", running.text)]
         os.killpg(running.process.pid, signal.SIGKILL)
         wait_until(lambda: all(map(is_free, ports)))

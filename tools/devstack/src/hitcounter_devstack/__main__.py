@@ -142,7 +142,7 @@ def _print_urls(
         "data and full logs": str(folder),
     }
     if observer is not None:
-        rows["Prometheus"] = f"{observer.url}/alerts"
+        rows["Prometheus"] = observer.alerts_url
     for name, url in rows.items():
         console.add(f"{name:<20}{url}")
     console.add("count a hit, then read the counts:")

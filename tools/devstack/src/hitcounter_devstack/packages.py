@@ -55,6 +55,15 @@ def unpack_packages(names: Sequence[str], home: Path) -> None:
         root.rename(home)
 
 
+def dependencies(name: str) -> list[str]:
+    """Return what a package of the distribution depends on itself; nothing where the package is not known."""
+    command = ["apt-cache", "depends", name]
+    if not _succeeds(command, Path("/")) and os.geteuid() == 0:
+        _succeeds(["apt-get", "-q", "update"], Path("/"))
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return re.findall(r"^ +Depends: ([a-z0-9][a-z0-9.+-]+)$", found.stdout, re.MULTILINE)
+
+
 def install_packages(names: Sequence[str]) -> None:
     """Install packages as root, without questions.
 

@@ -1,7 +1,8 @@
 """A real Prometheus: scrapes parts of ours, evaluates the rules of the chart, reachable from this machine only.
 
 The program comes from PATH or from the distribution's package, which is unpacked into the cache and not installed: its
-installation would start a server.
+installation would start a server. The pages of Debian's build are files of that package, and of those that it takes its
+scripts from.
 """
 
 import functools
@@ -15,7 +16,7 @@ from pathlib import Path
 from hitcounter_devstack.environment import cache_folder
 from hitcounter_devstack.errors import MissingPartError
 from hitcounter_devstack.locks import exclusive
-from hitcounter_devstack.packages import can_use_apt, unpack_packages
+from hitcounter_devstack.packages import can_use_apt, dependencies, unpack_packages
 from hitcounter_devstack.ports import LOCALHOST, http_status
 from hitcounter_devstack.processes import LineHandler
 from hitcounter_devstack.server import Command, Server
@@ -64,6 +65,12 @@ class PrometheusServer(Server):
         """The URL of its page and of its interface."""
         return f"http://{LOCALHOST}:{self.port}"
 
+    @property
+    def alerts_url(self) -> str:
+        """The URL of its page of alerts, while it runs: Debian's build has pages of an older kind."""
+        page = f"{self.url}/alerts"
+        return page if http_status(page) == 200 else f"{self.url}/classic/alerts"
+
     @functools.cached_property
     def version(self) -> str:
         """The version that the program tells, such as `2.42.0`."""
@@ -85,6 +92,8 @@ class PrometheusServer(Server):
             "web.listen-address": f"{LOCALHOST}:{self.port}",
             "log.level": "warn",
         }
+        if self.binary == _debian_binary():
+            options["web.local-assets"] = f"{_debian_home()}/usr/share/prometheus/web/"
         return Command([str(self.binary), *(f"--{name}={value}" for name, value in options.items())])
 
     def _build_configuration(self) -> dict[str, object]:
@@ -113,11 +122,10 @@ def find_prometheus() -> Path:
         return found
     if not can_use_apt():
         raise MissingPartError("No prometheus was found in PATH", INSTALL_PROMETHEUS)
-    binary = _debian_binary()
-    home = binary.parents[2]
+    binary, home = _debian_binary(), _debian_home()
     with exclusive(home.name):
         if not binary.exists():
-            unpack_packages(["prometheus"], home)
+            unpack_packages(_with_pages("prometheus"), home)
     return binary
 
 
@@ -128,5 +136,18 @@ def prometheus_at_hand() -> Path | None:
     return next((path for path in [*candidates, _debian_binary()] if path.exists()), None)
 
 
+def _with_pages(name: str) -> list[str]:
+    """Return a package, and all that bring scripts, styles and fonts to it."""
+    names = [name]
+    for known in names:  # and those that are found on the way
+        of_pages = [other for other in dependencies(known) if other.startswith(("libjs-", "fonts-"))]
+        names += [other for other in of_pages if other not in names]
+    return names
+
+
+def _debian_home() -> Path:
+    return cache_folder() / "prometheus-debian-with-pages"
+
+
 def _debian_binary() -> Path:
-    return cache_folder() / "prometheus-debian" / "usr" / "bin" / "prometheus"
+    return _debian_home() / "usr" / "bin" / "prometheus"
