@@ -149,12 +149,13 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "watched": {
         "no": {},
         "yes": {
+            "config": {"tracing": {"enabled": True, "endpoint": "http://collector:4318", "sample_ratio": 0.05}},
             "monitoring": {
                 "runbookUrl": "https://wiki.example.org/hits",
                 "podMonitors": {"enabled": True, "namespace": "watchers", "labels": {"by": "us"}},
                 "rules": {"enabled": True, "labels": {"by": "us"}, "grafanaUrl": "https://grafana.example.org"},
                 "dashboards": {"enabled": True, "namespace": "watchers", "annotations": {"grafana_folder": "Hits"}},
-            }
+            },
         },
     },
     "retention": {"on": {}, "off": {"retention": {"enabled": False}}},

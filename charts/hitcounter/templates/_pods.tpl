@@ -13,6 +13,7 @@ with `values`, the section of the values that the pod's knobs come from.
 {{- $_ := set $sections "http" (dict "host" $root.Values.bindAddress) -}}
 {{- end -}}
 {{- if eq .component "operator" -}}
+{{- $_ := unset $sections "tracing" -}}
 {{- $_ := set $sections "operator" (dict "namespace" $root.Release.Namespace "name" (include "hitcounter.fullname" $root)) -}}
 {{- end -}}
 {{- $_ := set $sections "management" (dict "host" $root.Values.bindAddress) -}}
