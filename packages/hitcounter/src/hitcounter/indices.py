@@ -232,8 +232,8 @@ def _flatten(value: object, path: str = "") -> dict[str, str]:
     if isinstance(value, Mapping) and value:
         children = (_flatten(child, f"{path}.{name}" if path else str(name)) for name, child in value.items())
         return {path: leaf for child in children for path, leaf in child.items()}
-    if isinstance(value, list | tuple):  # Elasticsearch tells an empty composed_of where there is none
-        return {path: ",".join(map(str, value))} if value else {}
+    if isinstance(value, list | tuple):
+        return {path: ",".join(map(str, value))}
     return {path: str(value).lower() if isinstance(value, bool) else str(value)}
 
 
