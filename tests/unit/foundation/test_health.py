@@ -159,3 +159,20 @@ async def test_taken_port_is_an_error_that_names_the_setting_to_change() -> None
 def test_address_of_another_machine_is_an_error_that_names_the_setting_to_change() -> None:
     with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1.*HITCOUNTER_HTTP__PORT"):
         open_socket("192.0.2.1", 8001, "HITCOUNTER_HTTP__PORT")
+
+
+async def test_part_answers_paths_of_its_own_and_the_usual_ones_all_the_same() -> None:
+    app = build_management_app(
+        CollectorRegistry(), Readiness(), answer_more=lambda path: (200, "text/plain", b"8") if path == "/own" else None
+    )
+
+    async def status_of(path: str) -> int:
+        messages: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            messages.append(message)
+
+        await app({"type": "http", "method": "GET", "path": path}, None, send)
+        return int(messages[0]["status"])
+
+    assert [await status_of(path) for path in ("/own", "/livez", "/other")] == [200, 200, 404]
