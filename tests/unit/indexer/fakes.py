@@ -158,6 +158,8 @@ class FakeSink:
         self.failures: list[Exception] = []
         self.flush_failures: list[Exception] = []
         self.max_documents = 1_000_000
+        self.max_in_time = 1_000_000
+        """How many documents it writes before its client has given it up."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.under_way = 0
@@ -174,7 +176,10 @@ class FakeSink:
             raise IndexUnavailable("the bulk is too large", status=413)
         if self.failures:
             raise self.failures.pop(0)
-        return [self._store(*document) for document in documents]
+        results = [self._store(*document) for document in documents]
+        if len(actions) > self.max_in_time:
+            raise SINK_AWAY
+        return results
 
     async def flush(self, indices: Collection[str]) -> None:
         self.journal.append(("flush", sorted(indices)))

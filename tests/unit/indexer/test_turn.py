@@ -306,6 +306,43 @@ async def test_entry_tried_alone_while_elasticsearch_is_away_is_left_pending(rig
     assert rig.stream.settlements == {}
 
 
+# ── an Elasticsearch that is too slow ───────────────────────────────────────────────────────────────────────────────
+
+
+def sizes_of(rig: Rig) -> list[int]:
+    return [len(ids) for ids in rig.writes if isinstance(ids, list)]
+
+
+async def test_bulks_become_smaller_until_one_is_answered_and_large_again_afterwards(rig: Rig) -> None:
+    rig.stream.add(*[hit(f"{number}") for number in range(800)])
+    rig.sink.failures = [SINK_AWAY, SINK_AWAY]
+    indexer = rig.indexer(bulk_max_documents=800)
+    await indexer.run_until_empty()
+    assert sizes_of(rig) == [800, 400, 200, 200, 200, 200]
+    for entry in range(2):
+        rig.stream.add(*[hit(f"{entry}-{number}") for number in range(800)])
+        await indexer.run_until_empty()
+    assert sizes_of(rig)[6:] == [400, 400, 800]
+    assert sum(rig.counts.values()) == 2400
+
+
+async def test_documents_behind_a_bulk_without_an_answer_are_not_sent_before_it_is_tried_again(rig: Rig) -> None:
+    rig.stream.add(*[hit(f"{number}") for number in range(300)])
+    rig.sink.failures = [SINK_AWAY]
+    await rig.indexer(bulk_max_documents=100).run_until_empty()
+    assert sizes_of(rig) == [100] * 4
+
+
+async def test_an_elasticsearch_that_writes_only_few_documents_in_time_makes_progress(rig: Rig) -> None:
+    """Its bulks are written all the same when they are given up, as by a server that is only slow."""
+    rig.stream.add(*[hit(f"{number}") for number in range(1000)])
+    rig.sink.max_in_time = 130
+    await rig.indexer(bulk_max_documents=1000).run_until_empty()
+    settlement = rig.stream.settlements["1-0"]
+    assert settlement.indexed + settlement.duplicate == 1000
+    assert set(rig.counts.values()) == {1}
+
+
 # ── entries that cannot be handled ──────────────────────────────────────────────────────────────────────────────────
 
 

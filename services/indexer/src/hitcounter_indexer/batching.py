@@ -19,6 +19,9 @@ READ_MAX_ENTRIES = 100
 BLIND_READ_MAX_ENTRIES = 10
 """The most entries in one read that may be of any size: ten of the largest take about 70 MB while they are decoded."""
 
+_BULK_LEAST_DOCUMENTS = 100
+"""Where an Elasticsearch cannot write these in time, fewer would not help it: each bulk has a cost of its own."""
+
 
 @dataclass(slots=True)
 class EntryProgress:
@@ -62,6 +65,28 @@ class OpenAction:
         anew when the consumer group was lost.
         """
         return self.progress.entry.deliveries > 1 or not self.action.is_keyed
+
+
+class BulkSize:
+    """How many documents a bulk may have at present.
+
+    A bulk that takes longer than its time-out is written for nothing: Elasticsearch goes on with it while the same
+    documents are sent once more, and so may the next take too long. So bulks become smaller while answers fail to come,
+    until each is done in its time, and grow again afterwards.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._least = min(most, _BULK_LEAST_DOCUMENTS)
+        self.documents = most
+
+    def shrink(self) -> None:
+        """Be more careful: a bulk had no answer."""
+        self.documents = max(self._least, self.documents // 2)
+
+    def grow(self) -> None:
+        """Be bolder: all bulks of an attempt were answered."""
+        self.documents = min(self._most, self.documents * 2)
 
 
 class Work:

@@ -27,7 +27,7 @@ from hitcounter.errors import EntryTooNew, IndexUnavailable, StreamUnavailable, 
 from hitcounter.logs import get_logger
 from hitcounter.stream import HitStream
 
-from hitcounter_indexer.batching import OpenAction, Work
+from hitcounter_indexer.batching import BulkSize, OpenAction, Work
 from hitcounter_indexer.documents import Action, build_actions, build_documents
 from hitcounter_indexer.metrics import BusyClock, IndexerMetrics
 from hitcounter_indexer.outcomes import ItemOutcome, ItemResult
@@ -36,6 +36,7 @@ from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 
 _TOO_LARGE = 413
+_NO_ANSWER = ItemResult(ItemOutcome.RETRY, "no_answer")
 
 log = get_logger()
 
@@ -65,6 +66,7 @@ class TurnWriter:
         self._writes = asyncio.Semaphore(max(1, settings.bulks_in_flight - 1))
         """One bulk is prepared while the others are written. Two writes of one index at once make segments in pairs,
         which Elasticsearch has to merge."""
+        self._bulk_size = BulkSize(settings.bulk_max_documents)
         self._took_at: dict[str, float] = {}
         """When each index last took a document."""
         self._witnesses: dict[str, Action] = {}
@@ -178,14 +180,21 @@ class TurnWriter:
         """
         problem: IndexUnavailable | None = None
         held: list[tuple[str, ItemResult]] = []
-        for chunk in work.take_chunks(self._settings.bulk_max_documents, self._settings.bulk_max_bytes):
-            try:
-                results = await self._write(chunk, is_repeat=is_repeat)
-            except IndexUnavailable as error:
-                problem = error
-                results = [ItemResult(ItemOutcome.RETRY, "no_answer")] * len(chunk)
+        is_answered = True
+        for chunk in work.take_chunks(self._bulk_size.documents, self._settings.bulk_max_bytes):
+            results = [_NO_ANSWER] * len(chunk)
+            if is_answered:  # else this chunk need not wait for nothing, too
+                try:
+                    results = await self._write(chunk, is_repeat=is_repeat)
+                except IndexUnavailable as error:
+                    problem, is_answered = error, error.status is not None
             work.note(chunk, results)
-            problem = self._note_results(chunk, results, held) or problem
+            pushed_back = self._note_results(chunk, results, held)
+            problem = problem or pushed_back  # why there was no answer says more than that there was none
+        if not is_answered:
+            self._bulk_size.shrink()
+        elif problem is None:
+            self._bulk_size.grow()
         if finished := work.take_finished():
             await self._settle(finished)
         if problem is not None:
