@@ -16,7 +16,7 @@ from tests.chaos.installation import Installation
 from tests.chaos.schedule import Fault
 
 _WATCH_SECONDS: Final = 0.2
-_READY_SECONDS: Final = 60.0
+_READY_SECONDS: Final = 240.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from tests.chaos.schedule import DAYS, Fault, Kind
 from tests.support.bulk_faults import Mood
 from tests.support.full_disk import full_disk
 
-_PERSIST_SECONDS: Final = 60.0
+_PERSIST_SECONDS: Final = 240.0
 """How long a fault is tried to be done, or undone, while what it needs is away by another fault."""
 _SLOW_SECONDS: Final = 0.15
 _EXIT_CODES: Final = {Kind.REPLACE_ELASTICSEARCH: 143}

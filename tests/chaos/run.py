@@ -36,9 +36,9 @@ from tests.chaos.schedule import GAP_SECONDS, Fault, build_schedule
 from tests.support.stack import Api, wait_until
 from tests.support.verdict import LONGEST
 
-_READY_SECONDS: Final = 120.0
+_READY_SECONDS: Final = 240.0
 _REPEAT_SECONDS: Final = 60.0
-_DRAIN_SECONDS: Final = 120.0
+_DRAIN_SECONDS: Final = 240.0
 _AFTERMATH_SECONDS: Final = 2.0
 """How long after a fault requests may still feel it."""
 
