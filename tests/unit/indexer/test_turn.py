@@ -319,11 +319,12 @@ async def test_bulks_become_smaller_until_one_is_answered_and_large_again_afterw
     indexer = rig.indexer(bulk_max_documents=800)
     await indexer.run_until_empty()
     assert sizes_of(rig) == [800, 400, 200, 200, 200, 200]
-    for entry in range(2):
+    for entry in range(20):
         rig.stream.add(*[hit(f"{entry}-{number}") for number in range(800)])
         await indexer.run_until_empty()
-    assert sizes_of(rig)[6:] == [400, 400, 800]
-    assert sum(rig.counts.values()) == 2400
+    assert sizes_of(rig)[6:10] == [240, 240, 240, 80]
+    assert sizes_of(rig)[-1] == 800
+    assert sum(rig.counts.values()) == 21 * 800
 
 
 async def test_documents_behind_a_bulk_without_an_answer_are_not_sent_before_it_is_tried_again(rig: Rig) -> None:

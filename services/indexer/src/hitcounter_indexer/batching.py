@@ -22,6 +22,8 @@ BLIND_READ_MAX_ENTRIES = 10
 _BULK_LEAST_DOCUMENTS = 100
 """Where an Elasticsearch cannot write these in time, fewer would not help it: each bulk has a cost of its own."""
 
+_BULK_GROWTH_STEPS = 20
+
 
 @dataclass(slots=True)
 class EntryProgress:
@@ -72,7 +74,7 @@ class BulkSize:
 
     A bulk that takes longer than its time-out is written for nothing: Elasticsearch goes on with it while the same
     documents are sent once more, and so may the next take too long. So bulks become smaller while answers fail to come,
-    until each is done in its time, and grow again afterwards.
+    until each is done in its time, and grow again afterwards: slowly, for the next one too large costs a time-out.
     """
 
     def __init__(self, most: int) -> None:
@@ -86,7 +88,7 @@ class BulkSize:
 
     def grow(self) -> None:
         """Be bolder: all bulks of an attempt were answered."""
-        self.documents = min(self._most, self.documents * 2)
+        self.documents = min(self._most, self.documents + max(1, self._most // _BULK_GROWTH_STEPS))
 
 
 class Work:
