@@ -50,6 +50,14 @@ async def test_backlog_scales_up_at_once_with_one_event_that_tells_the_terms(sit
     assert site.cluster.status["decision"].startswith("1 → 20: ")
     assert site.cluster.status["lastScaleTime"] == "2026-11-24T08:00:15Z"
     assert site.cluster.conditions["ScalingLimited"] == "True TooFewAllowed"
+    assert site.cluster.reasons == ["Scaled", "TooFewAllowed"]
+
+
+async def test_scaling_within_its_bounds_is_one_event(site: Site) -> None:
+    await site.turns(2)
+    site.arrive(10_000)
+    await site.turn()
+    assert site.cluster.reasons == ["Scaled"]
 
 
 async def test_observed_site_is_told_once_what_would_be_done(site: Site) -> None:

@@ -158,7 +158,8 @@ def _is_told(before: Condition | None, after: Condition) -> bool:
         return False
     if before is None or before.status is Truth.UNKNOWN:
         return _is_bad(after)
-    return (before.status, before.reason) != (after.status, after.reason)
+    is_other_reason = before.reason != after.reason and after.type not in _BAD_WHEN_TRUE
+    return before.status is not after.status or is_other_reason
 
 
 def _is_bad(condition: Condition) -> bool:

@@ -1,0 +1,169 @@
+"""What somebody breaks is found, repaired and told; and what takes a person is said."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from tests.cluster.operator.installation import Installation
+from tests.support.shifted_clock import ShiftedClock
+from tests.support.stack import wait_until
+
+DEAD_CONSUMERS = 500
+AHEAD_SECONDS = 10 * 86_400.0
+
+
+def elasticsearch(installation: Installation, method: str, path: str, body: object = None) -> dict[str, Any]:
+    """Ask Elasticsearch, past our code."""
+    request = urllib.request.Request(
+        f"{installation.stack.elasticsearch_url}{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def template(installation: Installation) -> dict[str, Any]:
+    """Return the index template as it stands there."""
+    path = f"/_index_template/hitcounter-{installation.name}"
+    return dict(elasticsearch(installation, "GET", path)["index_templates"][0]["index_template"])
+
+
+def make_day(installation: Installation, days_ago: int) -> str:
+    """Make the index of a day as an indexer would have made it then; return its name."""
+    name = f"{installation.name}-{datetime.now(UTC) - timedelta(days=days_ago):%Y.%m.%d}"
+    elasticsearch(installation, "PUT", f"/{name}")  # the template gives it our mapping
+    return name
+
+
+def days(installation: Installation) -> set[str]:
+    """Return the indices that there are."""
+    return set(elasticsearch(installation, "GET", f"/{installation.name}-*"))
+
+
+def test_template_changed_behind_its_back_is_put_back_and_the_change_is_named(installation: Installation) -> None:
+    installation.run_operator()
+    installation.create(mode="none")
+    installation.wait_for(Ready="True AllWell")
+    changed = template(installation)
+    changed["template"]["settings"]["index"]["refresh_interval"] = "1h"
+    for added in ("created_date_millis", "modified_date_millis"):
+        changed.pop(added, None)
+    elasticsearch(installation, "PUT", f"/_index_template/hitcounter-{installation.name}", changed)
+    message = installation.wait_event("TemplateRepaired")
+    assert "template.settings.index.refresh_interval" in message
+    assert template(installation)["template"]["settings"]["index"]["refresh_interval"] == "30s"
+
+
+def test_lost_alias_of_a_day_is_added_again(installation: Installation) -> None:
+    installation.run_operator()
+    installation.create(mode="none")
+    installation.wait_for(Ready="True AllWell")
+    day = make_day(installation, 1)
+    assert f"{day} lacked {day}-write" in installation.wait_event("AliasesRepaired")
+
+
+def test_index_that_keeps_hits_out_is_a_condition_until_somebody_mends_it(installation: Installation) -> None:
+    installation.run_operator()
+    installation.create(mode="none")
+    installation.wait_for(Ready="True AllWell")
+    day = make_day(installation, 1)
+    elasticsearch(installation, "PUT", f"/{day}/_settings", {"index.blocks.write": True})
+    installation.wait_for(IndexReady="False IndexUnfit", Ready="False IndexUnfit")
+    assert f"{day}: index.blocks.write is true" in installation.wait_event("IndexUnfit")
+    elasticsearch(installation, "PUT", f"/{day}/_settings", {"index.blocks.write": None})
+    installation.wait_for(Ready="True AllWell")
+    assert installation.wait_event("IndexWell")
+
+
+def test_stale_indices_are_dropped_and_the_others_kept(installation: Installation) -> None:
+    installation.run_operator(HITCOUNTER_OPERATOR__CARE_INTERVAL_SECONDS="3600")
+    installation.create(mode="none", index={"retentionDays": 30})
+    installation.wait_for(Ready="True AllWell")
+    by_age = {days_ago: make_day(installation, days_ago) for days_ago in (0, 3, 5, 6, 90)}
+    installation.change(index={"retentionDays": 6})
+    assert f"Dropped {by_age[90]}, {by_age[6]}: 6 days are kept" in installation.wait_event("IndicesDropped")
+    assert days(installation) == {by_age[0], by_age[3], by_age[5]}
+
+
+def test_nothing_is_dropped_by_an_operator_whose_clock_is_ahead(installation: Installation, tmp_path: Path) -> None:
+    clock = ShiftedClock(tmp_path, seconds=AHEAD_SECONDS)
+    installation.run_operator(clock.environment)
+    installation.create(mode="none")
+    assert "ahead of that of Redis" in installation.wait_event("ClockDoubted")
+    today = make_day(installation, 0)
+    installation.wait_event("AliasesRepaired")  # so it looked since then
+    assert days(installation) == {today}
+    installation.wait_for(IndexReady="True IndexWell")
+
+
+def test_nothing_is_dropped_after_the_clock_jumped_even_if_it_jumped_back(
+    installation: Installation, tmp_path: Path
+) -> None:
+    clock = ShiftedClock(tmp_path)
+    installation.run_operator(clock.environment)
+    installation.create(mode="none")
+    installation.wait_for(Ready="True AllWell")
+    clock.set(AHEAD_SECONDS)
+    assert "the operator's clock jumped" in installation.wait_event("ClockDoubted")
+    clock.set(0.0)
+    stale, old = make_day(installation, 90), make_day(installation, 1)
+    wait_until(lambda: str(installation.events()), lambda told: stale in told and old in told)  # their aliases
+    assert days(installation) == {stale, old}
+
+
+def test_destroyed_consumer_group_is_made_anew_with_no_indexer_about(installation: Installation) -> None:
+    with Redis.from_url(installation.stack.redis_url) as redis:
+        stream = f"{{{installation.name}}}:hits"
+        installation.run_operator()
+        installation.create(mode="none")
+        installation.wait_for(QueueReady="True QueueWell")
+        redis.xgroup_destroy(stream, "indexers")
+        assert "created anew from the first entry on" in installation.wait_event("ConsumerGroupRepaired")
+        assert [group["name"] for group in redis.xinfo_groups(stream)] == [b"indexers"]
+
+
+def test_five_hundred_dead_consumers_are_removed_with_one_event(installation: Installation) -> None:
+    with Redis.from_url(installation.stack.redis_url) as redis:
+        stream = f"{{{installation.name}}}:hits"
+        installation.run_operator()
+        installation.create(mode="none")
+        installation.wait_for(QueueReady="True QueueWell")
+        with redis.pipeline() as pipeline:
+            for number in range(DEAD_CONSUMERS):
+                pipeline.xgroup_createconsumer(stream, "indexers", f"dead-{number}")
+            pipeline.execute()
+        installation.wait_event("DeadConsumersRemoved")
+        wait_until(lambda: redis.xinfo_consumers(stream, "indexers"), lambda left: left == [])
+        removed = [message for _, reason, message in installation.events() if reason == "DeadConsumersRemoved"]
+        assert sum(int(message.split()[1]) for message in removed) == DEAD_CONSUMERS
+
+
+def test_redis_away_is_a_condition_and_does_not_keep_the_indices_from_being_looked_after(
+    installation: Installation,
+) -> None:
+    installation.deploy(replicas=3)
+    installation.run_operator(HITCOUNTER_REDIS__URL="redis://127.0.0.1:1/0")
+    installation.create()
+    installation.wait_for(
+        Ready="False RedisUnavailable",
+        QueueReady="False RedisUnavailable",
+        IndexReady="True IndexWell",
+        AutoscalingActive="False MetricsUnknown",
+    )
+    assert installation.replicas() == 3
+    assert installation.wait_event("RedisUnavailable")
+
+
+def test_elasticsearch_away_is_a_condition_and_the_queue_is_watched_on(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_operator(HITCOUNTER_ELASTICSEARCH__URL="http://127.0.0.1:1")
+    installation.create(mode="observe")
+    installation.wait_for(IndexReady="False ElasticsearchUnavailable", QueueReady="True QueueWell")

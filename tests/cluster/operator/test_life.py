@@ -1,0 +1,174 @@
+"""The resource is created, changed and deleted, operators come and go, and the API server does too."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.cluster.operator.installation import CORE, OURS, Installation, documented_rules, scale_answer
+from tests.support.proxy import FaultyWire
+from tests.support.stack import wait_until
+
+AWAY_SECONDS = 60.0
+
+
+def test_created_resource_is_served_and_each_thing_done_is_an_event(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_indexer()
+    operator = installation.run_operator()
+    installation.create()
+    installation.wait_for(
+        Ready="True AllWell",
+        QueueReady="True QueueWell",
+        IndexReady="True IndexWell",
+        AutoscalingActive="True Scaling",
+        SinkThrottled="False NoPushBack",
+    )
+    status = installation.status()
+    assert status["observedGeneration"] == 1
+    assert (status["backlog"], status["replicas"], status["desiredReplicas"], status["retentionDays"]) == (0, 1, 1, 4)
+    assert {"TemplateCreated"} <= {reason for _, reason, _ in installation.events()}
+    assert [event for event in installation.events() if event[0] == "Warning"] == []
+    assert "TemplateCreated" in operator.log()
+
+
+def test_resource_gets_no_finalizer(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_operator()
+    installation.create()
+    installation.wait_for(QueueReady="True QueueWell")
+    assert "finalizers" not in installation.resource()["metadata"]
+
+
+def test_changed_resource_is_followed_at_once(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_operator(HITCOUNTER_OPERATOR__INTERVAL_SECONDS="30")
+    installation.create()
+    wait_until(installation.status, lambda status: status.get("observedGeneration") == 1)
+    installation.change(index={"retentionDays": 9})
+    wait_until(installation.status, lambda status: status.get("retentionDays") == 9, timeout_seconds=10)
+    assert installation.status()["observedGeneration"] == 2
+
+
+def test_bounds_are_kept_whatever_else_is_known(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_operator()
+    installation.create(scaling={"minReplicas": 3, "maxReplicas": 5})
+    assert installation.wait_replicas(lambda replicas: replicas > 1) == 3
+    assert installation.wait_event("Scaled").startswith("Scaled 1 → 3: ")
+
+
+def test_bad_spec_is_refused_by_the_api_server_with_a_sentence(installation: Installation) -> None:
+    with pytest.raises(AssertionError, match="minReplicas must not be above maxReplicas"):
+        installation.create(scaling={"minReplicas": 7, "maxReplicas": 6})
+    with pytest.raises(AssertionError, match="should be greater than or equal to 4"):
+        installation.create(index={"retentionDays": 3})
+
+
+def test_deletion_of_the_resource_and_the_namespace_never_waits_for_an_operator(installation: Installation) -> None:
+    installation.deploy()
+    operator = installation.run_operator()
+    installation.create()
+    installation.wait_for(QueueReady="True QueueWell")
+    operator.service.stop()
+    kube = installation.kube
+    kube.delete(OURS, "hitcounters", installation.name)
+    assert installation.resource() == {}
+    # A namespace ends when nothing in it has a finalizer, the rest being the controller manager's work, which is not
+    # here: so whatever the operator made is looked at.
+    for api, kind in ((CORE, "events"), ("apis/coordination.k8s.io/v1", "leases"), (OURS, "hitcounters")):
+        assert [one for one in kube.get(api, kind)["items"] if "finalizers" in one["metadata"]] == []
+
+
+def test_resource_that_is_deleted_and_made_anew_is_looked_after_anew(installation: Installation) -> None:
+    installation.deploy()
+    operator = installation.run_operator()
+    installation.create(mode="observe")
+    wait_until(lambda: scale_answer(operator, installation), lambda answer: answer["status"] == 200)
+    installation.kube.delete(OURS, "hitcounters", installation.name)
+    wait_until(lambda: scale_answer(operator, installation), lambda answer: answer["status"] == 503)
+    assert "hitcounter_operator_desired_replicas{" not in operator.get("/metrics")[1]
+    installation.create(mode="observe")
+    installation.wait_for(AutoscalingActive="False Observing")
+    wait_until(lambda: scale_answer(operator, installation), lambda answer: answer["status"] == 200)
+
+
+def test_operator_killed_in_the_middle_is_followed_by_one_that_says_nothing_twice(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_indexer()
+    operator = installation.run_operator()
+    installation.create(scaling={"minReplicas": 2})
+    installation.wait_replicas(lambda replicas: replicas == 2)
+    installation.wait_for(Ready="True AllWell")
+    told = installation.events()
+    operator.service.kill()
+    successor = installation.run_operator(is_awaited=False)
+    wait_until(lambda: successor.get("/readyz")[0], lambda status: status == 200, timeout_seconds=60)
+    installation.change(index={"retentionDays": 8})
+    wait_until(installation.status, lambda status: status.get("retentionDays") == 8)
+    installation.wait_for(Ready="True AllWell")
+    assert installation.events() == told
+    assert installation.replicas() == 2
+
+
+def test_api_server_away_for_a_minute_is_waited_for(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_indexer()
+    with FaultyWire(installation.kube.server.url) as wire:
+        operator = installation.run_operator(server_url=wire.url)
+        installation.create(mode="observe")
+        installation.wait_for(Ready="True AllWell")
+        wire.refuse()
+        wait_until(lambda: operator.get("/readyz")[0], lambda status: status == 503)
+        installation.change(scaling={"mode": "operator", "minReplicas": 4})
+        deadline = time.monotonic() + AWAY_SECONDS
+        wait_until(lambda: operator.get("/livez")[0] == 200 and time.monotonic() > deadline, bool, 2 * AWAY_SECONDS)
+        assert "kubernetes" in operator.get("/readyz")[1]
+        assert installation.replicas() == 1
+        wire.heal()
+        assert installation.wait_replicas(lambda replicas: replicas > 1) == 4
+        installation.wait_for(Ready="True AllWell")
+        assert operator.get("/readyz")[0] == 200
+        # The watch is back, too: a change is followed long before the next turn would come by itself.
+        installation.change(index={"retentionDays": 8})
+        wait_until(installation.status, lambda status: status.get("retentionDays") == 8)
+
+
+def test_second_operator_by_mistake_only_waits_and_takes_over_from_one_that_leaves(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_indexer()
+    first = installation.run_operator()
+    second = installation.run_operator(is_awaited=False)
+    installation.create(scaling={"minReplicas": 2})
+    installation.wait_replicas(lambda replicas: replicas == 2)
+    wait_until(lambda: second.get("/readyz"), lambda answer: "is at work" in answer[1])
+    assert second.get("/livez")[0] == 200
+    assert [reason for _, reason, _ in installation.events()].count("Scaled") == 1
+    first.service.stop()
+    wait_until(lambda: second.get("/readyz")[0], lambda status: status == 200, timeout_seconds=10)
+    installation.change(scaling={"minReplicas": 3})
+    installation.wait_replicas(lambda replicas: replicas == 3)
+
+
+def test_operator_that_was_frozen_leaves_the_work_to_the_one_that_took_over(installation: Installation) -> None:
+    installation.deploy()
+    installation.run_indexer()
+    first = installation.run_operator()
+    installation.create()
+    installation.wait_for(Ready="True AllWell")
+    second = installation.run_operator(is_awaited=False)
+    first.service.pause()
+    wait_until(lambda: second.get("/readyz")[0], lambda status: status == 200, timeout_seconds=60)
+    first.service.resume()
+    wait_until(lambda: first.get("/readyz"), lambda answer: "is at work" in answer[1])
+    assert second.get("/readyz")[0] == 200
+
+
+def test_documented_rights_are_a_role_that_is_bound_to_one_installation() -> None:
+    rules = documented_rules("count")
+    assert len(rules) == 9
+    by_resource = {(rule["resources"][0], tuple(rule["verbs"])): rule.get("resourceNames") for rule in rules}
+    assert by_resource["deployments/scale", ("get", "patch")] == ["indexer"]
+    assert by_resource["hitcounters/status", ("patch",)] == ["count"]
+    assert by_resource["leases", ("get", "update")] == ["count-operator"]
