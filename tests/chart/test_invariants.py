@@ -259,6 +259,15 @@ def test_pods_start_anew_when_their_settings_change() -> None:
 # ── things that are off ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_no_part_of_ours_may_be_wholly_away_during_an_upgrade(renderings: list[Rendering]) -> None:
+    """Where one of one may be away, Helm and kubectl call a Deployment available that has no ready pod at all."""
+    for rendering in renderings:
+        for deployment in rendering.all("Deployment"):
+            strategy = deployment["spec"]["strategy"]
+            if strategy["type"] == "RollingUpdate":
+                assert strategy["rollingUpdate"]["maxUnavailable"] == 0, deployment["metadata"]["name"]
+
+
 def test_what_is_off_leaves_no_trace(renderings: list[Rendering]) -> None:
     for rendering in renderings:
         values = rendering.case.values

@@ -7,6 +7,7 @@ import re
 import subprocess
 
 import pytest
+import yaml
 
 from tests.chart.cases import SWITCHES, merge
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, Values, helm, render
@@ -108,3 +109,10 @@ def test_what_is_unsafe_is_warned_of(values: Values, warning: str) -> None:
 
 def test_production_has_nothing_to_be_warned_of() -> None:
     assert WARNINGS not in read_notes(DEFAULTS, "charts/hitcounter/values-production.yaml")
+
+
+def test_notes_say_what_uninstalling_leaves() -> None:
+    assert "of redis and elasticsearch" in read_notes(DEFAULTS)
+    assert "delete pvc" not in read_notes(EXTERNAL)
+    crd = yaml.safe_load((CHART / "crds/hitcounters.yaml").read_text())["metadata"]["name"]
+    assert f"delete crd {crd}" in read_notes(DEFAULTS)

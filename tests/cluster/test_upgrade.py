@@ -1,0 +1,40 @@
+"""A new version, and back to the old one, while hits arrive: nobody notices, and nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.conftest import Install
+from tests.cluster.installation import RELEASE, SMALL, Installation
+from tests.cluster.load import steady_load
+
+RATE = 100.0
+LONGEST_SECONDS = 900.0
+HITS = 500
+NEXT = "next"
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install) -> Installation:
+    """An installation with several of each part of ours, and images of the same content under another tag."""
+    made = install("upgrade")
+    made.apply(SMALL)
+    for service in ("api", "indexer"):
+        (image,) = {pod["spec"]["containers"][0]["image"] for pod in made.pods(service)}
+        made.node.tag_image(f"docker.io/library/{image}", f"docker.io/library/hitcounter-{service}:{NEXT}")
+    return made
+
+
+@pytest.mark.timeout(LONGEST_SECONDS)
+def test_upgrade_and_rollback_under_load_are_not_noticed(installation: Installation) -> None:
+    values = {service: {"image": {"tag": NEXT}} for service in ("api", "indexer")}
+    with steady_load(installation, RATE, LONGEST_SECONDS) as load:
+        load.wait_for(HITS)
+        installation.apply(SMALL, values=values)
+        assert {pod["spec"]["containers"][0]["image"] for pod in installation.pods("api")} == {f"hitcounter-api:{NEXT}"}
+        load.wait_for(HITS)
+        installation.helm("rollback", RELEASE, "--wait")
+        load.wait_for(HITS)
+        load.stop()
+        load.assert_counted_exactly()
+    assert set(load.record.attempts) <= {"acknowledged", "503 refused"}, load.record.attempts
