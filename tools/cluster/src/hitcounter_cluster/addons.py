@@ -14,6 +14,7 @@ from hitcounter_devstack.progress import say, ticking
 
 from hitcounter_cluster.archive import Image
 from hitcounter_cluster.node import Node
+from hitcounter_cluster.ours import our_images
 from hitcounter_cluster.programs import KEDA_OPERATOR, METRICS_SERVER, module_source
 from hitcounter_cluster.stand_ins import (
     keda_images,
@@ -133,4 +134,5 @@ def _adapt(document: Manifest, images: Sequence[Image], arguments: Mapping[str, 
 def _at_hand(wanted: str, images: Sequence[Image]) -> str:
     """Return the name of the image that the node has of this program, whatever its registry and tag."""
     program = wanted.rpartition("/")[2].partition(":")[0]
-    return next(image.name for image in images if image.name.rpartition("/")[2].partition(":")[0] == program)
+    names = [*(image.name for image in images), *our_images()]
+    return next(name for name in names if name.rpartition("/")[2].partition(":")[0] == program)

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
+import yaml
 from hitcounter_devstack.checkout import checkout
 from hitcounter_devstack.errors import DevstackError
 from hitcounter_devstack.progress import say
@@ -25,7 +26,18 @@ def require_our_archives() -> list[Path]:
         if subprocess.run([str(root / "tools" / "images.sh"), "--save"], cwd=root, check=False).returncode != 0:
             raise DevstackError("tools/images.sh failed")
         stamp.write_text(sources)
-    return [images / f"hitcounter-{file.parent.name}.tar" for file in sorted(root.glob("services/*/Dockerfile"))]
+    return [images / f"hitcounter-{service}.tar" for service in _services(root)]
+
+
+def our_images() -> list[str]:
+    """Return the names of our images."""
+    root = checkout()
+    version = yaml.safe_load((root / "charts/hitcounter/Chart.yaml").read_text())["appVersion"]
+    return [f"docker.io/library/hitcounter-{service}:{version}" for service in _services(root)]
+
+
+def _services(root: Path) -> list[str]:
+    return sorted(file.parent.name for file in root.glob("services/*/Dockerfile"))
 
 
 def _digest_of_sources(root: Path) -> str:
