@@ -45,7 +45,9 @@ def is_ready(pod: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
 
 def assert_notes_are_true(installation: Installation, said: str) -> None:
     """Do what the notes say, as it stands there: wait, forward a port, send a hit, read it."""
-    commands = [line.strip().partition("  #")[0] for line in said.splitlines() if line.startswith("  ")]
+    commands = [
+        line.strip().partition("  #")[0] for line in said.splitlines() if line.startswith(("  kubectl", "  curl"))
+    ]
     (wait,) = [command for command in commands if " wait " in command]
     (forward,) = [command for command in commands if "port-forward service/" in command]
     track, read, status = [command for command in commands if command.startswith("curl")][:3]
