@@ -33,7 +33,7 @@ def test_installs_in_a_restricted_namespace_counts_a_hit_and_leaves(
     installation = install(f"by-{helm}", helm=helm)
     said = installation.apply(*files)
     assert all(is_ready(pod) for pod in installation.get("pods"))
-    assert "counted" in installation.helm("test", RELEASE, "--logs")
+    assert "Succeeded" in installation.helm("test", RELEASE)  # no --logs: Helm 3 asks a pod that has gone by then
     assert_notes_are_true(installation, said)
     keeps = not files
     assert_leaves(installation, KEPT if keeps else {})
