@@ -47,17 +47,20 @@ async def watch(namespace: str, name: str, wake: Callable[[], None], on_start: C
         namespace: the operator's.
         name: of the resource.
         wake: called whenever it is created, deleted, or asks for something else.
-        on_start: called whenever kopf has started, which takes the process's signals for itself.
+        on_start: called whenever kopf has begun, and by that taken the process's signals for itself.
     """
     logging.getLogger("kopf").setLevel(logging.WARNING)
     while True:
         try:
-            await kopf.operator(
-                registry=_build_registry(name, wake, on_start),
+            others = asyncio.all_tasks()
+            tasks = await kopf.spawn_tasks(
+                registry=_build_registry(name, wake),
                 settings=_build_settings(),
                 namespaces=[namespace],
                 standalone=True,
             )
+            on_start()
+            await kopf.run_tasks(tasks, ignored=others)
         except Exception as error:  # noqa: BLE001 - whatever ends the watch, the loop goes on without it
             log.warning("the watch ended; watching anew", error=repr(error))
         await asyncio.sleep(_AGAIN_SECONDS)
@@ -71,12 +74,9 @@ def _build_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _build_registry(name: str, wake: Callable[[], None], on_start: Callable[[], None]) -> kopf.OperatorRegistry:
+def _build_registry(name: str, wake: Callable[[], None]) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     last: list[tuple[str, int]] = []
-
-    async def start(**_: Any) -> None:
-        on_start()
 
     async def log_in(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo:
         return _log_in(settings)
@@ -87,7 +87,6 @@ def _build_registry(name: str, wake: Callable[[], None], on_start: Callable[[], 
             last[:] = seen
             wake()
 
-    kopf.on.startup(registry=registry)(start)
     kopf.on.login(registry=registry)(log_in)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(see)
     return registry
