@@ -9,6 +9,7 @@ from hitcounter.settings import (
     IndexSettings,
     RedisSettings,
     SettingsBase,
+    TracingSettings,
     load_settings,
     load_settings_or_exit,
     variable_name,
@@ -21,6 +22,7 @@ class ExampleSettings(SettingsBase):
 
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     index: IndexSettings = IndexSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def complaints(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
@@ -125,6 +127,12 @@ def test_address_that_is_none_of_an_elasticsearch_is_refused_without_telling_it(
     assert line.startswith("HITCOUNTER_ELASTICSEARCH__URL: ")
     assert "http://" in line
     assert "it is" not in line
+
+
+@pytest.mark.parametrize("url", ["collector:4318", "grpc://collector:4317", "http://"])
+def test_address_that_is_none_of_a_collector_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    (line,) = complaints(monkeypatch, TRACING__ENDPOINT=url)
+    assert line == "HITCOUNTER_TRACING__ENDPOINT: must be an address such as http://collector:4318"
 
 
 def test_password_in_a_refused_address_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
