@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,15 +78,32 @@ def test_a_read_is_traced_down_to_its_search(api: Api, collector: Collector) -> 
     )
 
 
-def test_a_collector_that_is_away_holds_up_neither_hits_nor_the_end(
-    redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, tmp_path: Path
+@contextlib.contextmanager
+def nobody() -> Iterator[int]:
+    """A port at which nobody listens."""
+    yield free_port()
+
+
+@contextlib.contextmanager
+def somebody_silent() -> Iterator[int]:
+    """A port that lets everybody connect, and answers nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("listening", [nobody, somebody_silent])
+def test_a_collector_that_is_away_or_silent_holds_up_neither_hits_nor_the_end(
+    redis_server: RedisServer,
+    elasticsearch_server: ElasticsearchServer,
+    tmp_path: Path,
+    listening: Callable[[], contextlib.AbstractContextManager[int]],
 ) -> None:
-    tracing = {
-        "HITCOUNTER_TRACING__ENABLED": "true",
-        "HITCOUNTER_TRACING__ENDPOINT": f"http://127.0.0.1:{free_port()}",
-        "HITCOUNTER_TRACING__SAMPLE_RATIO": "1",
-    }
-    with Stack(redis_server.url, elasticsearch_server.url, tmp_path) as stack:
+    with listening() as port, Stack(redis_server.url, elasticsearch_server.url, tmp_path) as stack:
+        tracing = {
+            "HITCOUNTER_TRACING__ENABLED": "true",
+            "HITCOUNTER_TRACING__ENDPOINT": f"http://127.0.0.1:{port}",
+            "HITCOUNTER_TRACING__SAMPLE_RATIO": "1",
+        }
         indexer, api = stack.indexer(tracing), stack.api(tracing)
         for number in range(20):
             ask(api, "/analytics", f"4bf92f3577b34da6a3ce929d0e1e{number:04x}", b'{"id":"a"}')
