@@ -237,6 +237,32 @@ def test_compose_asks_the_readiness_of_each_service_at_its_port() -> None:
         assert f"127.0.0.1:{port}/readyz" in COMPOSE["services"][service]["healthcheck"]["test"][-1]
 
 
+# ── what people are told ─────────────────────────────────────────────────────────────────────────────────────────────
+
+INSTALL = ROOT / "docs/install.md"
+
+
+def test_images_that_people_load_are_those_that_the_chart_runs() -> None:
+    named = set(re.findall(r"\bhitcounter-\w+:[\w.]+", INSTALL.read_text()))
+    images = [container["image"] for pod in render(EVERYTHING).pods() for container in pod.containers]
+    assert named == {image for image in images if image.startswith("hitcounter-")}
+
+
+def test_profiles_that_people_are_told_of_are_all_that_there_are() -> None:
+    told = re.findall(r"skaffold (?:dev|run) --profile ([\w,-]+)", INSTALL.read_text())
+    assert {name for names in told for name in names.split(",")} == {item["name"] for item in SKAFFOLD["profiles"]}
+
+
+def test_add_ons_are_installed_by_the_same_commands_everywhere() -> None:
+    def commands(text: str) -> set[str]:
+        joined = re.sub(r"\\\n#?\s*", "", text)
+        found = re.findall(r"helm upgrade --install \S+ \S+ --repo .+", joined)
+        return {command.partition("  #")[0].strip() for command in found}
+
+    in_files = {command for file in ROOT.glob("k8s/addons/*.yaml") for command in commands(file.read_text())}
+    assert commands(INSTALL.read_text()) == in_files
+
+
 # ── kind ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -250,7 +276,13 @@ def test_kind_opens_the_node_port_of_the_development_values_on_this_machine_only
 
 
 def test_every_file_that_a_comment_or_document_of_the_roof_names_exists() -> None:
-    texts = [*ROOT.glob("k8s/**/*.yaml"), *ROOT.glob("k8s/*.md"), *CHART.glob("*.yaml"), ROOT / "skaffold.yaml"]
+    texts = [
+        *ROOT.glob("k8s/**/*.yaml"),
+        *ROOT.glob("k8s/*.md"),
+        *CHART.glob("*.yaml"),
+        ROOT / "skaffold.yaml",
+        INSTALL,
+    ]
     missing = {
         f"{text.name}: {named}"
         for text in texts
