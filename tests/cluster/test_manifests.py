@@ -1,4 +1,4 @@
-"""What the chart renders, held against a real API server: its validation, its defaults, its RBAC.
+"""What the chart renders, held against a real API server: its validation, its Pod Security, its RBAC.
 
 The schemas of the chart's own ring know fields and types; a server also knows what goes with what.
 """
@@ -44,8 +44,9 @@ REFUSED = [
 
 @pytest.fixture
 def server(api_server: ApiServer) -> ApiServer:
-    """An API server that knows our kind and our namespace."""
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    """An API server that knows our kind and our namespace, and warns there of whatever is not `restricted`."""
+    metadata = {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/warn": "restricted"}}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     api_server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(namespace))
     api_server.kubectl("apply", "--server-side", "-f", str(CHART / "crds"))
     api_server.kubectl("wait", "--for=condition=Established", "crd/hitcounters.hitcounter.io", "--timeout=60s")
@@ -59,16 +60,23 @@ def apply(server: ApiServer, objects: list[Manifest], *options: str) -> str:
     )
 
 
-def test_api_server_takes_every_object_of_every_profile(server: ApiServer) -> None:
+def test_api_server_takes_every_object_of_every_profile_without_a_warning(server: ApiServer) -> None:
     objects = {
         repr(item): item
         for rendering in render_all([*PROFILES, OPERATOR])
         for item in rendering.objects
         if not item["apiVersion"].startswith(FOREIGN) and item["kind"] != "Pod"  # one wants its account to be there
     }
-    taken = apply(server, list(objects.values()), "--dry-run=server").splitlines()
+    taken = apply(server, list(objects.values()), "--dry-run=server", "--warnings-as-errors").splitlines()
     assert len(taken) == len(objects)
     assert {describe(item).split()[0] for item in objects.values()} >= {"HitCounter", "Role", "StatefulSet", "CronJob"}
+
+
+def test_api_server_warns_of_a_pod_that_is_not_restricted(server: ApiServer) -> None:
+    values = {"securityContext": {"allowPrivilegeEscalation": True}}
+    deployment = render(Case("", values)).one("Deployment", "api")
+    with pytest.raises(DevstackError, match="allowPrivilegeEscalation"):
+        apply(server, [deployment], "--dry-run=server", "--warnings-as-errors")
 
 
 @pytest.mark.parametrize(
