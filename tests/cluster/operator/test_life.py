@@ -112,6 +112,7 @@ def test_operator_killed_in_the_middle_is_followed_by_one_that_says_nothing_twic
     assert installation.replicas() == 2
 
 
+@pytest.mark.timeout(240)
 def test_api_server_away_for_a_minute_is_waited_for(installation: Installation) -> None:
     installation.deploy()
     installation.run_indexer()
@@ -145,7 +146,7 @@ def test_second_operator_by_mistake_only_waits_and_takes_over_from_one_that_leav
     wait_until(lambda: second.get("/readyz"), lambda answer: "is at work" in answer[1])
     assert second.get("/livez")[0] == 200
     assert [reason for _, reason, _ in installation.events()].count("Scaled") == 1
-    first.service.stop()
+    assert first.service.terminate() == 0
     wait_until(lambda: second.get("/readyz")[0], lambda status: status == 200, timeout_seconds=10)
     installation.change(scaling={"minReplicas": 3})
     installation.wait_replicas(lambda replicas: replicas == 3)
@@ -172,3 +173,12 @@ def test_documented_rights_are_a_role_that_is_bound_to_one_installation() -> Non
     assert by_resource["deployments/scale", ("get", "patch")] == ["indexer"]
     assert by_resource["hitcounters/status", ("patch",)] == ["count"]
     assert by_resource["leases", ("get", "update")] == ["count-operator"]
+
+
+def test_operator_without_a_cluster_lives_says_what_it_waits_for_and_ends_when_asked(
+    installation: Installation,
+) -> None:
+    operator = installation.run_operator({"KUBECONFIG": "", "HOME": "/nonexistent"}, is_awaited=False)
+    wait_until(lambda: operator.get("/readyz"), lambda answer: "no kubeconfig" in answer[1])
+    assert operator.get("/livez")[0] == 200
+    assert operator.service.terminate() == 0

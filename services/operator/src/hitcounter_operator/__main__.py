@@ -24,7 +24,7 @@ from hitcounter.settings import load_settings_or_exit
 from hitcounter.stream import open_stream
 
 from hitcounter_operator.cluster import open_cluster
-from hitcounter_operator.handlers import find_access, watch
+from hitcounter_operator.handlers import Watcher, find_access
 from hitcounter_operator.index_care import IndexCare
 from hitcounter_operator.indexers import open_indexers
 from hitcounter_operator.lease import Lease
@@ -121,23 +121,26 @@ async def _open_parts(settings: OperatorSettings, metrics: OperatorMetrics) -> A
 async def _work_until_signalled(loop: Loop, namespace: str) -> None:
     """Run until SIGTERM or SIGINT, then let the turn under way finish, and give the lease back."""
     signalled = asyncio.Event()
+    events = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        events.add_signal_handler(number, signalled.set)
 
-    def take_signals() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+    def wake() -> None:
+        events.call_soon_threadsafe(loop.wake)
 
-    take_signals()
+    watcher = Watcher(namespace, loop.name, wake)
+    watcher.start()
     working = asyncio.create_task(loop.run(), name="loop")
-    watching = asyncio.create_task(watch(namespace, loop.name, loop.wake, take_signals), name="watch")
     stop_requested = asyncio.create_task(signalled.wait())
     await asyncio.wait([working, stop_requested], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping")
+    watcher.stop()
     loop.stop()
     await asyncio.wait([working], timeout=_LAST_TURN_SECONDS)
-    for task in (working, watching, stop_requested):
+    for task in (working, stop_requested):
         task.cancel()
-    await asyncio.wait([working, watching, stop_requested], timeout=_LAST_TURN_SECONDS)
-    if working.done() and not working.cancelled():
+    await asyncio.wait([working, stop_requested])
+    if not working.cancelled():
         working.result()
 
 

@@ -8,7 +8,9 @@ itself, so that an event that was missed costs one interval and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -40,30 +42,59 @@ def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     return found
 
 
-async def watch(namespace: str, name: str, wake: Callable[[], None], on_start: Callable[[], None]) -> None:
-    """Watch the resource until cancelled, and wake the loop when it changes.
+class Watcher:
+    """Watches the resource on a thread of its own, and wakes the loop when it changes.
+
+    Of its own, for kopf takes the signals of the process and, when it ends, every task of the event loop it runs in.
 
     Args:
         namespace: the operator's.
         name: of the resource.
-        wake: called whenever it is created, deleted, or asks for something else.
-        on_start: called whenever kopf has begun, and by that taken the process's signals for itself.
+        wake: called, on that thread, whenever the resource is created, deleted, or asks for something else.
     """
-    logging.getLogger("kopf").setLevel(logging.WARNING)
-    while True:
-        try:
-            others = asyncio.all_tasks()
-            tasks = await kopf.spawn_tasks(
-                registry=_build_registry(name, wake),
+
+    def __init__(self, namespace: str, name: str, wake: Callable[[], None]) -> None:
+        self._namespace = namespace
+        self._name = name
+        self._wake = wake
+        self._stopping = threading.Event()
+        self._end_watch: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        logging.getLogger("kopf").setLevel(logging.ERROR)  # what it cannot do is nothing that the loop relies on
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, within a moment."""
+        self._stopping.set()
+        self._end_watch()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                asyncio.run(self._watch())
+            except Exception as error:  # noqa: BLE001 - whatever ends the watch, the loop goes on without it
+                log.warning("the watch ended; watching anew", error=repr(error))
+            self._stopping.wait(_AGAIN_SECONDS)
+
+    async def _watch(self) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end() -> None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(ended.set)
+
+        self._end_watch = end
+        if not self._stopping.is_set():
+            await kopf.operator(
+                registry=_build_registry(self._name, self._wake),
                 settings=_build_settings(),
-                namespaces=[namespace],
+                namespaces=[self._namespace],
                 standalone=True,
+                stop_flag=ended,
             )
-            on_start()
-            await kopf.run_tasks(tasks, ignored=others)
-        except Exception as error:  # noqa: BLE001 - whatever ends the watch, the loop goes on without it
-            log.warning("the watch ended; watching anew", error=repr(error))
-        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _build_settings() -> kopf.OperatorSettings:
@@ -79,7 +110,10 @@ def _build_registry(name: str, wake: Callable[[], None]) -> kopf.OperatorRegistr
     last: list[tuple[str, int]] = []
 
     async def log_in(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo:
-        return _log_in(settings)
+        try:
+            return _log_in(settings)
+        except ClusterUnavailable as error:
+            raise kopf.TemporaryError(str(error), delay=_AGAIN_SECONDS) from error
 
     async def see(type: str | None, meta: kopf.Meta, **_: Any) -> None:  # noqa: A002 - kopf's own name
         seen = [(meta["uid"], meta["generation"])]
