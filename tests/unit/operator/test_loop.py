@@ -132,6 +132,16 @@ async def test_deployment_that_was_set_to_zero_stays_so(site: Site) -> None:
     assert site.cluster.conditions["AutoscalingActive"] == "False ScaledToZero"
 
 
+async def test_deployment_that_keda_took_to_zero_is_decided_on_so_that_keda_can_wake_it(site: Site) -> None:
+    site.create(mode="observe")
+    site.cluster.replicas = site.cluster.ready_replicas = 0
+    site.indexers.counters = {}
+    await site.turns(2)
+    answer = site.scaling.answer(NAME)
+    assert answer is not None
+    assert (answer.desired_replicas, answer.replicas) == (1, 0)
+
+
 async def test_scaling_that_is_refused_is_told_and_tried_again(site: Site) -> None:
     await site.turns(2)
     site.arrive(60_000)

@@ -134,7 +134,7 @@ class Scaling:
         deployment = await self._scaled.find_deployment(name)
         obstacle = find_obstacle(mode, deployment, name, await self._find_scalers(name))
         look = ScalingLook(deployment=deployment, obstacle=obstacle)
-        if deployment is None or deployment.replicas == 0:
+        if deployment is None or (mode is Mode.OPERATOR and deployment.replicas == 0):
             self.forget()
             return look
         if self._looked_a_moment_ago():
