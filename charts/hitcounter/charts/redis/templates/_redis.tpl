@@ -24,5 +24,5 @@ indexer:
   rules: ~{*}:hits ~{*}:ledger ~{*}:dead ~{*}:as-of ~{*}:as-of-lease {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +xdel +xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xpending +xack
 operator:
   optional: true
-  rules: ~{*}:hits ~{*}:ledger ~{*}:as-of {{ $connection }} {{ $script }} +info +time +get +hmget +xlen +xrange +xpending +xgroup|create +xgroup|delconsumer +xinfo|consumers
+  rules: ~{*}:hits ~{*}:ledger ~{*}:as-of {{ $connection }} {{ $script }} +info +time +exists +get +hmget +xlen +xrange +xpending +xgroup|create +xgroup|delconsumer +xinfo|consumers
 {{- end -}}
