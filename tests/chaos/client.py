@@ -25,6 +25,8 @@ from tests.chaos.record import Record, TrackedHit
 from tests.chaos.requests import build_request
 
 _LANES_OF_EACH_API: Final = 64
+_LANES_OF_EACH_FAULTY_WAY: Final = 8
+"""Few, since all their bytes go through a proxy in this very process."""
 _TICK_SECONDS: Final = 0.001
 _TIMEOUT_SECONDS: Final = 2.0
 """How long an answer is awaited: an API gives its own within a second."""
@@ -45,7 +47,15 @@ class OpenLoopClient:
         complaints: answers that no client should get.
     """
 
-    def __init__(self, targets: Sequence[Target], record: Record, *, profile: Profile, seed: int) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        record: Record,
+        *,
+        profile: Profile,
+        seed: int,
+        faulty_ways: Sequence[Target] = (),
+    ) -> None:
         self.record = record
         self.latencies = (array("d"), array("d"))
         self.complaints: list[str] = []
@@ -53,7 +63,8 @@ class OpenLoopClient:
         self._pace = OpenLoop(intended_times_ns(profile), give_up_seconds=seconds)
         self._hits = HitMaker(seed)
         self.draw = random.Random(seed)
-        self._lanes = [_Lane(self, target) for target in targets for _ in range(_LANES_OF_EACH_API)]
+        ways = [*targets] * _LANES_OF_EACH_API + [*faulty_ways] * _LANES_OF_EACH_FAULTY_WAY
+        self._lanes = [_Lane(self, way) for way in ways]
         self._idle: list[_Lane] = []
         self._repeats: list[tuple[float, int, TrackedHit]] = []
         self._order = count()

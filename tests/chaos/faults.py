@@ -33,6 +33,7 @@ _SWALLOWED: Final = {
     ("indexer", "redis"): b":dead",  # settle: the only script that is given the dead letters
     ("api", "elasticsearch"): b"_msearch",
     ("indexer", "elasticsearch"): b"_bulk",
+    ("clients", "api"): b"POST ",
 }
 
 
@@ -135,9 +136,9 @@ def _blackhole(site: Site) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _swallow(site: Site) -> Iterator[None]:
-    part, store = site.victim.split("/")
+    near, far = (name.split("-")[0] for name in site.victim.split("/"))
     wire = site.installation.wires[site.victim]
-    wire.swallow_answers_to(_SWALLOWED[part.split("-")[0], store], times=3)
+    wire.swallow_answers_to(_SWALLOWED[near, far], times=3)
     try:
         yield
     finally:

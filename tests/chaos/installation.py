@@ -10,7 +10,7 @@ from hitcounter_devstack import ElasticsearchServer, RedisServer
 from hitcounter_devstack.part import Part
 from hitcounter_devstack.services import Service
 
-from tests.chaos.schedule import APIS, ELASTICSEARCH, INDEXERS, REDIS
+from tests.chaos.schedule import APIS, CLIENTS, ELASTICSEARCH, INDEXERS, REDIS
 from tests.support.bulk_faults import BulkFaults
 from tests.support.full_disk import build_redis
 from tests.support.proxy import FaultyWire
@@ -57,6 +57,7 @@ class Installation:
             for name in APIS:
                 self.apis[name] = self.stack.api(self._wire(name, opening, self.elasticsearch.url))
                 self.parts[name] = self.apis[name].service
+                self.wires[f"{CLIENTS}/{name}"] = opening.enter_context(FaultyWire(self.apis[name].url))
             for name in INDEXERS:
                 self.parts[name] = self.stack.indexer(self._wire(name, opening, self.bulk_faults.url))
             self._open = opening.pop_all()
@@ -64,6 +65,11 @@ class Installation:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    @property
+    def faulty_ways(self) -> list[str]:
+        """Addresses of the APIs for clients with a faulty wire before them."""
+        return [self.wires[f"{CLIENTS}/{name}"].url for name in self.apis]
 
     @property
     def services(self) -> dict[str, Service]:

@@ -33,7 +33,7 @@ from tests.chaos.record import Record, find_difference
 from tests.chaos.report import Report, build_rows, find_percentiles, find_recovery_seconds
 from tests.chaos.sampler import Sampler
 from tests.chaos.schedule import GAP_SECONDS, Fault, build_schedule
-from tests.support.stack import Api, wait_until
+from tests.support.stack import wait_until
 from tests.support.verdict import LONGEST
 
 _READY_SECONDS: Final = 240.0
@@ -60,10 +60,15 @@ class Plan:
 class Traffic:
     """The client and the readers, on a thread of their own; a context manager."""
 
-    def __init__(self, apis: Sequence[Api], record: Record, plan: Plan) -> None:
-        targets = [parse_target(api.url) for api in apis]
-        profile = steady(plan.rate, plan.duration_seconds)
-        self.client = OpenLoopClient(targets, record, profile=profile, seed=plan.seed)
+    def __init__(self, installation: Installation, record: Record, plan: Plan) -> None:
+        targets = [parse_target(api.url) for api in installation.apis.values()]
+        self.client = OpenLoopClient(
+            targets,
+            record,
+            profile=steady(plan.rate, plan.duration_seconds),
+            seed=plan.seed,
+            faulty_ways=[parse_target(url) for url in installation.faulty_ways],
+        )
         self.readers = AsOfReaders(targets, record, plan.seed)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="traffic")
@@ -113,7 +118,7 @@ def _run(plan: Plan, folder: Path, say: Callable[[str], object]) -> Report:
         urls = [api.url for api in installation.apis.values()]
         with (
             Sampler(installation.redis.url, installation.stack.name, urls, record) as sampler,
-            Traffic(list(installation.apis.values()), record, plan) as traffic,
+            Traffic(installation, record, plan) as traffic,
         ):
             start_ms, start = time.time_ns() // 1_000_000, time.monotonic()
             conductor = Conductor(installation, start, say)

@@ -19,8 +19,12 @@ APIS: Final = ("api-0", "api-1")
 INDEXERS: Final = ("indexer-0", "indexer-1", "indexer-2")
 REDIS: Final = "redis"
 ELASTICSEARCH: Final = "elasticsearch"
-EDGES: Final = tuple(f"{part}/{store}" for part, store in product((*APIS, *INDEXERS), (REDIS, ELASTICSEARCH)))
-"""The ways from our parts to the stores; each is a faulty wire."""
+CLIENTS: Final = "clients"
+EDGES: Final = (
+    *(f"{part}/{store}" for part, store in product((*APIS, *INDEXERS), (REDIS, ELASTICSEARCH))),
+    *(f"{CLIENTS}/{api}" for api in APIS),
+)
+"""The ways from our parts to the stores, and from some clients to our parts; each is a faulty wire."""
 BULKS: Final = "bulks"
 """What the indexers ask of Elasticsearch; its answers can be spoiled."""
 DAYS: Final = ("today", "yesterday")
