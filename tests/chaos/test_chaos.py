@@ -21,7 +21,7 @@ def _find_seed(plan_seconds: float, gap_seconds: float) -> int:
             return seed
 
 
-@pytest.mark.timeout(900)  # of which a good run takes about two and a half minutes
+@pytest.mark.timeout(1200)  # of which a good run takes about two and a half minutes
 def test_nothing_acknowledged_is_lost_and_nothing_counted_twice_whatever_happens() -> None:
     plan = Plan(_find_seed(90.0, 2.4), duration_seconds=90.0, rate=400.0, gap_seconds=2.4)
     report = run(plan, sys.stdout.write)
