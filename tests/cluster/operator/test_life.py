@@ -15,9 +15,12 @@ AWAY_SECONDS = 60.0
 
 def test_created_resource_is_served_and_each_thing_done_is_an_event(installation: Installation) -> None:
     installation.deploy()
-    installation.run_indexer()
+    installation.set_ready(0)
     operator = installation.run_operator()
     installation.create()
+    installation.wait_event("TemplateCreated")  # by the operator: there is no indexer yet that would have done it
+    installation.run_indexer()
+    installation.set_ready(1)
     installation.wait_for(
         Ready="True AllWell",
         QueueReady="True QueueWell",
@@ -28,7 +31,7 @@ def test_created_resource_is_served_and_each_thing_done_is_an_event(installation
     status = installation.status()
     assert status["observedGeneration"] == 1
     assert (status["backlog"], status["replicas"], status["desiredReplicas"], status["retentionDays"]) == (0, 1, 1, 4)
-    assert {"TemplateCreated"} <= {reason for _, reason, _ in installation.events()}
+    assert {reason for _, reason, _ in installation.events()} == {"ConsumerGroupCreated", "TemplateCreated"}
     assert [event for event in installation.events() if event[0] == "Warning"] == []
     assert "TemplateCreated" in operator.log()
 
