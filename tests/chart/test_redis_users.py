@@ -230,6 +230,24 @@ def test_probe_may_ping_and_nothing_else(server: RenderedRedis) -> None:
     assert ask(server, "AUTH probe probe", "INFO")[1].startswith("-NOPERM")
 
 
+@pytest.mark.parametrize("find", [find_redis, find_valkey])
+async def test_everything_is_there_after_a_restart(find: Callable[[], Path], tmp_path: Path) -> None:
+    """The append-only file is loaded in the name of the default user, whose rights count though nobody can be it."""
+    with RenderedRedis(tmp_path / "redis", binary=find()) as server:
+        async with open_stream(settings(server, "api", "restart")) as stream:
+            for sequence in (1, 2, 3):
+                await stream.append(batch(sequence), timeout_seconds=2.0)
+        async with open_stream(settings(server, "indexer", "restart")) as stream:
+            await settle_as_dead(stream)
+            before = (await stream.status()).ledger
+        server.stop()
+        server.log_file.unlink()
+        server.start().wait_ready()
+        assert "NOPERM" not in server.log_text()
+        async with open_stream(settings(server, "api", "restart")) as stream:
+            assert (await stream.status()).ledger == before
+
+
 def test_passwords_stand_nowhere_in_the_clear(server: RenderedRedis) -> None:
     written = (server.data_dir / "users.acl").read_text() + (server.data_dir / "redis.conf").read_text()
     assert not [password for password in PASSWORDS.values() if password in written]
