@@ -55,13 +55,14 @@ class OpenLoopClient:
         profile: Profile,
         seed: int,
         faulty_ways: Sequence[Target] = (),
+        prefix: str = "",
     ) -> None:
         self.record = record
         self.latencies = (array("d"), array("d"))
         self.complaints: list[str] = []
         seconds = sum(stretch.seconds for stretch in profile)
         self._pace = OpenLoop(intended_times_ns(profile), give_up_seconds=seconds)
-        self._hits = HitMaker(seed)
+        self._hits = HitMaker(seed, prefix)
         self.draw = random.Random(seed)
         ways = [*targets] * _LANES_OF_EACH_API + [*faulty_ways] * _LANES_OF_EACH_FAULTY_WAY
         self._lanes = [_Lane(self, way) for way in ways]
@@ -89,6 +90,10 @@ class OpenLoopClient:
             await asyncio.gather(*connecting, return_exceptions=True)
             for lane in self._lanes:
                 lane.close()
+
+    def stop_sending(self) -> None:
+        """Send no new hits, whatever the profile says; those in doubt are repeated all the same."""
+        self._pace = OpenLoop(iter(()), give_up_seconds=0)
 
     @property
     def is_clear(self) -> bool:

@@ -20,9 +20,15 @@ _OLDEST_MS: Final = 2 * DAY_MS - 10 * MINUTE_MS
 
 
 class HitMaker:
-    """Makes one hit after another; the ids are skewed, so that hot ones share a millisecond of a batch."""
+    """Makes one hit after another; the ids are skewed, so that hot ones share a millisecond of a batch.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: draws them.
+        prefix: begins each id, where several runs count on the same stores.
+    """
+
+    def __init__(self, seed: int, prefix: str = "") -> None:
+        self._prefix = prefix
         self._draw = random.Random(seed)
         self._numbers = range(_IDS_OF_EACH_KIND)
         self._skew = list(accumulate(1 / (number + 1) for number in self._numbers))
@@ -32,14 +38,14 @@ class HitMaker:
         """Return a hit that was never sent."""
         number = self._draw.choices(self._numbers, cum_weights=self._skew)[0]
         if self._draw.random() >= _KEYED_SHARE:
-            return TrackedHit(f"plain/{number}")
+            return TrackedHit(f"{self._prefix}plain/{number}")
         time_ms = time.time_ns() // 1_000_000
         if self._draw.random() < 0.5:
             time_ms -= self._draw.randrange(_OLDEST_MS)
         if self._draw.random() < 0.5:
-            return TrackedHit(f"uuid/{number}", key=self._make_uuid(time_ms))
+            return TrackedHit(f"{self._prefix}uuid/{number}", key=self._make_uuid(time_ms))
         timestamp = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
-        return TrackedHit(f"stamped/{number}", key=f"order-{next(self._count)}", timestamp=timestamp)
+        return TrackedHit(f"{self._prefix}stamped/{number}", key=f"order-{next(self._count)}", timestamp=timestamp)
 
     def _make_uuid(self, time_ms: int) -> str:
         return str(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import threading
 import time
 from typing import Final
@@ -34,8 +35,9 @@ class Load:
         self._installation = installation
         # Straight to the node's port: a port-forward is no way for load.
         host, _, port = installation.api.url.removeprefix("http://").partition(":")
+        prefix = f"{secrets.token_hex(4)}/"
         self.record = Record()
-        self.client = OpenLoopClient([Target(host, int(port))], self.record, profile=profile, seed=seed)
+        self.client = OpenLoopClient([Target(host, int(port))], self.record, profile=profile, seed=seed, prefix=prefix)
         self.seconds = sum(stretch.seconds for stretch in profile)
         self.begun = 0.0
         self._loop = uvloop.new_event_loop()
@@ -60,6 +62,11 @@ class Load:
         """Wait until so many more were acknowledged."""
         goal = self.acknowledged + hits
         wait_until(lambda: self.acknowledged, lambda seen: seen >= goal, timeout_seconds)
+
+    def stop(self) -> None:
+        """Send no more, and wait until no hit with a key is in doubt."""
+        self.client.stop_sending()
+        self.wait_over()
 
     def wait_over(self) -> None:
         """Wait until the profile is over, and no hit with a key is in doubt."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,11 @@ FIGURES = Path(__file__).parents[2] / "dist/spikes"
 # One indexer alone cannot keep up with the spike: its bulks are far too small, and one is under way at a time.
 SLOW: Values = {
     "api": {"replicas": 1},
-    "indexer": {"replicas": None, "config": {"indexer": {"bulk_max_documents": 10, "bulks_in_flight": 1}}},
+    "indexer": {"replicas": None, "config": {"indexer": {"bulk_max_documents": 3, "bulks_in_flight": 1}}},
     "autoscaling": {
         "minReplicas": 1,
         "maxReplicas": MOST_INDEXERS,
-        "formula": {"hitsPerBusySecond": 500, "drainTargetSeconds": 20, "startSeconds": 5},
+        "formula": {"hitsPerBusySecond": 400, "drainTargetSeconds": 20, "startSeconds": 5},
         # As soon as the spike is out of all averages: a test has no minutes to wait.
         "behavior": {
             "scaleDown": {
@@ -40,13 +41,17 @@ SLOW: Values = {
         "keda": {"fallback": {"replicas": 1}},
     },
 }
-KEDA: Values = {
-    "autoscaling": {
-        "mode": "keda",
-        "keda": {"prometheus": {"serverAddress": "http://prometheus-operated.monitoring.svc:9090"}},
-    }
+PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
+MODES: Mapping[str, tuple[Sequence[str], Values]] = {
+    "keda": (
+        ["prometheus", "keda"],
+        {"autoscaling": {"mode": "keda", "keda": {"prometheus": {"serverAddress": PROMETHEUS}}}},
+    ),
+    "operator": (
+        [],
+        {"operator": {"enabled": True}, "autoscaling": {"mode": "operator", "operator": {"cooldownSeconds": 15}}},
+    ),
 }
-MODES = {"keda": (("prometheus", "keda"), KEDA)}
 """For each way to scale, the add-ons that it needs and its values."""
 
 
