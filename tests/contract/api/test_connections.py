@@ -169,7 +169,7 @@ def test_a_client_that_reads_its_answer_in_small_pieces_gets_all_of_it(server: S
 def connect_with_small_buffer(server: Server) -> Iterator[socket.socket]:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect((HOST, server.port))
         yield connection
 
