@@ -114,7 +114,6 @@ class FakeCluster(FakeLeases):
             namespace="shop",
             uid=self.uid,
             generation=self.generation,
-            created_at=STARTED,
             spec=self.spec,
             status=self.status,
         )

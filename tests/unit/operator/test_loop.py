@@ -9,6 +9,7 @@ from hitcounter.elastic import IndicesReport
 from hitcounter.indices import TemplateLook, TemplateState
 from hitcounter.ledger import Ledger
 from hitcounter_operator.cluster import ClusterUnavailable
+from hitcounter_operator.looks import IndexerCounters
 
 from tests.unit.operator.fakes import INTERVAL_SECONDS, NAME, Site
 
@@ -96,15 +97,28 @@ async def test_number_is_held_while_redis_is_away_and_the_status_says_so(site: S
     assert site.cluster.conditions["Ready"] == "True AllWell"
 
 
+async def test_push_back_of_elasticsearch_keeps_the_number_and_is_a_condition(site: Site) -> None:
+    await site.turns(2)
+    site.arrive(60_000)
+    site.indexers.counters = {"indexer-0": IndexerCounters(settled_hits=100, busy_seconds=4, retried_documents=50)}
+    await site.turn()
+    assert site.cluster.scaled == []
+    assert site.cluster.conditions["SinkThrottled"] == "True ElasticsearchPushesBack"
+    assert site.cluster.reasons == ["ElasticsearchPushesBack"]
+    await site.turns(7)
+    assert site.cluster.conditions["SinkThrottled"] == "False NoPushBack"
+    assert site.cluster.replicas == 2
+
+
 async def test_ledger_that_stepped_back_is_told_and_takes_nobody_away(site: Site) -> None:
     site.stream.ledger = Ledger(accepted=1000, indexed=1000)
     site.cluster.replicas = site.cluster.ready_replicas = 5
     await site.turns(2)
     site.stream.ledger = Ledger()
     await site.turn()
-    assert "from 1,000 to 0 accepted hits" in site.cluster.events[-1]["message"] or "LedgerSteppedBack" in (
-        site.cluster.reasons
-    )
+    messages = [event["message"] for event in site.cluster.events if event["reason"] == "LedgerSteppedBack"]
+    assert len(messages) == 1
+    assert "from 1,000 to 0 accepted hits" in messages[0]
     assert site.cluster.replicas == 5
 
 

@@ -18,7 +18,7 @@ from hitcounter_operator.objects import (
 from hitcounter_operator.resource import HitCounter
 
 NOW = datetime(2026, 11, 24, 8, 0, 5, 123456, tzinfo=UTC)
-ABOUT = HitCounter(name="count", namespace="shop", uid="7", generation=1, created_at=NOW, spec={}, status={})
+ABOUT = HitCounter(name="count", namespace="shop", uid="7", generation=1, spec={}, status={})
 
 
 def pod(**status: Any) -> dict[str, Any]:

@@ -69,7 +69,6 @@ def read_hitcounter(found: Json) -> HitCounter:
         namespace=metadata["namespace"],
         uid=metadata["uid"],
         generation=metadata["generation"],
-        created_at=metadata["creationTimestamp"],
         spec=found.get("spec", {}),
         status=found.get("status", {}),
     )

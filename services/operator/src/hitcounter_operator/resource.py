@@ -192,6 +192,5 @@ class HitCounter(BaseModel):
     namespace: str
     uid: str
     generation: int
-    created_at: datetime
     spec: dict[str, Any]
     status: dict[str, Any]
