@@ -419,3 +419,24 @@ async def test_loop_gives_its_lease_back_when_it_ends(site: Site) -> None:
     await site.loop.run()
     assert site.cluster.record is not None
     assert site.cluster.record.holder == ""
+
+
+async def test_loop_that_begins_no_turn_for_two_minutes_is_not_alive_and_failed_turns_are_turns(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = asyncio.Event()
+
+    async def hang() -> bool:
+        await hung.wait()
+        site.loop.stop()
+        raise ClusterUnavailable("away")
+
+    monkeypatch.setattr(site.loop, "run_once", hang)
+    running = asyncio.create_task(site.loop.run())
+    await asyncio.sleep(0)
+    site.time.go(119)
+    assert site.loop.is_alive()
+    site.time.go(1)
+    assert not site.loop.is_alive()
+    hung.set()
+    await running

@@ -9,7 +9,6 @@ import secrets
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -36,8 +35,6 @@ from hitcounter_operator.scaling import Clock, Scaling
 from hitcounter_operator.settings import OperatorSettings
 from hitcounter_operator.teller import Teller
 
-_STUCK_AFTER_SECONDS: Final = 120.0
-"""Longer than all steps of a turn may take together, so that only a hung loop is killed."""
 _LEASE_SECONDS_AT_LEAST: Final = 15.0
 _LEASE_INTERVALS: Final = 4
 """Turns that a holder may be late before another takes over."""
@@ -78,13 +75,10 @@ async def _run(settings: OperatorSettings) -> None:
         pace = Pace(section.interval_seconds, section.care_interval_seconds, settings.index.retention_days)
         loop = Loop(section.name, parts, pace, metrics, readiness)
 
-        def is_alive() -> bool:
-            return time.monotonic() - loop.last_beat < _STUCK_AFTER_SECONDS
-
         def answer(path: str) -> Answer | None:
             return answer_scale(path, section.namespace, parts.scaling.answer)
 
-        async with serve_management(settings.management, registry, readiness, is_alive, answer):
+        async with serve_management(settings.management, registry, readiness, loop.is_alive, answer):
             log.info("started", version=__version__, namespace=section.namespace, hitcounter=section.name)
             await _work_until_signalled(loop, section.namespace)
             log.info("stopped")

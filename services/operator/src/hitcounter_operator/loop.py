@@ -38,6 +38,9 @@ LEASE: Final = "lease"
 _INDEX_WAIT_SECONDS: Final = 1.0
 """How long a turn waits for the look at the indices, which as a rule takes some milliseconds."""
 
+_STUCK_AFTER_SECONDS: Final = 120.0
+"""Longer than all steps of a turn may take together, so that only a hung loop is killed."""
+
 log = get_logger()
 
 
@@ -103,8 +106,7 @@ class Loop:
         self._clock = clock or Clock()
         self._wakes = asyncio.Event()
         self._is_stopping = False
-        self.last_beat = self._clock.monotonic()
-        """When it last began a turn, on the monotonic clock."""
+        self._begun_at_seconds = self._clock.monotonic()
         self._clock_watch = ClockWatch()
         self._seen_uid: str | None = None
         self._seen_generation: int | None = None
@@ -123,6 +125,10 @@ class Loop:
         """Have the turn under way be the last."""
         self._is_stopping = True
         self._wakes.set()
+
+    def is_alive(self) -> bool:
+        """Tell whether a turn began not too long ago, however it ended."""
+        return self._clock.monotonic() - self._begun_at_seconds < _STUCK_AFTER_SECONDS
 
     async def run(self) -> None:
         """Take turns until stopped, then give the lease back."""
@@ -147,7 +153,7 @@ class Loop:
         self._wakes.clear()
 
     async def _try_turn(self) -> str:
-        self.last_beat = self._clock.monotonic()
+        self._begun_at_seconds = self._clock.monotonic()
         try:
             is_ours = await self.run_once()
         except TransientError as error:
