@@ -39,4 +39,6 @@ def test_upgrade_and_rollback_under_load_lose_nothing(installation: Installation
         load.wait_for(HITS)
         load.stop()
         load.assert_counted_exactly()
-    assert load.record.unknown_attempts <= CUT_SHARE * load.record.sent_attempts, load.record.attempts
+    # Whoever got a 503 was told to come again; the others got no answer.
+    unanswered = load.record.attempts["connection cut"] + load.record.attempts["time-out"]
+    assert unanswered <= CUT_SHARE * load.record.sent_attempts, load.record.attempts
