@@ -65,7 +65,7 @@ def test_a_fault_of_ours_is_one_line_with_the_traceparent_of_its_request(server:
 
 def test_a_request_without_a_traceparent_gets_one_in_its_lines(server: Server, log: Log) -> None:
     server.reader.trouble = IndexUnavailable("Elasticsearch does not answer")
-    assert server.ask("GET", "/analytics/a", headers={"traceparent": "00-nonsense"}).status == 503
+    assert server.ask("GET", "/analytics/never-read", headers={"traceparent": "00-nonsense"}).status == 503
     line = log.wait_for_line()
     assert line["event"] == "counts are not available"
     assert len(line["traceparent"]) == len(TRACEPARENT)
@@ -74,7 +74,7 @@ def test_a_request_without_a_traceparent_gets_one_in_its_lines(server: Server, l
 def test_reads_that_fail_again_and_again_are_one_line(server: Server, log: Log) -> None:
     server.reader.trouble = IndexUnavailable("Elasticsearch does not answer")
     for _ in range(20):
-        assert server.ask("GET", "/analytics/b").status == 503
+        assert server.ask("GET", "/analytics/never-read").status == 503
     assert len(log.lines) == 1
 
 
