@@ -20,6 +20,9 @@ OBSERVE ?=
 # Of `make cluster-up`: any of keda, metrics-server, prometheus.
 ADDONS ?=
 
+# Of `make test-cluster`: anything in it also runs what takes too long for every day.
+FULL ?=
+
 # Of `make chaos`; without a seed it draws one and prints it, and JSON=FILE has the report written there as well.
 DURATION ?= 300
 RATE ?= 2000
@@ -78,10 +81,10 @@ cluster-down: $(READY) ## Take it away, with everything that is on it
 	@$(BIN)/hitcounter-cluster down
 
 .PHONY: test-cluster
-test-cluster: servers ## Try the chart, the images and the operator on a real Kubernetes
+test-cluster: servers ## Try the chart, the images and the operator on a real Kubernetes; FULL=1: in every way
 	@tools/helm.sh
 	@$(BIN)/hitcounter-cluster setup
-	$(PYTEST) tests/cluster -q
+	$(PYTEST) tests/cluster -q $(if $(FULL),,-m "not full")
 
 ##@ Develop
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/hitcounter"
 SMALL = ROOT / "tests/cluster/values.yaml"
 RELEASE = "hc"
+INDEXERS = f"deployment/{RELEASE}-hitcounter-indexer"
 READY_SECONDS = 240
 COMPONENT = "app.kubernetes.io/component"
 
@@ -42,10 +43,10 @@ class Installation:
         wish = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": level}}
         node.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(wish))
 
-    def apply(self, *files: Path, values: Values | None = None) -> str:
+    def apply(self, *files: Path, values: Values | None = None, chart: Path = CHART) -> str:
         """Install it, or upgrade it, wait until all is ready, and return what Helm printed."""
         return self.helm(
-            *("upgrade", "--install", RELEASE, str(CHART), "--wait", f"--timeout={READY_SECONDS}s"),
+            *("upgrade", "--install", RELEASE, str(chart), "--wait", f"--timeout={READY_SECONDS}s"),
             *(f"--values={file}" for file in files),
             "--values=-",
             f"--set-string=elasticsearch.image.tag={elasticsearch_release().version}",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hitcounter_cluster.inside import KERNEL_SETTINGS
 from hitcounter_cluster.layout import CONTROL_GROUP
+from hitcounter_cluster.runtime import require_runtime
 
 _PROGRAMS = ("coredns", "etcd", "keda", "kube", "pause")
 _SETTINGS = (*KERNEL_SETTINGS, "net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet")
@@ -23,8 +24,15 @@ def traces() -> dict[str, object]:
         "kernel settings": {name: Path("/proc/sys", name).read_text() for name in _SETTINGS},
         "control groups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{CONTROL_GROUP}")),
         "processes": sorted(name for name in _processes() if name.startswith(_PROGRAMS)),
-        "firewall": Path("/proc/net/ip_tables_names").read_text() if Path("/proc/net/ip_tables_names").exists() else "",
+        "firewall": _rules(),
     }
+
+
+def _rules() -> list[str]:
+    runtime = require_runtime()
+    command = [str(runtime.program("iptables-save"))]
+    answer = subprocess.run(command, env=runtime.environment(), capture_output=True, text=True, check=True)
+    return [line for line in answer.stdout.splitlines() if not line.startswith("#")]
 
 
 def _processes() -> list[str]:

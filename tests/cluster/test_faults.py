@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable
 
 import pytest
+from hitcounter_cluster.network import NODE_NAME
 from hitcounter_devstack.errors import DevstackError
 
 from tests.cluster.conftest import Install
-from tests.cluster.installation import RELEASE, SMALL, Installation
+from tests.cluster.installation import COMPONENT, INDEXERS, RELEASE, SMALL, Installation
 from tests.cluster.load import steady_load
 from tests.support.stack import wait_until
 
@@ -18,7 +19,7 @@ RATE = 100.0
 LONGEST_SECONDS = 900.0
 HITS = 500
 WORKLOADS = {
-    "indexer": f"deployment/{RELEASE}-hitcounter-indexer",
+    "indexer": INDEXERS,
     "api": f"deployment/{RELEASE}-hitcounter-api",
     "redis": f"statefulset/{RELEASE}-redis",
     "elasticsearch": f"statefulset/{RELEASE}-elasticsearch",
@@ -66,6 +67,25 @@ def test_evictions_take_one_pod_at_a_time_and_lose_nothing(installation: Install
         assert refusals
 
     assert_nothing_is_lost(installation, evict_all, WORKLOADS[component])
+
+
+@pytest.mark.timeout(LONGEST_SECONDS)
+def test_drained_node_takes_one_pod_of_each_part_and_loses_nothing(installation: Installation) -> None:
+    ours = f"--pod-selector={COMPONENT} in (api,indexer)"
+
+    def drain_and_uncordon() -> None:
+        # There is no other node for the pods to go to: after one of each, the disruption budgets say no.
+        try:
+            with pytest.raises(DevstackError, match="disruption budget"):
+                installation.kubectl("drain", NODE_NAME, ours, "--delete-emptydir-data", "--timeout=20s")
+            for component in ("api", "indexer"):
+                pods = installation.pods(component)
+                assert sorted(pod["status"]["phase"] for pod in pods) == ["Pending", "Running"]
+        finally:
+            installation.kubectl("uncordon", NODE_NAME)
+        installation.wait_ready(WORKLOADS["api"])
+
+    assert_nothing_is_lost(installation, drain_and_uncordon, WORKLOADS["indexer"])
 
 
 def assert_nothing_is_lost(installation: Installation, fault: Callable[[], None], workload: str) -> None:

@@ -3,40 +3,64 @@
 from __future__ import annotations
 
 import subprocess
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hitcounter_cluster.addons import install as install_addon
+from hitcounter_cluster.node import Node
 from hitcounter_devstack.environment import inherited_environment
 
 from tests.cluster.conftest import Install
-from tests.cluster.installation import CHART, RELEASE, Installation
+from tests.cluster.installation import CHART, COMPONENT, INDEXERS, RELEASE, ROOT, SMALL, Installation
+from tests.cluster.leaving import KEPT, assert_leaves
+from tests.cluster.load import steady_load
 from tests.support.stack import ApiClient, wait_until
 
-LEAVING_SECONDS = 60.0
-KEPT = {"persistentvolumeclaims": {f"data-{RELEASE}-elasticsearch-0", f"data-{RELEASE}-redis-0"}}
-KINDS = (
-    *("configmaps", "cronjobs", "deployments", "endpointslices", "horizontalpodautoscalers", "jobs", "networkpolicies"),
-    *("persistentvolumeclaims", "poddisruptionbudgets", "pods", "replicasets", "rolebindings", "roles", "secrets"),
-    *("serviceaccounts", "services", "statefulsets"),
-)
-OF_EVERY_NAMESPACE = {"kube-root-ca.crt", "default"}
+DEV = CHART / "values-dev.yaml"
+PRODUCTION_LIKE = ROOT / "k8s/profiles/production-like.yaml"
+WAYS: Mapping[str, tuple[str, Sequence[Path], Sequence[str]]] = {
+    "helm-4-default": ("helm-4", [], []),
+    "helm-3-dev": ("helm-3", [DEV], []),
+    "helm-4-production-like": ("helm-4", [DEV, PRODUCTION_LIKE], ["metrics-server", "keda"]),
+}
+"""Which Helm, which files of values, and which add-ons they need."""
+FULL = ("helm-4-production-like",)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("helm", "files"), [("helm-4", []), ("helm-3", [CHART / "values-dev.yaml"])], ids=["helm-4-default", "helm-3-dev"]
-)
-def test_installs_in_a_restricted_namespace_counts_a_hit_and_leaves(
-    install: Install, helm: str, files: list[Path]
-) -> None:
-    installation = install(f"by-{helm}", helm=helm)
+@pytest.mark.parametrize("way", [pytest.param(it, marks=pytest.mark.full if it in FULL else ()) for it in WAYS])
+def test_installs_in_a_restricted_namespace_counts_a_hit_and_leaves(node: Node, install: Install, way: str) -> None:
+    helm, files, addons = WAYS[way]
+    for addon in addons:
+        install_addon(node, addon)
+    installation = install(f"by-{way}", helm=helm)
     said = installation.apply(*files)
     assert all(is_ready(pod) for pod in installation.get("pods"))
     assert "Succeeded" in installation.helm("test", RELEASE)  # no --logs: Helm 3 asks a pod that has gone by then
     assert_notes_are_true(installation, said)
-    keeps = not files
-    assert_leaves(installation, KEPT if keeps else {})
+    assert_leaves(installation, {} if files == [DEV] else KEPT)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_counts_and_queue_outlive_uninstalling(install: Install) -> None:
+    installation = install("reinstalled")
+    installation.apply(SMALL)
+    with steady_load(installation, 100.0, 300.0) as load:
+        load.wait_for(500)
+        load.stop()
+        load.assert_counted_exactly()
+    # What was not indexed yet has to outlive it as well.
+    installation.kubectl("scale", INDEXERS, "--replicas=0")
+    installation.kubectl("wait", "--for=delete", "pod", f"--selector={COMPONENT}=indexer", "--timeout=60s")
+    with steady_load(installation, 100.0, 300.0) as waiting:
+        waiting.wait_for(500)
+        waiting.stop()
+    assert_leaves(installation, KEPT)
+    installation.apply(SMALL)
+    waiting.assert_counted_exactly()
+    load.assert_counted_exactly()
 
 
 def is_ready(pod: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
@@ -76,17 +100,3 @@ def run(installation: Installation, command: str, *, is_checked: bool = True) ->
         ["bash", "-c", command], env=environment(installation), capture_output=True, text=True, check=is_checked
     )
     return answer.stdout
-
-
-def assert_leaves(installation: Installation, kept: dict[str, set[str]]) -> None:
-    """`helm uninstall` takes less than a minute, and nothing is left but what the notes said."""
-    begun = time.monotonic()
-    installation.helm("uninstall", RELEASE, "--wait")
-    left = wait_until(lambda: what_is_left(installation), lambda it: it == kept, LEAVING_SECONDS)
-    assert left == kept
-    assert time.monotonic() - begun < LEAVING_SECONDS
-
-
-def what_is_left(installation: Installation) -> dict[str, set[str]]:
-    names = {kind: {it["metadata"]["name"] for it in installation.get(kind)} - OF_EVERY_NAMESPACE for kind in KINDS}
-    return {kind: found for kind, found in names.items() if found}

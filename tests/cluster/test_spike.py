@@ -12,8 +12,10 @@ from hitcounter_benchmark.schedule import Stretch
 from hitcounter_cluster.addons import install as install_addon
 from hitcounter_cluster.node import Node
 
+from tests.chart.cases import merge
 from tests.cluster.conftest import Install
-from tests.cluster.installation import RELEASE, SMALL, Values
+from tests.cluster.installation import INDEXERS, SMALL, Values
+from tests.cluster.leaving import KEPT, assert_leaves
 from tests.cluster.load import Load
 from tests.cluster.spike import Watch, draw, measure
 
@@ -42,21 +44,34 @@ SLOW: Values = {
     },
 }
 PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
+KEDA, OPERATOR = {"mode": "keda"}, {"enabled": True}
+COOLDOWN = {"cooldownSeconds": 15}
 MODES: Mapping[str, tuple[Sequence[str], Values]] = {
     "keda": (
         ["prometheus", "keda"],
-        {"autoscaling": {"mode": "keda", "keda": {"prometheus": {"serverAddress": PROMETHEUS}}}},
+        {"autoscaling": {**KEDA, "keda": {"prometheus": {"serverAddress": PROMETHEUS}}}},
     ),
-    "operator": (
-        [],
-        {"operator": {"enabled": True}, "autoscaling": {"mode": "operator", "operator": {"cooldownSeconds": 15}}},
+    "operator": ([], {"operator": OPERATOR, "autoscaling": {"mode": "operator", "operator": COOLDOWN}}),
+    "keda-operator": (
+        ["keda"],
+        {"operator": OPERATOR, "autoscaling": {**KEDA, "keda": {"source": "operator"}, "operator": COOLDOWN}},
+    ),
+    "keda-status": (["keda"], {"autoscaling": {**KEDA, "keda": {"source": "status"}}}),
+    "hpa": (
+        ["metrics-server"],
+        # More than an idle one takes, and less than one that is busy.
+        {
+            "autoscaling": {"mode": "hpa", "hpa": {"targetCPUUtilization": 60}},
+            "indexer": {"resources": {"requests": {"cpu": "300m"}}},
+        },
     ),
 }
 """For each way to scale, the add-ons that it needs and its values."""
+ALWAYS = ("keda", "operator")
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(it, marks=() if it in ALWAYS else pytest.mark.full) for it in MODES])
 def test_spike_is_absorbed_and_every_hit_counts_once(node: Node, install: Install, mode: str) -> None:
     addons, values = MODES[mode]
     for addon in addons:
@@ -71,7 +86,7 @@ def test_spike_is_absorbed_and_every_hit_counts_once(node: Node, install: Instal
     end = BEFORE_SECONDS + SPIKE_SECONDS
     with (
         Load(installation, profile) as load,
-        Watch(installation, load, f"deployment/{RELEASE}-hitcounter-indexer") as watch,
+        Watch(installation, load, INDEXERS) as watch,
     ):
         watch.wait_until(lambda look: look.ready > 1, end + 60)
         watch.wait_until(lambda look: look.seconds > end and look.backlog < QUIET, end + 120)
@@ -84,12 +99,4 @@ def test_spike_is_absorbed_and_every_hit_counts_once(node: Node, install: Instal
     (FIGURES / f"{mode}.json").write_text(json.dumps(dataclasses.asdict(figures), indent=2))
     assert figures.peak_backlog > SPIKE
     assert not load.client.complaints
-
-
-def merge(under: Values, over: Values) -> Values:
-    """Return the values of both; the second wins."""
-    both = dict(under)
-    for name, value in over.items():
-        below = both.get(name)
-        both[name] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return both
+    assert_leaves(installation, KEPT)

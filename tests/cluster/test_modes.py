@@ -1,0 +1,65 @@
+"""Another scaler while hits arrive: there is one at a time, some indexers are always ready, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hitcounter_cluster.addons import install as install_addon
+from hitcounter_cluster.node import Node
+
+from tests.chart.cases import merge
+from tests.cluster.conftest import Install
+from tests.cluster.installation import INDEXERS, RELEASE, SMALL, Installation, Values
+from tests.cluster.load import steady_load
+from tests.cluster.spike import Watch
+from tests.cluster.test_spike import MODES
+from tests.support.stack import wait_until
+
+RATE = 100.0
+HITS = 500
+LONGEST_SECONDS = 1500.0
+FEWEST_INDEXERS = 2
+NAME = f"{RELEASE}-hitcounter-indexer"
+OF_KEDA = [f"horizontalpodautoscaler.autoscaling/keda-hpa-{NAME}", f"scaledobject.keda.sh/{NAME}"]
+COURSE: Mapping[str, Sequence[str]] = {
+    "none": [],
+    "hpa": [f"horizontalpodautoscaler.autoscaling/{NAME}"],
+    "keda": OF_KEDA,
+    "operator": [],
+    "keda-status": OF_KEDA,
+}
+"""The modes in turn, each with what scales the indexers then; after the last one comes the first again."""
+
+
+@pytest.mark.full
+@pytest.mark.timeout(LONGEST_SECONDS + 300)
+def test_mode_of_scaling_is_switched_under_load(node: Node, install: Install) -> None:
+    for addon in ("prometheus", "keda", "metrics-server"):
+        install_addon(node, addon)
+    installation = install("modes")
+    installation.apply(SMALL)
+    with (
+        steady_load(installation, RATE, LONGEST_SECONDS) as load,
+        Watch(installation, load, INDEXERS) as watch,
+    ):
+        for mode in (*COURSE, "none"):
+            installation.apply(SMALL, values=values_of(mode))
+            assert wait_until(lambda: scalers(installation), lambda it, mode=mode: it == COURSE[mode], 120)  # type: ignore[misc]
+            watch.wait_until(lambda look: look.ready == look.wanted >= FEWEST_INDEXERS, 120)
+            load.wait_for(HITS)
+        load.stop()
+        load.assert_counted_exactly()
+    assert min(look.ready for look in watch.looks) >= 1
+
+
+def values_of(mode: str) -> Values:
+    if mode == "none":
+        return {}
+    _, values = MODES[mode]
+    limits = {"minReplicas": FEWEST_INDEXERS, "maxReplicas": FEWEST_INDEXERS + 1}
+    return merge({"indexer": {"replicas": None}, "autoscaling": limits}, values)
+
+
+def scalers(installation: Installation) -> Sequence[str]:
+    return sorted(installation.kubectl("get", "hpa,scaledobjects", "--output=name").split())
