@@ -11,6 +11,7 @@ from hitcounter_devstack.errors import DevstackError
 from hitcounter_devstack.locks import exclusive
 from hitcounter_devstack.progress import say
 
+from hitcounter_cluster import kind
 from hitcounter_cluster.addons import ADDONS, install
 from hitcounter_cluster.doctor import examine
 from hitcounter_cluster.node import Node
@@ -58,7 +59,7 @@ def setup() -> None:
 
 
 def up(addons: Sequence[str]) -> Node:
-    """Bring the cluster up with these add-ons, and return it.
+    """Bring the node up with these add-ons, and return it.
 
     Raises:
         DevstackError: something is missing, or failed.
@@ -77,13 +78,23 @@ def up(addons: Sequence[str]) -> Node:
     return node
 
 
+def _up(addons: Sequence[str]) -> None:
+    # A node that is up already is what its owner wants.
+    if kind.is_kind_here() and Node().pid is None:
+        kind.up(addons)
+    else:
+        up(addons)
+
+
 def _down() -> None:
+    if kind.is_kind_here():
+        kind.down()
     Node().down()
-    say("the node is down, and left nothing")
+    say("the cluster is down, and left nothing")
 
 
 _ACTIONS: Mapping[str, Callable[[argparse.Namespace], object]] = {
-    "up": lambda options: up(options.addons),
+    "up": lambda options: _up(options.addons),
     "setup": lambda _: setup(),
     "down": lambda _: _down(),
 }
