@@ -36,7 +36,7 @@ def main() -> None:
         server = stack.enter_context(ApiServer(folder / "api-server"))
         redis = stack.enter_context(RedisServer(folder / "redis"))
         elasticsearch = stack.enter_context(ElasticsearchServer(folder / "elasticsearch"))
-        server.kubectl("apply", "-f", str(ROOT / "charts/hitcounter/crds"))
+        server.kubectl("apply", "--server-side", "-f", str(ROOT / "charts/hitcounter/crds"))
         server.kubectl("wait", "--for=condition=Established", "crd/hitcounters.hitcounter.io", "--timeout=30s")
         parts = stack.enter_context(Stack(redis.url, elasticsearch.url, folder))
         parts.name = NAME

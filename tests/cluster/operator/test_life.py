@@ -133,7 +133,7 @@ def test_api_server_away_for_a_minute_is_waited_for(installation: Installation) 
         wire.heal()
         assert installation.wait_replicas(lambda replicas: replicas > 1) == 4
         installation.wait_for(Ready="True AllWell")
-        assert operator.get("/readyz")[0] == 200
+        wait_until(lambda: operator.get("/readyz")[0], lambda status: status == 200)
         # The watch is back, too: a change is followed long before the next turn would come by itself.
         installation.change(index={"retentionDays": 8})
         wait_until(installation.status, lambda status: status.get("retentionDays") == 8)

@@ -135,8 +135,8 @@ class Node:
     def _start(self) -> None:
         ready, waiting = os.pipe()
         program = [sys.executable, "-m", "hitcounter_cluster.inside", str(self._layout.folder)]
-        # It waits for a line: until then its wire is laid.
-        begin = ["sh", "-c", f'read -r _ <&{ready} && exec "$@" {ready}<&-', "sh", *program]
+        # It waits for a line: until then its wire is laid. Not by sh, which may know no descriptor above 9.
+        begin = ["bash", "-c", f'read -r _ <&{ready} && exec "$@" {ready}<&-', "bash", *program]
         unshare = ["unshare", *NAMESPACES, "--fork", "--kill-child", *begin]
         with (self._layout.logs / "node.log").open("ab") as log:
             # By a shell that ends at once: the node is nobody's child.
@@ -198,11 +198,12 @@ def _begun(pid: int) -> str | None:
 def _only_child(pid: int) -> int:
     deadline = time.monotonic() + READY_SECONDS
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    while not (found := children.read_text().split()):
-        if time.monotonic() > deadline:
-            raise StartError("unshare did not start the node")
-        time.sleep(0.02)
-    return int(found[0])
+    with contextlib.suppress(FileNotFoundError):  # it ended
+        while time.monotonic() < deadline:
+            if found := children.read_text().split():
+                return int(found[0])
+            time.sleep(0.02)
+    raise StartError("unshare did not start the node")
 
 
 def _lay_wire(pid: int) -> None:
