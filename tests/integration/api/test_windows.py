@@ -12,7 +12,7 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 from hitcounter.elastic import open_client
 from hitcounter.errors import IndexUnavailable
-from hitcounter.hits import DAY_MS, parse_timestamp
+from hitcounter.hits import DAY_MS, HOUR_MS, MINUTE_MS, parse_timestamp
 from hitcounter.indices import build_index, index_of, indices_of_windows
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
 from hitcounter_api.counts import WINDOWS, CountReader, Counts
@@ -117,6 +117,24 @@ async def test_a_missing_day_counts_zero_and_the_others_count(shelf: Shelf) -> N
     assert len(indices_of_windows(shelf.prefix, now_ms, LONGEST_MS)) == 4
     assert len(shelf.made) == 2
     assert await shelf.reader.read("a", now_ms) == (11, 11, 1, 1, 1)
+
+
+async def test_days_that_are_over_come_from_the_cache_until_they_get_another_hit(shelf: Shelf) -> None:
+    now_ms = parse_timestamp("2026-11-24T08:15:00Z")
+    yesterday = index_of(shelf.prefix, now_ms - DAY_MS)
+    await shelf.put("a", (now_ms - 1, 1), (now_ms - DAY_MS + HOUR_MS, 10))
+
+    async def count_cache_hits() -> int:
+        stats = await shelf.client.indices.stats(index=yesterday, metric="request_cache")
+        return int(stats["indices"][yesterday]["total"]["request_cache"]["hit_count"])
+
+    # A minute later the same hours are over.
+    for later_ms in (0, MINUTE_MS):
+        assert await shelf.reader.read("a", now_ms + later_ms) == (11, 11, 11, 1, 1)
+    assert await count_cache_hits() == 1
+    await shelf.put("a", (now_ms - DAY_MS + 2 * HOUR_MS, 100))
+    assert await shelf.reader.read("a", now_ms) == (111, 111, 111, 1, 1)
+    assert await shelf.reader.read("another id", now_ms) == (0,) * 5
 
 
 async def test_a_closed_day_is_an_error_and_no_undercount(shelf: Shelf) -> None:

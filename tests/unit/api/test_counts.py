@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hitcounter.errors import IndexUnavailable
-from hitcounter.hits import DAY_MS
+from hitcounter.hits import DAY_MS, HOUR_MS
+from hitcounter.indices import index_of
 from hitcounter_api.counts import (
     HISTORIES,
     WINDOWS,
+    Part,
+    Range,
     Steps,
+    build_header,
     build_history_search,
     build_search,
-    read_day,
+    read_part,
     read_steps,
+    split_windows,
     sum_steps,
     sum_windows,
 )
@@ -29,29 +36,64 @@ EDGES_MS = sorted({offset for _, length_ms in WINDOWS for offset in (length_ms -
 ages_ms = st.one_of(st.sampled_from(EDGES_MS), st.integers(-DAY_MS, 4 * DAY_MS))
 
 
-def ranges_of(now_ms: int) -> list[tuple[int, int]]:
-    search: Any = build_search("id", now_ms, timeout_seconds=1)
-    ranges = search["aggs"]["ranges"]["date_range"]["ranges"]
-    return [(one["from"], one["to"]) for one in ranges]
+moments_ms = st.one_of(
+    st.integers(10 * DAY_MS, 10**14),
+    # Where edges of windows, of hours and of days meet.
+    st.builds(operator.add, st.sampled_from([NOW_MS // DAY_MS * DAY_MS, NOW_MS // HOUR_MS * HOUR_MS]), ages_ms),
+)
 
 
-@given(st.integers(10 * DAY_MS, 10**14), st.lists(st.tuples(ages_ms, st.integers(1, 1_000_000)), max_size=40))
+def answer_to(part: Part, hits: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Return what Elasticsearch answers to the search for a part: the weights in each of its ranges."""
+    search: Any = build_search("id", part, timeout_seconds=1)
+    window = search["query"]["bool"]["filter"][1]["range"]["timestamp"]
+    of_index = [
+        (time_ms, weight)
+        for time_ms, weight in hits
+        if index_of("hits", time_ms) == part.index and window["gte"] <= time_ms < window["lt"]
+    ]
+    buckets = {
+        one["key"]: {"hits": {"value": float(sum(weight for at, weight in of_index if one["from"] <= at < one["to"]))}}
+        for one in search["aggs"]["ranges"]["date_range"]["ranges"]
+    }
+    return WHOLE | {"aggregations": {"ranges": {"buckets": buckets}}}
+
+
+@given(moments_ms, st.lists(st.tuples(ages_ms, st.integers(1, 1_000_000)), max_size=40))
 def test_windows_hold_exactly_what_a_plain_count_finds(now_ms: int, hits: list[tuple[int, int]]) -> None:
     placed = [(now_ms - age_ms, weight) for age_ms, weight in hits]
-    in_ranges = [
-        sum(weight for time_ms, weight in placed if from_ms <= time_ms < to_ms) for from_ms, to_ms in ranges_of(now_ms)
-    ]
+    found = [read_part(part, answer_to(part, placed)) for part in split_windows("hits", now_ms)]
     expected = tuple(
         sum(weight for time_ms, weight in placed if now_ms - length_ms <= time_ms < now_ms) for _, length_ms in WINDOWS
     )
-    assert sum_windows(in_ranges) == expected
+    assert sum_windows([sum(ranges) for ranges in zip(*found, strict=True)]) == expected
 
 
-def test_ranges_do_not_overlap_and_leave_no_gap() -> None:
-    ranges = ranges_of(NOW_MS)
-    assert ranges[0][0] == NOW_MS - 3 * DAY_MS
-    assert ranges[-1][1] == NOW_MS
+@given(moments_ms)
+def test_ranges_do_not_overlap_and_leave_no_gap(now_ms: int) -> None:
+    ranges = sorted((one.from_ms, one.to_ms) for part in split_windows("hits", now_ms) for one in part.ranges)
+    assert (ranges[0][0], ranges[-1][1]) == (now_ms - 3 * DAY_MS, now_ms)
     assert all(before[1] == after[0] for before, after in pairwise(ranges))
+
+
+@given(moments_ms)
+def test_parts_are_of_one_day_each_and_what_is_not_repeated_is_short_or_of_today(now_ms: int) -> None:
+    for part in split_windows("hits", now_ms):
+        begin_ms, end_ms = part.ranges[0].from_ms, part.ranges[-1].to_ms
+        assert {index_of("hits", begin_ms), index_of("hits", end_ms - 1)} == {part.index}
+        assert part.is_repeated or end_ms - begin_ms <= HOUR_MS or part.index == index_of("hits", now_ms - 1)
+        assert build_header(part.index, is_repeated=part.is_repeated)["request_cache"] == part.is_repeated
+
+
+@given(st.integers(10 * DAY_MS, 10**14), st.integers(1, HOUR_MS - 1), st.integers(1, HOUR_MS - 1))
+def test_what_is_repeated_is_the_same_all_hour_long(now_ms: int, one_ms: int, another_ms: int) -> None:
+    hour_ms = now_ms // HOUR_MS * HOUR_MS
+    one, another = (
+        [part for part in split_windows("hits", hour_ms + past_ms) if part.is_repeated]
+        for past_ms in (one_ms, another_ms)
+    )
+    assert one == another
+    assert len(one) in (2, 3)  # in the last hour of a day nothing whole is left of the first day
 
 
 def test_windows_are_named_and_ordered_as_promised() -> None:
@@ -72,13 +114,16 @@ WHOLE: dict[str, Any] = {
 }
 
 
-def test_a_whole_answer_is_read_in_its_order() -> None:
-    assert read_day("hits-2026.11.24", WHOLE) == [0, 1, 2, 3, 4]
+PART = Part("hits-2026.11.24", [Range(1, 10, 20), Range(2, 20, 30), Range(2, 40, 50)], is_repeated=True)
+
+
+def test_a_whole_answer_is_added_to_the_windows_of_its_ranges() -> None:
+    assert read_part(PART, WHOLE) == [0, 0, 1 + 2, 0, 0]
 
 
 def test_a_missing_day_counts_zero() -> None:
     missing = {"status": 404, "error": {"type": "index_not_found_exception", "reason": "no such index"}}
-    assert read_day("hits-2026.11.24", missing) == [0, 0, 0, 0, 0]
+    assert read_part(PART, missing) == [0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -93,9 +138,10 @@ def test_a_missing_day_counts_zero() -> None:
     ids=["closed", "forbidden", "no shards", "timed out", "one shard short"],
 )
 def test_anything_less_than_the_whole_answer_is_an_error(answer: dict[str, Any]) -> None:
-    for read in (read_day, read_steps):
-        with pytest.raises(IndexUnavailable, match=r"hits-2026\.11\.24"):
-            read("hits-2026.11.24", answer)
+    with pytest.raises(IndexUnavailable, match=r"hits-2026\.11\.24"):
+        read_part(PART, answer)
+    with pytest.raises(IndexUnavailable, match=r"hits-2026\.11\.24"):
+        read_steps("hits-2026.11.24", answer)
 
 
 # ── histories ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,20 +4,24 @@ The five windows all end now, so each holds the shorter ones: they are read as f
 added up here. Each day is asked by itself, in one request, since that tells a day that was never written (nobody was
 counted: zero) from one that cannot be read (closed, forbidden, short of a shard: no answer at all). Elasticsearch's
 own option to ignore what is not there cannot tell the two apart.
+
+A day that is over is asked in parts: its whole hours, in the same words all hour long, so that Elasticsearch answers
+from its cache until the day gets another hit; and the hour through which a window's edge goes. An id with millions of
+hits costs a read those of today.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import Any, Final
+from itertools import accumulate, groupby, pairwise
+from typing import Any, Final, NamedTuple
 
 from elasticsearch import AsyncElasticsearch
 from hitcounter.elastic import translated
 from hitcounter.errors import IndexUnavailable
 from hitcounter.hits import DAY_MS, HOUR_MS, MINUTE_MS
-from hitcounter.indices import indices_of_windows
+from hitcounter.indices import index_of, indices_of_windows
 
 WINDOWS: Final[Sequence[tuple[str, int]]] = (
     ("3 days ago", 3 * DAY_MS),
@@ -43,6 +47,29 @@ class Steps:
 HISTORIES: Final[Mapping[str, Steps]] = {"minute": Steps(60, MINUTE_MS), "hour": Steps(72, HOUR_MS)}
 """What is answered, by the length of a step: the last hour, the last 3 days."""
 
+
+class Range(NamedTuple):
+    """Some time, without its end."""
+
+    window: int
+    """The place in WINDOWS of the shortest window that holds it."""
+    from_ms: int
+    to_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one search asks for: ranges of one day, from the oldest to the newest.
+
+    Attributes:
+        is_repeated: the next read will ask for the same.
+    """
+
+    index: str
+    ranges: Sequence[Range]
+    is_repeated: bool
+
+
 _MISSING: Final = "index_not_found_exception"
 _FILTER_PATH: Final = (
     "responses.status,responses.timed_out,responses._shards,responses.error.type,responses.error.reason,"
@@ -65,9 +92,11 @@ class CountReader:
         Raises:
             IndexUnavailable: any part of the answer is not to be had; there are no partial counts.
         """
-        search = build_search(id_, now_ms, timeout_seconds=self._timeout_seconds)
-        days = await self._search_days(search, now_ms, WINDOWS[0][1])
-        return sum_windows([sum(ranges) for ranges in zip(*(read_day(*day) for day in days), strict=True)])
+        parts = split_windows(self._index_prefix, now_ms)
+        headers = [build_header(part.index, is_repeated=part.is_repeated) for part in parts]
+        searches = [build_search(id_, part, timeout_seconds=self._timeout_seconds) for part in parts]
+        found = map(read_part, parts, await self._ask(headers, searches))
+        return sum_windows([sum(ranges) for ranges in zip(*found, strict=True)])
 
     async def read_history(self, id_: str, now_ms: int, steps: Steps) -> Counts:
         """Return the hits of the id in each step up to now_ms, the oldest first.
@@ -76,30 +105,64 @@ class CountReader:
             IndexUnavailable: any part of the answer is not to be had.
         """
         search = build_history_search(id_, now_ms, steps, timeout_seconds=self._timeout_seconds)
-        days = await self._search_days(search, now_ms, steps.number * steps.length_ms)
-        return sum_steps([read_steps(*day) for day in days], now_ms, steps)
+        indices = indices_of_windows(self._index_prefix, now_ms, steps.number * steps.length_ms)
+        answers = await self._ask(map(build_header, indices), [search] * len(indices))
+        return sum_steps(list(map(read_steps, indices, answers)), now_ms, steps)
 
-    async def _search_days(
-        self, search: Mapping[str, object], now_ms: int, length_ms: int
-    ) -> list[tuple[str, Mapping[str, Any]]]:
-        """Ask each day that the window touches; return the days' indices and their answers."""
-        indices = indices_of_windows(self._index_prefix, now_ms, length_ms)
-        searches = [
-            part for index in indices for part in ({"index": index, "allow_partial_search_results": False}, search)
-        ]
+    async def _ask(
+        self, headers: Iterable[Mapping[str, object]], searches: Iterable[Mapping[str, object]]
+    ) -> list[Mapping[str, Any]]:
+        """Ask all of it in one request; return the answers in the same order."""
+        lines = [line for pair in zip(headers, searches, strict=True) for line in pair]
         with translated("read the counts"):
-            answer = await self._client.msearch(searches=searches, filter_path=_FILTER_PATH)
-        return list(zip(indices, answer["responses"], strict=True))
+            answer = await self._client.msearch(searches=lines, filter_path=_FILTER_PATH)
+        return list(answer["responses"])
 
 
-def build_search(id_: str, now_ms: int, *, timeout_seconds: float) -> dict[str, object]:
-    """Return the search for the id's hits in ranges that do not overlap, from the oldest to the newest."""
+def split_windows(prefix: str, now_ms: int) -> list[Part]:
+    """Return the parts in which the windows that end now are read; together they hold each moment of them once."""
     edges_ms = [now_ms - length_ms for _, length_ms in WINDOWS] + [now_ms]
-    ranges = [
-        {"key": str(place), "from": from_ms, "to": to_ms} for place, (from_ms, to_ms) in enumerate(pairwise(edges_ms))
-    ]
+    ranges = [Range(window, from_ms, to_ms) for window, (from_ms, to_ms) in enumerate(pairwise(edges_ms))]
+    parts: list[Part] = []
+    for day in range(edges_ms[0] // DAY_MS, (now_ms - 1) // DAY_MS + 1):
+        begin_ms, end_ms = day * DAY_MS, (day + 1) * DAY_MS
+        index, of_day = index_of(prefix, begin_ms), _clip(ranges, begin_ms, end_ms)
+        parts += _split_day(index, of_day) if end_ms <= now_ms else [Part(index, of_day, is_repeated=False)]
+    return parts
+
+
+def _split_day(index: str, ranges: Sequence[Range]) -> Iterator[Part]:
+    """Yield the whole hours of a day that is over, and each hour through which an edge of a window goes."""
+    whole: list[Range] = []
+    rest: list[Range] = []
+    for window, from_ms, to_ms in ranges:
+        first_ms, last_ms = -(-from_ms // HOUR_MS) * HOUR_MS, to_ms // HOUR_MS * HOUR_MS
+        whole += _clip([Range(window, first_ms, last_ms)], from_ms, to_ms)
+        ends = [Range(window, from_ms, first_ms), Range(window, max(first_ms, last_ms), to_ms)]
+        rest += _clip(ends, from_ms, to_ms)
+    if whole:
+        yield Part(index, whole, is_repeated=True)
+    for _, hour in groupby(rest, key=lambda one: one.from_ms // HOUR_MS):
+        yield Part(index, list(hour), is_repeated=False)
+
+
+def _clip(ranges: Iterable[Range], begin_ms: int, end_ms: int) -> list[Range]:
+    """Return what of the ranges is within these bounds."""
+    clipped = [Range(window, max(from_ms, begin_ms), min(to_ms, end_ms)) for window, from_ms, to_ms in ranges]
+    return [one for one in clipped if one.from_ms < one.to_ms]
+
+
+def build_header(index: str, *, is_repeated: bool = False) -> dict[str, object]:
+    """Return what stands above a search. What is not asked again in the same words would only fill the cache."""
+    return {"index": index, "allow_partial_search_results": False, "request_cache": is_repeated}
+
+
+def build_search(id_: str, part: Part, *, timeout_seconds: float) -> dict[str, object]:
+    """Return the search for the id's hits in each range of a part."""
+    ranges = [{"key": str(place), "from": one.from_ms, "to": one.to_ms} for place, one in enumerate(part.ranges)]
     date_range = {"field": "timestamp", "format": "epoch_millis", "keyed": True, "ranges": ranges}
-    return _build_search(id_, edges_ms[0], now_ms, "ranges", {"date_range": date_range}, timeout_seconds)
+    from_ms, to_ms = part.ranges[0].from_ms, part.ranges[-1].to_ms
+    return _build_search(id_, from_ms, to_ms, "ranges", {"date_range": date_range}, timeout_seconds)
 
 
 def build_history_search(id_: str, now_ms: int, steps: Steps, *, timeout_seconds: float) -> dict[str, object]:
@@ -127,16 +190,18 @@ def _build_search(
     }
 
 
-def read_day(index: str, answer: Mapping[str, Any]) -> Sequence[int]:
-    """Return the hits in each range of one day's answer.
+def read_part(part: Part, answer: Mapping[str, Any]) -> list[int]:
+    """Return the hits of a part in each of the ranges that make up the windows.
 
     Raises:
         IndexUnavailable: it is not the whole answer, and the day is not merely missing.
     """
-    if is_missing(index, answer):
-        return [0] * len(WINDOWS)
-    buckets = answer["aggregations"]["ranges"]["buckets"]
-    return [int(buckets[str(place)]["hits"]["value"]) for place in range(len(WINDOWS))]
+    hits = [0] * len(WINDOWS)
+    if not is_missing(part.index, answer):
+        buckets = answer["aggregations"]["ranges"]["buckets"]
+        for place, one in enumerate(part.ranges):
+            hits[one.window] += int(buckets[str(place)]["hits"]["value"])
+    return hits
 
 
 def read_steps(index: str, answer: Mapping[str, Any]) -> Mapping[int, int]:
