@@ -116,3 +116,5 @@ def test_notes_say_what_uninstalling_leaves() -> None:
     assert "delete pvc" not in read_notes(EXTERNAL)
     crd = yaml.safe_load((CHART / "crds/hitcounters.yaml").read_text())["metadata"]["name"]
     assert f"delete crd {crd}" in read_notes(DEFAULTS)
+    assert "delete lease hc-hitcounter-operator" in read_notes({"operator": {"enabled": True}})
+    assert "delete lease" not in read_notes(DEFAULTS)

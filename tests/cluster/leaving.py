@@ -9,10 +9,12 @@ from tests.support.stack import wait_until
 
 LEAVING_SECONDS = 60.0
 KEPT = {"persistentvolumeclaims": {f"data-{RELEASE}-elasticsearch-0", f"data-{RELEASE}-redis-0"}}
+LEASE = {"leases": {f"{RELEASE}-hitcounter-operator"}}
+"""Of the operator, where there is one."""
 KINDS = (
-    *("configmaps", "cronjobs", "deployments", "endpointslices", "horizontalpodautoscalers", "jobs", "networkpolicies"),
-    *("persistentvolumeclaims", "poddisruptionbudgets", "pods", "replicasets", "rolebindings", "roles", "secrets"),
-    *("serviceaccounts", "services", "statefulsets"),
+    *("configmaps", "cronjobs", "deployments", "endpointslices", "horizontalpodautoscalers", "jobs", "leases"),
+    *("networkpolicies", "persistentvolumeclaims", "poddisruptionbudgets", "pods", "replicasets", "rolebindings"),
+    *("roles", "secrets", "serviceaccounts", "services", "statefulsets"),
 )
 OF_EVERY_NAMESPACE = {"kube-root-ca.crt", "default"}
 
