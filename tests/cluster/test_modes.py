@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -45,7 +47,7 @@ def test_mode_of_scaling_is_switched_under_load(node: Node, install: Install) ->
     ):
         for mode in (*COURSE, "none"):
             installation.apply(SMALL, values=values_of(mode))
-            assert wait_until(lambda: scalers(installation), lambda it, mode=mode: it == COURSE[mode], 120)  # type: ignore[misc]
+            wait_until(lambda: scalers(installation), functools.partial(operator.eq, COURSE[mode]), 120)
             watch.wait_until(lambda look: look.ready == look.wanted >= FEWEST_INDEXERS, 120)
             load.wait_for(HITS)
         load.stop()
