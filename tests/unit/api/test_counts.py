@@ -14,6 +14,7 @@ from hitcounter.indices import index_of
 from hitcounter_api.counts import (
     HISTORIES,
     WINDOWS,
+    CountReader,
     Part,
     Range,
     Steps,
@@ -142,6 +143,25 @@ def test_anything_less_than_the_whole_answer_is_an_error(answer: dict[str, Any])
         read_part(PART, answer)
     with pytest.raises(IndexUnavailable, match=r"hits-2026\.11\.24"):
         read_steps("hits-2026.11.24", answer)
+
+
+class Forgetful:
+    """An Elasticsearch client that gets one answer fewer than it has asked for."""
+
+    def options(self, **_: object) -> Forgetful:
+        return self
+
+    async def msearch(self, *, searches: Sequence[object], **_: object) -> dict[str, Any]:
+        missing = {"status": 404, "error": {"type": "index_not_found_exception", "reason": "no such index"}}
+        return {"responses": [missing] * (len(searches) // 2 - 1)}
+
+
+async def test_fewer_answers_than_were_asked_for_are_no_counts() -> None:
+    reader = CountReader(Forgetful(), "hits", timeout_seconds=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="shorter"):
+        await reader.read("id", NOW_MS)
+    with pytest.raises(ValueError, match="shorter"):
+        await reader.read_history("id", NOW_MS, HISTORIES["hour"])
 
 
 # ── histories ───────────────────────────────────────────────────────────────────────────────────────────────────────

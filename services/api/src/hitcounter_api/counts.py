@@ -95,7 +95,8 @@ class CountReader:
         parts = split_windows(self._index_prefix, now_ms)
         headers = [build_header(part.index, is_repeated=part.is_repeated) for part in parts]
         searches = [build_search(id_, part, timeout_seconds=self._timeout_seconds) for part in parts]
-        found = map(read_part, parts, await self._ask(headers, searches))
+        answers = await self._ask(headers, searches)
+        found = [read_part(part, answer) for part, answer in zip(parts, answers, strict=True)]
         return sum_windows([sum(ranges) for ranges in zip(*found, strict=True)])
 
     async def read_history(self, id_: str, now_ms: int, steps: Steps) -> Counts:
@@ -107,7 +108,7 @@ class CountReader:
         search = build_history_search(id_, now_ms, steps, timeout_seconds=self._timeout_seconds)
         indices = indices_of_windows(self._index_prefix, now_ms, steps.number * steps.length_ms)
         answers = await self._ask(map(build_header, indices), [search] * len(indices))
-        return sum_steps(list(map(read_steps, indices, answers)), now_ms, steps)
+        return sum_steps([read_steps(*day) for day in zip(indices, answers, strict=True)], now_ms, steps)
 
     async def _ask(
         self, headers: Iterable[Mapping[str, object]], searches: Iterable[Mapping[str, object]]
