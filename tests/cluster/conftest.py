@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hitcounter_cluster.__main__ import up
+from hitcounter_cluster.addons import install as install_addon
 from hitcounter_cluster.api_server import ApiServer
 from hitcounter_cluster.node import Node
 from hitcounter_cluster.storage import provide_volumes
@@ -42,10 +43,12 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def install(node: Node) -> Iterator[Install]:
-    """A maker of installations, which go with the module."""
+    """A maker of installations, which go with the module; the add-ons that they need stay."""
     made: list[Installation] = []
 
-    def make(namespace: str, *, helm: str = "helm-4") -> Installation:
+    def make(namespace: str, *, helm: str = "helm-4", addons: Iterable[str] = ()) -> Installation:
+        for addon in addons:
+            install_addon(node, addon)
         provide_volumes(node)
         made.append(Installation(node, namespace, helm=helm))
         return made[-1]

@@ -32,9 +32,7 @@ AWAY: Mapping[str, tuple[str, str]] = {
 def by_keda(node: Node, install: Install) -> Iterator[Installation]:
     """An installation that KEDA scales; whatever became of the add-ons is mended afterwards."""
     addons, values = MODES["keda"]
-    for addon in addons:
-        install_addon(node, addon)
-    installation = install("blind-keda")
+    installation = install("blind-keda", addons=addons)
     installation.apply(SMALL, values=merge(SLOW, values))
     yield installation
     for addon in addons:

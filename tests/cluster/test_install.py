@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hitcounter_cluster.addons import install as install_addon
-from hitcounter_cluster.node import Node
 from hitcounter_devstack.environment import inherited_environment
 
 from tests.cluster.conftest import Install
@@ -30,11 +28,9 @@ FULL = ("helm-4-production-like",)
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", [pytest.param(it, marks=pytest.mark.full if it in FULL else ()) for it in WAYS])
-def test_installs_in_a_restricted_namespace_counts_a_hit_and_leaves(node: Node, install: Install, way: str) -> None:
+def test_installs_in_a_restricted_namespace_counts_a_hit_and_leaves(install: Install, way: str) -> None:
     helm, files, addons = WAYS[way]
-    for addon in addons:
-        install_addon(node, addon)
-    installation = install(f"by-{way}", helm=helm)
+    installation = install(f"by-{way}", helm=helm, addons=addons)
     said = installation.apply(*files)
     assert all(is_ready(pod) for pod in installation.get("pods"))
     assert "Succeeded" in installation.helm("test", RELEASE)  # no --logs: Helm 3 asks a pod that has gone by then

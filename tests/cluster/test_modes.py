@@ -7,8 +7,6 @@ import operator
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hitcounter_cluster.addons import install as install_addon
-from hitcounter_cluster.node import Node
 
 from tests.chart.cases import merge
 from tests.cluster.conftest import Install
@@ -36,10 +34,8 @@ COURSE: Mapping[str, Sequence[str]] = {
 
 @pytest.mark.full
 @pytest.mark.timeout(LONGEST_SECONDS + 300)
-def test_mode_of_scaling_is_switched_under_load(node: Node, install: Install) -> None:
-    for addon in ("prometheus", "keda", "metrics-server"):
-        install_addon(node, addon)
-    installation = install("modes")
+def test_mode_of_scaling_is_switched_under_load(install: Install) -> None:
+    installation = install("modes", addons=("prometheus", "keda", "metrics-server"))
     installation.apply(SMALL)
     with (
         steady_load(installation, RATE, LONGEST_SECONDS) as load,

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import Install
-from tests.cluster.installation import RELEASE, SMALL, Installation, Values
+from tests.cluster.installation import INDEXERS, RELEASE, SMALL, Installation, Values
 from tests.support.stack import wait_until
 
 LEAVING_SECONDS = 60
 FEWEST_INDEXERS = 2
 HITCOUNTER = f"hitcounter/{RELEASE}-hitcounter"
-INDEXERS = f"deployment/{RELEASE}-hitcounter-indexer"
 SCALED: Values = {
     "api": {"replicas": 1},
     "indexer": {"replicas": None},

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from hitcounter_benchmark.schedule import Stretch
-from hitcounter_cluster.addons import install as install_addon
-from hitcounter_cluster.node import Node
 
 from tests.chart.cases import merge
 from tests.cluster.conftest import Install
@@ -72,11 +70,9 @@ ALWAYS = ("keda", "operator")
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mode", [pytest.param(it, marks=() if it in ALWAYS else pytest.mark.full) for it in MODES])
-def test_spike_is_absorbed_and_every_hit_counts_once(node: Node, install: Install, mode: str) -> None:
+def test_spike_is_absorbed_and_every_hit_counts_once(install: Install, mode: str) -> None:
     addons, values = MODES[mode]
-    for addon in addons:
-        install_addon(node, addon)
-    installation = install(f"spike-{mode}")
+    installation = install(f"spike-{mode}", addons=addons)
     installation.apply(SMALL, values=merge(SLOW, values))
     profile = (
         Stretch(BEFORE_SECONDS, QUIET, QUIET),
