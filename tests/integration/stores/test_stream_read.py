@@ -8,7 +8,7 @@ import pytest
 from hitcounter.codec import decode
 from hitcounter.entries import Settlement
 from hitcounter.errors import StreamUnavailable
-from hitcounter.stream import GROUP, HitStream
+from hitcounter.stream import GROUP, RECLAIM_MAX_EXAMINED, HitStream
 from hitcounter_devstack import RedisServer
 from redis.asyncio import Redis
 
@@ -207,21 +207,54 @@ async def test_renewing_entries_that_are_settled_does_not_bring_them_back(
 
 
 @pytest.mark.usefixtures("group")
-async def test_silent_entries_are_found_in_few_looks_even_behind_very_many_that_are_at_work(
+@pytest.mark.parametrize("order", ["before the others", "among the others", "behind the others"])
+async def test_all_entries_of_a_dead_indexer_are_found_in_one_look_while_hundreds_of_others_are_in_flight(
+    stream: HitStream, other_stream: HitStream, raw: Redis, producer: Producer, order: str
+) -> None:
+    """At the default settings: 30 s of silence, 10 entries a call, and Redis looks at ten times as many in one go."""
+    await append(stream, *[producer.batch() for _ in range(700)])
+    ids = [entry.entry_id for entry in await stream.read("live", count=1000, block_ms=0)]
+    first, step = {"before the others": (0, 1), "among the others": (0, 2), "behind the others": (400, 1)}[order]
+    dead = ids[first::step][:300]
+    await stream.renew("dead", dead)
+    for _ in range(4):  # as often as an indexer looks until they have been silent for long enough
+        assert await other_stream.reclaim("me", min_idle_ms=30_000, count=10) == []
+    await raw.xclaim(stream.keys.stream, GROUP, "dead", 0, dead, idle=30_001, justid=True)  # type: ignore[arg-type]
+    found: list[str] = []
+    while page := await other_stream.reclaim("me", min_idle_ms=30_000, count=10):
+        found += [entry.entry_id for entry in page]
+    assert found == dead
+
+
+@pytest.mark.usefixtures("group")
+async def test_entries_that_keep_coming_back_do_not_hide_those_behind_them(
     stream: HitStream, other_stream: HitStream, producer: Producer
 ) -> None:
-    """Redis looks at ten times the count in one go; what lies further back must have its turn, too."""
-    for _ in range(150):
-        await append(stream, producer.batch("busy"))
-    await append(stream, producer.batch("silent"))
-    entries = await stream.read("silent", count=1000, block_ms=0)
-    busy = [entry.entry_id for entry in entries[:-1]]
-    await asyncio.sleep(0.3)
-    await stream.renew("busy", busy)
-    found = []
+    """Such as those of a day that takes nothing, or for a newer indexer: they are handed over again each time."""
+    await append(stream, *[producer.batch() for _ in range(30)])
+    ids = [entry.entry_id for entry in await stream.read("dead", count=100, block_ms=0)]
+    await stream.hand_over("dead", ids, idle_ms=60_000)
+    seen: set[str] = set()
     for _ in range(3):
-        found += await other_stream.reclaim("me", min_idle_ms=250, count=10)
-    assert [entry.entry_id for entry in found] == [entries[-1].entry_id]
+        page = [entry.entry_id for entry in await other_stream.reclaim("me", min_idle_ms=60_000, count=10)]
+        await other_stream.hand_over("me", page, idle_ms=60_000)
+        seen |= set(page)
+    assert seen == set(ids)
+
+
+@pytest.mark.usefixtures("group")
+async def test_look_for_silent_entries_has_a_bound_and_the_next_one_begins_with_the_oldest(
+    stream: HitStream, other_stream: HitStream, raw: Redis
+) -> None:
+    async with raw.pipeline(transaction=False) as pipeline:
+        for number in range(RECLAIM_MAX_EXAMINED + 200):
+            pipeline.xadd(stream.keys.stream, {"batch": "b", "hits": "1"}, id=f"{number + 1}-0")
+        await pipeline.execute()
+    await raw.xreadgroup(GROUP, "live", {stream.keys.stream: ">"}, count=RECLAIM_MAX_EXAMINED + 200)
+    await stream.hand_over("dead", [f"{RECLAIM_MAX_EXAMINED + 150}-0"], idle_ms=60_000)
+    assert await other_stream.reclaim("me", min_idle_ms=30_000, count=10) == []
+    await stream.hand_over("dead", ["1-0"], idle_ms=60_000)
+    assert [entry.entry_id for entry in await other_stream.reclaim("me", min_idle_ms=30_000, count=10)] == ["1-0"]
 
 
 @pytest.mark.usefixtures("group")

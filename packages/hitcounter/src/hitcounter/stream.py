@@ -49,6 +49,12 @@ _LEDGER_FIELDS: Final = ("accepted", "indexed", "duplicate", "dead", "replayed")
 
 _SEQUENCE_TTL_MS: Final = 24 * 60 * 60 * 1000
 """How long a producer's last sequence is kept: a whole day beyond its last batch, where retries take a second."""
+RECLAIM_MAX_EXAMINED: Final = 10_000
+"""The most pending entries that one look for silent ones examines: 100 calls of some 25 µs in Redis, each for 100
+entries at the indexer's count of 10."""
+_XAUTOCLAIM_ATTEMPTS: Final = 10
+"""Redis examines this many entries for each one that XAUTOCLAIM may return."""
+_FIRST: Final = b"0-0"
 _AUDIT_PAGE: Final = 500
 _NUMBER_MAX_DIGITS: Final = 6
 _Items = list[tuple[bytes, dict[bytes, bytes]]]
@@ -111,7 +117,7 @@ class HitStream:
         self._accept_lanes = {
             durability: AcceptLane(build_pool(settings, None), accept, durability) for durability in Durability
         }
-        self._reclaim_cursor = b"0-0"  # each call looks on from where the last one stopped, round and round
+        self._reclaim_cursor = _FIRST
         self._status = _load_script(self._redis, "status")
         self._group = _load_script(self._redis, "group")
         self._settle = _load_script(self._redis, "settle")
@@ -205,14 +211,15 @@ class HitStream:
         return [_build_entry(entry_id, fields) for _, items in streams for entry_id, fields in items if fields]
 
     async def reclaim(self, consumer: str, *, min_idle_ms: int, count: int) -> list[Entry]:
-        """Take over up to count entries whose consumer was silent for min_idle_ms, with their delivery counts."""
+        """Take over up to count entries whose consumer was silent for min_idle_ms, with their delivery counts.
+
+        An empty answer means that there are none among the RECLAIM_MAX_EXAMINED that were examined. A look goes on
+        behind what the last one took over, so that entries which keep coming back do not hide others; after one that
+        took nothing it begins with the oldest, for what a dead consumer left grows older than all that is at work.
+        """
         with translated("reclaim entries"):
             try:
-                reply = await self._redis.xautoclaim(
-                    self.keys.stream, GROUP, consumer, min_idle_ms, start_id=self._reclaim_cursor, count=count
-                )
-                self._reclaim_cursor = reply[0]
-                claimed = [(entry_id, fields) for entry_id, fields in reply[1] if fields]
+                claimed = await self._claim_silent(consumer, min_idle_ms, count)
                 if not claimed:
                     return []
                 pending = await self._redis.xpending_range(
@@ -224,6 +231,27 @@ class HitStream:
                 return []
         deliveries = {item["message_id"]: int(item["times_delivered"]) for item in pending}
         return [_build_entry(entry_id, fields, deliveries.get(entry_id, 2)) for entry_id, fields in claimed]
+
+    async def _claim_silent(self, consumer: str, min_idle_ms: int, count: int) -> _Items:
+        """Claim the next silent entries, page by page.
+
+        A page without any only says that none of the entries examined was silent for long enough (issue 14, 2).
+        """
+        cursor, self._reclaim_cursor = self._reclaim_cursor, _FIRST
+        is_from_the_first = cursor == _FIRST
+        for _ in range(0, RECLAIM_MAX_EXAMINED, count * _XAUTOCLAIM_ATTEMPTS):
+            cursor, items, *_ = await self._redis.xautoclaim(
+                self.keys.stream, GROUP, consumer, min_idle_ms, start_id=cursor, count=count
+            )
+            claimed = [(entry_id, fields) for entry_id, fields in items if fields]
+            if claimed:
+                self._reclaim_cursor = cursor
+                return claimed
+            if cursor == _FIRST:
+                if is_from_the_first:
+                    break
+                is_from_the_first = True
+        return []
 
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
         """Tell the others that the consumer is still at work on these entries, so that nobody reclaims them."""
