@@ -43,7 +43,7 @@ PUBLIC = {
         "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings IndexSettings LogSettings Port RedisSettings Section "
         "SettingsBase TracingSettings load_settings load_settings_or_exit variable_name"
     ),
-    "stream": "GROUP HitStream Keys open_stream",
+    "stream": "GROUP RECLAIM_MAX_EXAMINED HitStream Keys open_stream",
     "tracing": (
         "LINKS_MAX build_provider extract_context extract_span_context get_tracer join open_tracer write_traceparent"
     ),
