@@ -2,7 +2,7 @@
 # Builds the images of the services and tries each: it starts, says its version, lives without its servers, ends when
 # asked, and has nothing of the other services, of builds and of caches. Says what it uses on the way.
 #
-#     tools/images.sh [--save] [IMAGE...]  all that have a Dockerfile (services/*), unless told otherwise
+#     tools/images.sh [--save] [IMAGE...]  all services (services/*) by default
 #
 # --save: leaves them in dist/images/*.tar, too.
 # The engine: a Docker that runs here. Else, as root on Debian or Ubuntu, one from the distribution's packages: unpacked
@@ -93,7 +93,7 @@ wait_until() { # seconds, command...
 # ── the base ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 find_base() {
-    base=$(sed -n 's/^ARG PYTHON_IMAGE=//p' services/api/Dockerfile)
+    base=$(sed -n 's/^ARG PYTHON_IMAGE=//p' services/Dockerfile)
     if docker image inspect "$base" >/dev/null 2>&1 || timeout 120 docker pull --quiet "$base" >/dev/null 2>&1; then
         say "on $base"
         return
@@ -134,8 +134,8 @@ make_stand_in() {
 
 build() { # image
     say "building $1:$VERSION"
-    docker build --quiet --network host --file "services/${1#hitcounter-}/Dockerfile" --tag "$1:$VERSION" --tag "$1:latest" \
-        --build-arg "PYTHON_IMAGE=$base" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" . >/dev/null
+    docker build --quiet --network host --file services/Dockerfile --tag "$1:$VERSION" --tag "$1:latest" \
+        --build-arg "SERVICE=${1#hitcounter-}" --build-arg "PYTHON_IMAGE=$base" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" . >/dev/null
 }
 
 # As the chart runs it: nothing can be written, no capabilities.
@@ -206,7 +206,7 @@ save() { # image
     say "saved to dist/images/$1.tar"
 }
 
-services() { for file in services/*/Dockerfile; do basename "$(dirname "$file")"; done; }
+services() { for file in services/*/pyproject.toml; do basename "$(dirname "$file")"; done; }
 
 keep=
 if [ "${1:-}" = --save ]; then

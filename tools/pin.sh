@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the digests of all outside images to where they are named: the base in the Dockerfiles, the stores in the
+# Writes the digests of all outside images to where they are named: the base in the Dockerfile, the stores in the
 # values of the bundled charts and in docker-compose.yaml. Needs Docker and the registries; changes files, commits none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +14,7 @@ value_of() { # key, file: the first such key that is indented, which is the imag
 }
 
 declare -A digests
-python_image=$(sed -n 's/^ARG PYTHON_IMAGE=\([^@]*\).*/\1/p' services/api/Dockerfile)
+python_image=$(sed -n 's/^ARG PYTHON_IMAGE=\([^@]*\).*/\1/p' services/Dockerfile)
 digests[$python_image]=$(digest_of "$python_image")
 for store in redis elasticsearch; do
     values=charts/hitcounter/charts/$store/values.yaml
@@ -22,7 +22,7 @@ for store in redis elasticsearch; do
     digests[$store]=$(digest_of "$image")
 done
 
-sed -i "s|^ARG PYTHON_IMAGE=.*|ARG PYTHON_IMAGE=$python_image@${digests[$python_image]}|" services/*/Dockerfile
+sed -i "s|^ARG PYTHON_IMAGE=.*|ARG PYTHON_IMAGE=$python_image@${digests[$python_image]}|" services/Dockerfile
 for store in redis elasticsearch; do
     sed -i "s|^  digest: .*|  digest: ${digests[$store]}|" "charts/hitcounter/charts/$store/values.yaml"
     sed -i "s|^\( *image: [^ ]*/$store:[^@ ]*\).*|\1@${digests[$store]}|" docker-compose.yaml

@@ -37,7 +37,7 @@ def our_images() -> list[str]:
 
 
 def _services(root: Path) -> list[str]:
-    return sorted(file.parent.name for file in root.glob("services/*/Dockerfile"))
+    return sorted(file.parent.name for file in root.glob("services/*/pyproject.toml"))
 
 
 def _digest_of_sources(root: Path) -> str:
