@@ -24,9 +24,12 @@ PUBLIC = {
         "PermanentError StreamUnavailable TransientError UndecodableEntry"
     ),
     "freshness": "FRESH_SECONDS FreshnessMeter FreshnessReport",
-    "health": "Answer EmbeddedServer ManagementSettings Readiness build_management_app open_socket serve_management",
+    "health": (
+        "Answer EmbeddedServer ManagementSettings Readiness build_management_app format_address open_socket "
+        "serve_management"
+    ),
     "hits": (
-        "ACCEPT_AHEAD_MS ACCEPT_BACK_MS BATCH_MAX_HITS DAY_MS FIELDS HOUR_MS Hit ID_MAX_BYTES KEY_MAX_BYTES "
+        "ACCEPT_AHEAD_MS ACCEPT_BACK_MS BATCH_MAX_HITS DAY_MS DOT_SEGMENTS FIELDS HOUR_MS Hit ID_MAX_BYTES KEY_MAX_BYTES "
         "MINUTE_MS WEIGHT_MAX check_id has_utf8_form is_longer_than parse_timestamp read_hit uuid7_time_ms"
     ),
     "indices": (

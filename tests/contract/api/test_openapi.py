@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -55,6 +56,15 @@ def test_every_failure_is_described_as_a_problem_with_examples(document: Any) ->
         assert {"500", "503"} <= failures.keys()
         assert all(answer["content"]["application/problem+json"]["examples"] for answer in failures.values())
         assert "Retry-After" in failures["503"]["headers"]
+
+
+@pytest.mark.parametrize("field", ["timestamp", "weight", "key"])
+def test_null_is_as_wrong_by_the_document_as_by_the_rules(server: Server, document: Any, field: str) -> None:
+    schema = document["components"]["schemas"]["Hit"]["properties"][field]
+    assert schema["type"] in ("string", "integer")
+    assert "anyOf" not in schema
+    assert schema.get("default", "none") is not None
+    assert server.track(orjson.dumps({"id": "a", field: None})).json["field"] == field
 
 
 def test_the_document_is_shown_to_people(server: Server) -> None:

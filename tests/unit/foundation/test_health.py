@@ -23,6 +23,7 @@ async def get(
     readiness: Readiness | None = None,
     registry: CollectorRegistry | None = None,
     is_alive: Callable[[], bool] = lambda: True,
+    method: str = "GET",
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     """Ask the application directly, without a server."""
     app = build_management_app(registry or CollectorRegistry(), readiness or Readiness(), is_alive)
@@ -31,7 +32,7 @@ async def get(
     async def send(message: dict[str, Any]) -> None:
         messages.append(message)
 
-    await app({"type": "http", "method": "GET", "path": path}, None, send)
+    await app({"type": "http", "method": method, "path": path}, None, send)
     start, body = messages
     return start["status"], dict(start["headers"]), body["body"]
 
@@ -159,6 +160,36 @@ async def test_taken_port_is_an_error_that_names_the_setting_to_change() -> None
 def test_address_of_another_machine_is_an_error_that_names_the_setting_to_change() -> None:
     with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1.*HITCOUNTER_HTTP__PORT"):
         open_socket("192.0.2.1", 8001, "HITCOUNTER_HTTP__PORT")
+
+
+def is_answered(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no dual stack")
+@pytest.mark.parametrize("host", ["::", "[::]"])
+def test_any_address_of_ipv6_listens_on_ipv4_as_well(host: str, free_port: int) -> None:
+    with open_socket(host, free_port, "HITCOUNTER_HTTP__PORT"):
+        assert is_answered(("::1", free_port))
+        assert is_answered(("127.0.0.1", free_port))
+
+
+def test_taken_port_of_an_ipv6_address_is_shown_in_brackets() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=rf"cannot listen on \[::1\]:{port}: "):
+            open_socket("::1", port, "HITCOUNTER_HTTP__PORT")
+
+
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 204), ("POST", 405), ("DELETE", 405)])
+async def test_methods_other_than_get_and_head_are_told_what_is_allowed(method: str, status: int) -> None:
+    answer_status, headers, body = await get("/livez", method=method)
+    assert (answer_status, headers[b"allow"]) == (status, b"GET, HEAD, OPTIONS")
+    assert (b"content-length" in headers) is bool(body)  # RFC 9110, 8.6: a 204 has none
 
 
 async def test_part_answers_paths_of_its_own_and_the_usual_ones_all_the_same() -> None:

@@ -122,6 +122,18 @@ def test_empty_id_is_refused() -> None:
     assert "empty" in error.detail
 
 
+@pytest.mark.parametrize("id_", [".", ".."])
+def test_id_that_no_url_can_carry_is_refused(id_: str) -> None:
+    error = refusal({"id": id_})
+    assert error.field == "id"
+    assert "URL" in error.detail
+
+
+@pytest.mark.parametrize("id_", ["...", "a/..", "./a", " ."])
+def test_id_with_dots_and_more_is_taken(id_: str) -> None:
+    assert read_hit({"id": id_}, NOW_MS).id == id_
+
+
 @pytest.mark.parametrize("id_", [None, True, 1, 1.5, [], {}, ["1"]])
 def test_id_that_is_no_string_is_refused(id_: object) -> None:
     error = refusal({"id": id_})
@@ -187,6 +199,19 @@ def test_rfc3339_in_all_its_forms_is_read_to_the_millisecond(text: str, time_ms:
     assert parse_timestamp(text) == time_ms
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-12-31T23:59:60Z",
+        "2026-12-31T23:59:60.250Z",
+        "2027-01-01T00:59:60+01:00",
+        "2026-12-31T15:59:60-08:00",
+    ],
+)
+def test_leap_second_is_the_last_millisecond_of_its_day(text: str) -> None:
+    assert parse_timestamp(text) == parse_timestamp("2027-01-01T00:00:00Z") - 1
+
+
 @pytest.mark.parametrize("fraction", ["1239", "12399999999999", "123" + "9" * 500])
 def test_fraction_is_cut_to_the_millisecond_and_never_rounded(fraction: str) -> None:
     assert parse_timestamp(f"2026-11-24T08:00:00.{fraction}Z") == NOW_MS + 123
@@ -205,7 +230,9 @@ def test_fraction_is_cut_to_the_millisecond_and_never_rounded(fraction: str) -> 
         pytest.param("2026-11-24T08:00:00+01", id="an offset without minutes"),
         pytest.param("2026-11-24T08:00:00+24:00", id="an offset of a day"),
         pytest.param("2026-11-24T08:00:00+01:60", id="an offset of sixty minutes"),
-        pytest.param("2026-12-31T23:59:60Z", id="a leap second"),
+        pytest.param("2026-12-31T23:58:60Z", id="second 60 of a minute that is not the last of a day"),
+        pytest.param("2026-12-31T23:59:60+01:00", id="second 60 of a minute that is the last of a day elsewhere"),
+        pytest.param("2026-12-31T23:59:61Z", id="second 61"),
         pytest.param("2026-11-24T24:00:00Z", id="24:00"),
         pytest.param("2026-11-24T08:60:00Z", id="minute 60"),
         pytest.param("2026-02-29T00:00:00Z", id="29 February of a common year"),

@@ -128,6 +128,13 @@ async def test_errors_of_different_kinds_do_not_hide_each_other() -> None:
     ]
 
 
+async def test_dict_without_an_event_that_a_library_logs_is_a_line_like_any_other() -> None:
+    lines = Lines(period_seconds=60)
+    log_to(lines, {"status": 500})
+    log_to(lines, {"status": 500})
+    assert [record.msg for record in lines.at_once] == [{"status": 500}]
+
+
 async def test_an_error_that_comes_back_after_a_quiet_period_is_said_at_once() -> None:
     lines = Lines(period_seconds=0.02)
     log_to(lines, {"event": "a"})

@@ -31,7 +31,7 @@ _Send = Callable[[dict[str, Any]], Awaitable[None]]
 class ManagementSettings(Section):
     """Where the management port listens."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4.")
     port: Port = Field(description="Port of /livez, /readyz and /metrics.")
 
 
@@ -75,18 +75,31 @@ def open_socket(host: str, port: int, variable: str) -> socket.socket:
     """Return a socket that listens there.
 
     Args:
-        host: an address or a name; IPv6 where it contains a colon.
+        host: an address or a name; IPv6 where it contains a colon, in brackets or not. `::` listens on IPv4 as well.
         port: the port.
         variable: the setting to change where the port cannot be had.
 
     Raises:
         ConfigurationError: the port is taken, or the address is not of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = host.removeprefix("[").removesuffix("]")
+    is_ipv6 = ":" in address
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    # Whatever net.ipv6.bindv6only says: a pod of a dual-stack cluster is asked by both families (RFC 3493, 5.3).
+    is_dual = is_ipv6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((address, port), family=family, backlog=2048, dualstack_ipv6=is_dual)
     except OSError as error:
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; see {variable}") from error
+        where = format_address(host, port)
+        raise ConfigurationError(f"cannot listen on {where}: {error.strerror}; see {variable}") from error
+
+
+def format_address(host: str, port: int) -> str:
+    """Return host and port as a URL has them: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+_ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
 
 
 def _answer_nothing_more(_path: str) -> Answer | None:
@@ -113,8 +126,18 @@ def build_management_app(
         return answer_more(path) or (404, "text/plain", b"there are /livez, /readyz and /metrics\n")
 
     async def app(scope: dict[str, Any], _receive: object, send: _Send) -> None:
-        status, content_type, body = await answer(scope["path"])
-        headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+        if scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": [_ALLOW]})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        extra = []
+        if scope["method"] in ("GET", "HEAD"):
+            status, content_type, body = await answer(scope["path"])
+        else:
+            status, content_type, body = 405, "text/plain", b"only GET and HEAD are answered here\n"
+            extra.append(_ALLOW)
+        length = str(len(body)).encode()
+        headers = [(b"content-type", content_type.encode()), (b"content-length", length), *extra]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

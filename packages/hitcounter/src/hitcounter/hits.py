@@ -26,6 +26,10 @@ ACCEPT_BACK_MS = 3 * DAY_MS
 ACCEPT_AHEAD_MS = 5 * MINUTE_MS
 """How far ahead a hit may be: covers clients whose clock is a little fast."""
 
+DOT_SEGMENTS = (".", "..")
+"""No hit may have one of these as its id: every URL library resolves them before it sends a request, percent-encoded
+or not (RFC 3986, 5.2.4; WHATWG URL), so that the counts could not be read."""
+
 FIELDS = frozenset({"id", "timestamp", "weight", "key"})
 
 _UTF8_MAX_BYTES_PER_CHARACTER = 4
@@ -79,6 +83,9 @@ def read_hit(fields: object, received_ms: int, header_key: str | None = None) ->
 def parse_timestamp(text: str) -> int:
     """Return the milliseconds of an RFC 3339 time with an offset, cut (not rounded) to the millisecond.
 
+    A leap second (RFC 3339, 5.7) does not exist in Unix time: it is the last millisecond of its day, so that the hit
+    stays in the day, hour and minute that its time names.
+
     Raises:
         ValueError: it is not RFC 3339, or no such day or time exists.
     """
@@ -86,14 +93,19 @@ def parse_timestamp(text: str) -> int:
     if match is None:
         raise ValueError("not an RFC 3339 time with an offset, such as 2026-11-23T08:15:30.250Z")
     year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
+    is_leap_second = second == "60"
+    if is_leap_second:
+        second, fraction = "59", "999"
     since_epoch = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second)) - _EPOCH
     milliseconds = since_epoch.days * DAY_MS + since_epoch.seconds * 1000 + int((fraction or "0").ljust(3, "0")[:3])
-    if sign is None:
-        return milliseconds
-    if int(offset_hours) > 23 or int(offset_minutes) > 59:
-        raise ValueError("its offset is not a time of day")
-    offset_ms = int(offset_hours) * HOUR_MS + int(offset_minutes) * MINUTE_MS
-    return milliseconds - offset_ms if sign == "+" else milliseconds + offset_ms
+    if sign is not None:
+        if int(offset_hours) > 23 or int(offset_minutes) > 59:
+            raise ValueError("its offset is not a time of day")
+        offset_ms = int(offset_hours) * HOUR_MS + int(offset_minutes) * MINUTE_MS
+        milliseconds += -offset_ms if sign == "+" else offset_ms
+    if is_leap_second and milliseconds % DAY_MS != DAY_MS - 1:
+        raise ValueError("there are leap seconds only at 23:59:60 UTC")
+    return milliseconds
 
 
 def uuid7_time_ms(key: str) -> int | None:
@@ -138,9 +150,12 @@ def check_id(id_: object) -> str:
 
 def _read_id(fields: dict[str, object]) -> str:
     try:
-        return check_id(fields["id"])
+        id_ = check_id(fields["id"])
     except KeyError:
         raise InvalidHit("id", "the id is missing") from None
+    if id_ in DOT_SEGMENTS:
+        raise InvalidHit("id", 'the id must not be "." or "..": no URL can carry it, so its counts could not be read')
+    return id_
 
 
 def _read_weight(value: object) -> int:

@@ -104,7 +104,7 @@ class RepeatFilter(logging.Filter):
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return True
-        event = record.msg["event"] if isinstance(record.msg, dict) else record.msg
+        event = record.msg.get("event", record.msg) if isinstance(record.msg, dict) else record.msg
         kind = (record.name, record.levelno, str(event))
         burst = self._bursts.get(kind)
         if burst is None:

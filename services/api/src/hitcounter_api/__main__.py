@@ -20,7 +20,7 @@ from hitcounter.codec import PRODUCER_BYTES
 from hitcounter.elastic import open_client
 from hitcounter.entries import Durability
 from hitcounter.errors import ConfigurationError, HitcounterError
-from hitcounter.health import EmbeddedServer, Readiness, open_socket, serve_management
+from hitcounter.health import EmbeddedServer, Readiness, format_address, open_socket, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import QueueMetrics, create_registry
 from hitcounter.settings import TracingSettings, load_settings_or_exit, variable_name
@@ -171,7 +171,7 @@ def _listen(settings: ApiSettings) -> socket.socket:
 
 
 def _url_of(settings: ApiSettings) -> str:
-    return f"http://{settings.http.host}:{settings.http.port}"
+    return f"http://{format_address(settings.http.host, settings.http.port)}"
 
 
 async def _serve(

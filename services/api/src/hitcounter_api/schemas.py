@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from hitcounter.hits import ID_MAX_BYTES, KEY_MAX_BYTES, WEIGHT_MAX
+from hitcounter.hits import DOT_SEGMENTS, ID_MAX_BYTES, KEY_MAX_BYTES, WEIGHT_MAX
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 EXAMPLE_ID = "page/startseite"
 
@@ -18,6 +19,11 @@ Id = Annotated[
         examples=[EXAMPLE_ID],
     ),
 ]
+
+
+def _drop_default(schema: dict[str, Any]) -> None:
+    """A field that may be left out, but not be null, has no default: null would be one."""
+    del schema["default"]
 
 
 class Hit(BaseModel):
@@ -34,16 +40,17 @@ class Hit(BaseModel):
         },
     )
 
-    id: Id
-    timestamp: str | None = Field(
+    id: Annotated[Id, Field(json_schema_extra={"not": {"enum": list(DOT_SEGMENTS)}})]
+    timestamp: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | SkipJsonSchema[None] = Field(
         None,
-        json_schema_extra={"type": "string", "format": "date-time"},
+        json_schema_extra=_drop_default,
         description="When it was hit: RFC 3339 with an offset, cut to the millisecond; from 3 days back to 5 minutes "
         "ahead. Without it: the time of arrival.",
     )
     weight: int = Field(1, ge=1, le=WEIGHT_MAX, description="How much the hit counts for.")
-    key: str | None = Field(
+    key: str | SkipJsonSchema[None] = Field(
         None,
+        json_schema_extra=_drop_default,
         min_length=1,
         max_length=KEY_MAX_BYTES,
         description=f"Idempotency key, up to {KEY_MAX_BYTES} bytes of UTF-8: hits with the same id, key and time count "

@@ -12,7 +12,7 @@ from pydantic import Field
 class HttpSettings(Section):
     """Where clients connect."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4.")
     port: Port = Field(8001, description="Port of the HTTP API.")
     page: bool = Field(
         False,
