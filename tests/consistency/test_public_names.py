@@ -29,8 +29,9 @@ PUBLIC = {
         "serve_management"
     ),
     "hits": (
-        "ACCEPT_AHEAD_MS ACCEPT_BACK_MS BATCH_MAX_HITS DAY_MS DOT_SEGMENTS FIELDS HOUR_MS Hit ID_MAX_BYTES KEY_MAX_BYTES "
-        "MINUTE_MS WEIGHT_MAX check_id has_utf8_form is_longer_than parse_timestamp read_hit uuid7_time_ms"
+        "ACCEPT_AHEAD_MS ACCEPT_BACK_MS BATCH_MAX_HITS DAY_MS DOT_SEGMENTS FIELDS HOUR_MS Hit ID_MAX_BYTES "
+        "KEY_MAX_BYTES MINUTE_MS WEIGHT_MAX check_id has_utf8_form is_longer_than parse_timestamp read_hit "
+        "uuid7_time_ms"
     ),
     "indices": (
         "MAPPING MAPPING_VERSION OWNER TemplateLook TemplateState build_index build_settings build_template "
