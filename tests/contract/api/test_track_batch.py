@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import orjson
 import pytest
 from hitcounter.hits import BATCH_MAX_HITS
 
-from tests.contract.api.server import Server
+from tests.contract.api.server import HOST, Server
 from tests.unit.api.fakes import FULL
 
 MEBIBYTE = 1024 * 1024
@@ -37,6 +40,14 @@ def test_a_batch_of_ten_thousand_is_taken_and_one_more_gets_413(server: Server) 
     assert server.track_batch(orjson.dumps([{"id": "a"}] * BATCH_MAX_HITS)).status == 204
     reply = server.track_batch(orjson.dumps([{"id": "a"}] * (BATCH_MAX_HITS + 1)))
     assert (reply.status, reply.kind, reply.json["limit"]) == (413, "too-large", BATCH_MAX_HITS)
+
+
+def test_silent_clients_in_the_middle_of_their_batches_keep_no_other_out(server: Server) -> None:
+    with contextlib.ExitStack() as silent:
+        for _ in range(100):
+            connection = silent.enter_context(socket.create_connection((HOST, server.port), timeout=10))
+            connection.sendall(b"POST /analytics/batch HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n[")
+        assert server.track_batch(b'[{"id":"a"}]').status == 204
 
 
 def test_a_batch_of_one_mebibyte_is_taken_and_one_byte_more_gets_413(server: Server) -> None:

@@ -13,6 +13,7 @@ from hitcounter.entries import Durability
 from hitcounter.errors import InvalidHit
 from hitcounter_api.problems import Kind, Problem
 from hitcounter_api.requests import (
+    BodyRoom,
     ClientGone,
     Receive,
     TrackHeaders,
@@ -58,6 +59,20 @@ def receiving(*messages: Mapping[str, Any]) -> Receive:
 )
 async def test_a_body_is_read_to_its_end(messages: Sequence[Mapping[str, Any]]) -> None:
     assert await read_body(receiving(*messages), 0, 6) == b"abcdef"
+
+
+async def test_bodies_that_arrive_share_one_room_and_give_it_back() -> None:
+    room = BodyRoom(10)
+    arriving = asyncio.create_task(read_body(receiving(piece(b"123456", more_body=True)), 0, 6, room))
+    await asyncio.sleep(0)
+    assert await read_body(receiving(piece(b"1234")), 0, 6, room) == b"1234"
+    with pytest.raises(Problem) as caught:
+        await read_body(receiving(piece(b"12345")), 0, 6, room)
+    assert caught.value.kind is Kind.INTAKE_FULL
+    assert caught.value.members["outcome"] == "refused"
+    arriving.cancel()
+    await asyncio.wait([arriving])
+    assert await read_body(receiving(piece(b"1234567890")), 0, 10, room) == b"1234567890"
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_even_read() -> None:

@@ -1,8 +1,18 @@
-"""The hits of a batch body: a JSON array or NDJSON, all of them or none. Pure."""
+"""The hits of a batch body: a JSON array or NDJSON, all of them or none.
+
+A body of 1 MiB holds up to half a million JSON values. To decode and check it in one go would stop the event loop, and
+with it all hits of other clients, for up to 0.2 s. So it is done in slices, with a turn of the loop after each, and
+ends at the first hit too many. Callers check one large batch at a time: a slice each of 32 batches in one turn of the
+loop would take as long as one whole batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import re
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Final
 
 import orjson
 from hitcounter.errors import InvalidHit
@@ -10,57 +20,132 @@ from hitcounter.hits import BATCH_MAX_HITS, Hit, read_hit
 
 from hitcounter_api.problems import Kind, Problem, describe_fault
 
+SLICE_MAX_HITS: Final = 256
+SLICE_MAX_BYTES: Final = 64 * 1024
+"""The most that is decoded at once, and so the largest JSON value: 2 ms at worst, where it is all empty arrays."""
 
-def read_hits(body: bytes, received_ms: int) -> list[Hit]:
+_BLANK: Final = rb"[ \t\r\n]*+"
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT_OBJECT: Final = rb'\{[^"{}\[\]]*+(?:' + _STRING + rb'[^"{}\[\]]*+){0,64}+\}'
+_SPACE = re.compile(_BLANK)
+_ITEMS = re.compile(
+    _FLAT_OBJECT + rb"(?:" + _BLANK + rb"," + _BLANK + _FLAT_OBJECT + rb"){0,%d}+" % (SLICE_MAX_HITS - 1), re.DOTALL
+)
+"""Where an array may be cut: behind whole JSON objects without others inside, as hits are. orjson judges what is in
+them."""
+
+
+async def read_hits(body: bytes, received_ms: int) -> list[Hit]:
     """Return the hits of the body, in its order.
 
     Raises:
         Problem: it is not JSON, holds too many hits or none, or lists all that break a rule.
     """
-    items = parse_items(body)
-    if not items:
-        raise Problem(Kind.INVALID_BATCH, f"the batch is empty; it may have 1 to {BATCH_MAX_HITS:,} hits", {"value": 0})
-    if len(items) > BATCH_MAX_HITS:
-        raise Problem(
-            Kind.TOO_LARGE,
-            f"the batch has more than {BATCH_MAX_HITS:,} hits",
-            {"value": len(items), "limit": BATCH_MAX_HITS},
-        )
-    hits = []
-    faults = []
-    for index, item in enumerate(items):
-        try:
-            hits.append(read_hit(item, received_ms))
-        except InvalidHit as error:
-            faults.append({"index": index, "detail": error.detail, **describe_fault(error, item)})
+    hits: list[Hit] = []
+    faults: list[dict[str, object]] = []
+    for items in split(body):
+        first = len(hits) + len(faults)
+        if first + len(items) > BATCH_MAX_HITS:
+            raise Problem(Kind.TOO_LARGE, f"the batch has more than {BATCH_MAX_HITS:,} hits", {"limit": BATCH_MAX_HITS})
+        for index, item in enumerate(items, first):
+            try:
+                hits.append(read_hit(item, received_ms))
+            except InvalidHit as error:
+                faults.append({"index": index, "detail": error.detail, **describe_fault(error, item)})
+        await asyncio.sleep(0)
     if faults:
         raise Problem(
             Kind.INVALID_BATCH,
-            f"{len(faults):,} of {len(items):,} hits break a rule; none was taken",
+            f"{len(faults):,} of {len(hits) + len(faults):,} hits break a rule; none was taken",
             {"errors": faults},
         )
+    if not hits:
+        raise Problem(Kind.INVALID_BATCH, f"the batch is empty; it may have 1 to {BATCH_MAX_HITS:,} hits", {"value": 0})
     return hits
 
 
-def parse_items(body: bytes) -> Sequence[object]:
-    """Return the JSON values of the body: the items of an array, or the lines of NDJSON, blank ones left out.
+def split(body: bytes) -> Iterator[list[object]]:
+    """Yield the JSON values of the body in slices: the items of an array, or the lines of NDJSON, blank ones left out.
 
     Raises:
         Problem: it is neither.
     """
-    if body.lstrip(b" \t\r\n").startswith(b"["):
-        try:
-            items: list[object] = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Problem(Kind.NOT_JSON, f"the body is not a JSON array: {error}") from error
-        return items
-    if not body.strip():
+    start = _end_of_space(body, 0)
+    if start == len(body):
         raise Problem(Kind.NOT_JSON, "the body is empty; it should be a JSON array, or a JSON object on each line")
-    return [_parse_line(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    return _split_array(body, start + 1) if body.startswith(b"[", start) else _split_lines(body)
 
 
-def _parse_line(number: int, line: bytes) -> object:
+def _split_array(body: bytes, at: int) -> Iterator[list[object]]:
+    """Yield the items from there on, which is behind the opening bracket."""
+    number = 0
+    while len(body) - at > SLICE_MAX_BYTES:
+        at = _end_of_space(body, at)
+        match = _ITEMS.match(body, at, at + SLICE_MAX_BYTES)
+        if match is None:
+            break
+        items = _decode_items(match[0] + b"]", at)
+        number += len(items)
+        yield items
+        at = _end_of_space(body, match.end())
+        if body.startswith(b"]", at):
+            if _end_of_space(body, at + 1) < len(body):
+                raise _not_an_array("there is more behind its end", at)
+            return
+        if not body.startswith(b",", at):
+            raise _not_an_array("a comma is missing", at)
+        at += 1
+    if len(body) - at > SLICE_MAX_BYTES:
+        detail = f"a hit is a JSON object without others inside, of at most {SLICE_MAX_BYTES:,} bytes"
+        raise Problem(
+            Kind.INVALID_BATCH,
+            f"item {number:,} is no hit, and what follows it was not read; none was taken",
+            {"errors": [{"index": number, "detail": detail}]},
+        )
+    items = _decode_items(body[at:], at)
+    if number and not items:
+        raise _not_an_array("an item is missing behind the comma", at)
+    for first in range(0, len(items), SLICE_MAX_HITS):
+        yield items[first : first + SLICE_MAX_HITS]
+
+
+def _split_lines(body: bytes) -> Iterator[list[object]]:
+    items: list[object] = []
+    size_bytes = 0
+    for number, line in enumerate(BytesIO(body), 1):
+        if len(line) > SLICE_MAX_BYTES:
+            limit = {"limit": SLICE_MAX_BYTES}
+            raise Problem(Kind.TOO_LARGE, f"line {number:,} of the body has more than {SLICE_MAX_BYTES:,} bytes", limit)
+        if size_bytes + len(line) > SLICE_MAX_BYTES or len(items) == SLICE_MAX_HITS:
+            yield items
+            items = []
+            size_bytes = 0
+        size_bytes += len(line)
+        if line.strip():
+            items.append(_decode_line(number, line))
+    yield items
+
+
+def _decode_items(text: bytes, at: int) -> list[object]:
+    """Decode items with the bracket behind them; they begin at that byte of the body."""
+    try:
+        items: list[object] = orjson.loads(b"[" + text)
+    except orjson.JSONDecodeError as error:
+        raise _not_an_array(error.msg, at + max(error.pos - 1, 0)) from error
+    return items
+
+
+def _decode_line(number: int, line: bytes) -> object:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise Problem(Kind.NOT_JSON, f"line {number:,} of the body is not JSON: {error}") from error
+
+
+def _not_an_array(fault: str, at: int) -> Problem:
+    return Problem(Kind.NOT_JSON, f"the body is not a JSON array: {fault}, at byte {at:,}")
+
+
+def _end_of_space(body: bytes, at: int) -> int:
+    match = _SPACE.match(body, at)
+    return at if match is None else match.end()

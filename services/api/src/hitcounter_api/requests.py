@@ -13,7 +13,8 @@ from hitcounter.entries import Durability
 from hitcounter.errors import InvalidHit
 from hitcounter.hits import check_id
 
-from hitcounter_api.problems import Kind, Problem, problem_of_hit
+from hitcounter_api.intake import Refusal, RefusalReason
+from hitcounter_api.problems import Kind, Problem, problem_of_hit, problem_of_refusal
 
 Scope = Mapping[str, Any]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -33,16 +34,40 @@ class ClientGone(Exception):
     """The client hung up before its request was complete: nobody waits for an answer."""
 
 
-async def read_body(receive: Receive, declared_bytes: int, max_bytes: int) -> bytes:
+class BodyRoom:
+    """The memory that bodies may take together while they arrive."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._taken_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Take room for more of a body.
+
+        Raises:
+            Problem: there is not enough.
+        """
+        if self._taken_bytes + size_bytes > self._max_bytes:
+            detail = f"the bodies that are arriving take {self._taken_bytes:,} bytes already"
+            raise problem_of_refusal(Refusal(RefusalReason.FULL, detail))
+        self._taken_bytes += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        """Give back what a body took."""
+        self._taken_bytes -= size_bytes
+
+
+async def read_body(receive: Receive, declared_bytes: int, max_bytes: int, room: BodyRoom | None = None) -> bytes:
     """Read the body, but never more of it than max_bytes.
 
     Args:
         receive: the ASGI channel of the request.
         declared_bytes: its Content-Length; 0 if there is none.
         max_bytes: the limit.
+        room: what all bodies that arrive at once may take together.
 
     Raises:
-        Problem: it is too large, or too slow.
+        Problem: it is too large, or too slow, or there is no room for it.
         ClientGone: there is no more of it.
     """
     check_size(declared_bytes, max_bytes)
@@ -53,8 +78,11 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int) -> by
                 message = await receive()
                 if message["type"] != "http.request":
                     raise ClientGone
-                body += message.get("body", b"")
-                check_size(len(body), max_bytes)
+                piece = message.get("body", b"")
+                check_size(len(body) + len(piece), max_bytes)
+                if room is not None:
+                    room.take(len(piece))
+                body += piece
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError as error:
@@ -65,6 +93,9 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int) -> by
             {"limit": BODY_MAX_SECONDS},
             headers=[("connection", "close")],
         ) from error
+    finally:
+        if room is not None:
+            room.give_back(len(body))
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:

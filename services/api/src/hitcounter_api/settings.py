@@ -68,8 +68,9 @@ class IntakeSettings(Section):
         32,
         ge=1,
         le=10_000,
-        description="Requests of POST /analytics/batch that may be under way at once, at 1 MiB of memory and more "
-        "each; any more are refused with 503.",
+        description="Batches (POST /analytics/batch) that may be under way at once, from the end of their body to "
+        "their answer; any more are refused with 503. Bodies that are still arriving may take 1 MiB for each of them, "
+        "all together.",
     )
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from hitcounter.entries import Durability
-from hitcounter.hits import BATCH_MAX_HITS
+from hitcounter.hits import BATCH_MAX_HITS, Hit
 
 from hitcounter_api.batches import read_hits
 from hitcounter_api.hot_path import PATH
 from hitcounter_api.intake import Intakes, Refusal, RefusalReason
 from hitcounter_api.openapi import problem_responses, schema_ref
 from hitcounter_api.problems import Kind, Problem, problem_of_refusal
-from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES, read_body, read_headers
-from hitcounter_api.schemas import EXAMPLE_ID, Hit
+from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES, BodyRoom, read_body, read_headers
+from hitcounter_api.schemas import EXAMPLE_ID
+from hitcounter_api.schemas import Hit as HitSchema
 
 
 def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, max_batch_requests: int) -> None:
     """Add the routes that take hits."""
-    under_way = 0
+    batches = _Batches(intakes, clock_ms, max_batch_requests)
 
     @app.post(
         PATH,
@@ -34,6 +36,8 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
         openapi_extra={"requestBody": _HIT_BODY, "parameters": [_KEY_HEADER, _DURABILITY_HEADER]},
     )
     async def track_hit() -> None:
+        # Only for the document: protocol.py and app.Api hand `POST /analytics` to hot_path.py, before FastAPI and
+        # before any ASGI middleware. Authentication or limits as a middleware would protect everything but the writes.
         raise AssertionError("hot_path.py answers before any routing")
 
     @app.post(
@@ -49,26 +53,48 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
         openapi_extra={"requestBody": _BATCH_BODY, "parameters": [_DURABILITY_HEADER]},
     )
     async def track_batch(request: Request) -> Response:
-        nonlocal under_way
-        if under_way >= max_batch_requests:
-            raise problem_of_refusal(Refusal(RefusalReason.FULL, f"{under_way:,} batches are under way"))
-        under_way += 1
-        try:
-            refusal = await _take_batch(request, intakes, clock_ms)
-        finally:
-            under_way -= 1
-        if refusal is not None:
+        if (refusal := await batches.take(request)) is not None:
             raise problem_of_refusal(refusal)
         return Response(status_code=204)
 
 
-async def _take_batch(request: Request, intakes: Intakes, clock_ms: Callable[[], int]) -> Refusal | None:
-    declared_bytes, header_key, durability = read_headers(request.scope["headers"])
-    if header_key is not None:
-        detail = "a batch takes no Idempotency-Key: give each of its hits a key"
-        raise Problem(Kind.INVALID_BATCH, detail, {"field": "Idempotency-Key"})
-    body = await read_body(request.receive, declared_bytes, BATCH_MAX_BYTES)
-    return await intakes.choose(durability).add_all(read_hits(body, clock_ms()))
+class _Batches:
+    """The batches under way. Bounds what they take: memory while their bodies arrive, their number from then on.
+
+    A body that arrives takes no place, only room for the bytes that are there: else a few clients that send a head, and
+    nothing more, would keep all others out.
+    """
+
+    def __init__(self, intakes: Intakes, clock_ms: Callable[[], int], limit: int) -> None:
+        self._intakes = intakes
+        self._clock_ms = clock_ms
+        self._limit = limit
+        self._room = BodyRoom(limit * BATCH_MAX_BYTES)
+        self._under_way = 0
+        self._check = asyncio.Lock()
+
+    async def take(self, request: Request) -> Refusal | None:
+        """Read a batch, check it and have its hits acknowledged; return why they were not."""
+        declared_bytes, header_key, durability = read_headers(request.scope["headers"])
+        if header_key is not None:
+            detail = "a batch takes no Idempotency-Key: give each of its hits a key"
+            raise Problem(Kind.INVALID_BATCH, detail, {"field": "Idempotency-Key"})
+        body = await read_body(request.receive, declared_bytes, BATCH_MAX_BYTES, self._room)
+        received_ms = self._clock_ms()
+        if self._under_way >= self._limit:
+            return Refusal(RefusalReason.FULL, f"{self._under_way:,} batches are under way")
+        self._under_way += 1
+        try:
+            hits = await self._check_hits(body, received_ms)
+            return await self._intakes.choose(durability).add_all(hits)
+        finally:
+            self._under_way -= 1
+
+    async def _check_hits(self, body: bytes, received_ms: int) -> list[Hit]:
+        if len(body) <= HIT_MAX_BYTES:  # costs no more than single hits do, and need not wait for a large one
+            return await read_hits(body, received_ms)
+        async with self._check:
+            return await read_hits(body, received_ms)
 
 
 _PROBLEMS: Final = problem_responses(400, 408, 413, 422, 500, 503)
@@ -84,13 +110,13 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
         "value": {"id": EXAMPLE_ID, "key": "019aaf3c-8d5a-7cc3-9c1b-3f1d2a6b7c8d"},
     },
 }
-_HIT_CONTENT: Final = {"schema": schema_ref(Hit), "examples": _EXAMPLES}
+_HIT_CONTENT: Final = {"schema": schema_ref(HitSchema), "examples": _EXAMPLES}
 _HIT_BODY: Final = {"required": True, "content": {"application/json": _HIT_CONTENT, "text/plain": _HIT_CONTENT}}
 _BATCH_BODY: Final = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {"type": "array", "items": schema_ref(Hit), "minItems": 1, "maxItems": BATCH_MAX_HITS},
+            "schema": {"type": "array", "items": schema_ref(HitSchema), "minItems": 1, "maxItems": BATCH_MAX_HITS},
             "example": [example["value"] for example in _EXAMPLES.values()],
         },
         "application/x-ndjson": {
