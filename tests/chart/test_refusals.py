@@ -20,6 +20,11 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         "set redis.auth.existingSecret to a Secret with the keys api-password and indexer-password",
     ),
     (
+        "users for another prefix",
+        {"redis": {"auth": {"enabled": True, "existingSecret": "s"}}, "config": {"redis": {"prefix": "shop"}}},
+        "redis.auth.prefix is hitcounter but config.redis.prefix is shop",
+    ),
+    (
         "Valkey by Redis's image",
         {"redis": {"engine": "valkey"}},
         "redis.engine is valkey but redis.image.repository is library/redis: set redis.image.repository to",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hitcounter_devstack import ElasticsearchServer, RedisServer, free_port
+from hitcounter_devstack.redis_users import build_credentials
 from hitcounter_devstack.services import Service, command_path
 
 _T = TypeVar("_T")
@@ -90,7 +91,12 @@ class Stack:
             command or [command_path(name)],
             log_file=self._folder / f"{self._count}-{name}.log",
             ready_url=f"http://127.0.0.1:{management_port}/readyz",
-            environment={**self.environment, "HITCOUNTER_MANAGEMENT__PORT": str(management_port), **environment},
+            environment={
+                **self.environment,
+                **build_credentials(name.removeprefix("hitcounter-")),
+                "HITCOUNTER_MANAGEMENT__PORT": str(management_port),
+                **environment,
+            },
         )
         service.start()
         self._services.callback(service.kill)

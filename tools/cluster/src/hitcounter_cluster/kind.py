@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from hitcounter_devstack.checkout import checkout
 from hitcounter_devstack.docker import has_docker
+from hitcounter_devstack.environment import checkout
 from hitcounter_devstack.errors import DevstackError, MissingPartError
 from hitcounter_devstack.progress import say
 

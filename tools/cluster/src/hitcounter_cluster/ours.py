@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
-from hitcounter_devstack.checkout import checkout
+from hitcounter_devstack.environment import checkout
 from hitcounter_devstack.errors import DevstackError
 from hitcounter_devstack.progress import say
 

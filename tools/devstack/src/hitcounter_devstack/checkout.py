@@ -3,13 +3,13 @@
 import contextlib
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hitcounter_devstack.console import Console
+from hitcounter_devstack.environment import checkout
 from hitcounter_devstack.errors import DataInUseError
 from hitcounter_devstack.ports import LOCALHOST
 from hitcounter_devstack.prometheus import DEFAULT_PORT as PROMETHEUS_PORT
@@ -46,12 +46,6 @@ def build_prometheus(services: Services, folder: Path, console: Console) -> Prom
         port=choose_port("prometheus", PROMETHEUS_PORT, console),
         on_line=console.lines_of("prometheus"),
     )
-
-
-def checkout() -> Path:
-    """Return the checkout whose .venv we run from, or the current folder outside of one."""
-    checkout = Path(sys.prefix).parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The one place where the workshop looks at its own environment and at the host it runs on."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,12 @@ from pathlib import Path
 def inherited_environment() -> dict[str, str]:
     """Return a copy of our environment, for children and for the few variables that name other people's programs."""
     return dict(os.environ)  # noqa: TID251 - settings of the services are theirs; these are the shell's
+
+
+def checkout() -> Path:
+    """Return the checkout whose .venv we run from, or the current folder outside of one."""
+    checkout = Path(sys.prefix).parent
+    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 
 
 def cache_folder(environment: Mapping[str, str] | None = None) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from hitcounter_devstack.ports import LOCALHOST
 from hitcounter_devstack.processes import LineHandler
 from hitcounter_devstack.redis_binaries import find_redis, redis_version
+from hitcounter_devstack.redis_users import build_access_list
 from hitcounter_devstack.server import Command, Server
 
 DEFAULT_PORT = 6379
@@ -65,7 +66,9 @@ class RedisServer(Server):
         return redis_version(self.binary)
 
     def _prepare(self) -> Command:
-        options = {"port": str(self.port), "dir": str(self.data_dir), **self.options}
+        users = self.data_dir / "services.acl"
+        users.write_text(build_access_list(self.version))
+        options = {"port": str(self.port), "dir": str(self.data_dir), "aclfile": str(users), **self.options}
         return Command([str(self.binary), *build_arguments(options)])
 
     def is_ready(self) -> bool:

@@ -12,17 +12,12 @@ refused anyway (the parent's validate.yaml), but not by a template error here. *
 {{- mulf (trimSuffix $unit $limit | float64) (get $units $unit | default 1) (divf .Values.maxmemoryPercent 100) | floor | int64 -}}
 {{- end -}}
 
-{{/* redis.users (root of this chart): who may do what. Keys carry a prefix in braces, whichever it is.
-The scripts are checked by what they call, so what they call stands here, too. An `optional` user is there if there is a
-password for it: no Secret made for an installation without it needs to have one. */}}
+{{/* redis.users (root of this chart): who may do what, from files/users.yaml. An `optional` user is there if there is
+a password for it: no Secret made for an installation without it needs to have one. */}}
 {{- define "redis.users" -}}
-{{- $connection := "+auth +client|setinfo +client|setname +hello +ping +select" -}}
-{{- $script := "+evalsha +script|load" -}}
-api:
-  rules: ~{*}:hits ~{*}:ledger ~{*}:producer:* ~{*}:as-of {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +xpending +waitaof
-indexer:
-  rules: ~{*}:hits ~{*}:ledger ~{*}:dead ~{*}:as-of ~{*}:as-of-lease {{ $connection }} {{ $script }} +info +time +get +set +hmget +hincrby +xadd +xlen +xrange +xdel +xgroup|create +xgroup|delconsumer +xreadgroup +xautoclaim +xclaim +xpending +xack
-operator:
-  optional: true
-  rules: ~{*}:hits ~{*}:ledger ~{*}:as-of {{ $connection }} {{ $script }} +info +time +exists +get +hmget +xlen +xrange +xpending +xgroup|create +xgroup|delconsumer +xinfo|consumers
+{{- range $name, $rules := .Files.Get "files/users.yaml" | replace "{prefix}" (printf "{%s}" .Values.auth.prefix) | fromYaml }}
+{{ $name }}:
+  optional: {{ eq $name "operator" }}
+  rules: {{ $rules | quote }}
+{{- end }}
 {{- end -}}

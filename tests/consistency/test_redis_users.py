@@ -1,0 +1,99 @@
+"""Each user that the chart makes in Redis is permitted every command of every script and method that it runs.
+
+The rings with real servers run as these users, too (hitcounter_devstack/redis_users.py), but not through every branch.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+from hitcounter import redis_lane, stream
+from hitcounter.stream import HitStream
+from hitcounter_devstack.redis_users import read_users
+
+from tests.consistency.house import ROOT
+
+SCRIPTS = {path.stem: path.read_text() for path in (ROOT / "packages/hitcounter/src/hitcounter/scripts").glob("*.lua")}
+RUN_BY = {
+    "api": {"append", "status", "memory", "ping"},
+    "operator": {"ensure_group", "status", "memory", "ping", "sweep"},
+}
+METHODS = {
+    name for name, _ in inspect.getmembers(HitStream, inspect.iscoroutinefunction) if not name.startswith("_")
+} - {"aclose"}
+RUN_BY["indexer"] = METHODS - {"append"}
+CALLED_OF_REDIS_PY = {"xpending_range": "xpending"}
+EVERY_CONNECTION = {"auth", "client|setinfo", "client|setname", "hello", "ping", "select"}
+
+
+def commands_of_script(name: str) -> set[str]:
+    calls = re.findall(r"redis\.p?call\('(\w+)'(?:, '(\w+)')?", SCRIPTS[name])
+    assert len(calls) == len(re.findall(r"redis\.p?call\(", SCRIPTS[name])), f"{name}: a command is not in the clear"
+    return {f"{command}|{sub}".lower() if command in ("XGROUP", "XINFO") else command.lower() for command, sub in calls}
+
+
+def attributes(tree: ast.AST) -> Iterator[list[str]]:
+    """Return what is taken from self: ["_redis", "xdel"] for self._redis.xdel."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not isinstance(node.value, ast.Name):
+            if isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name):
+                yield [node.value.attr, node.attr]
+        elif isinstance(node, ast.Attribute):
+            yield [node.attr]
+
+
+def commands_of_method(name: str) -> set[str]:
+    """Return what a method of the stream sends, by itself, by a script, or by another method."""
+    (method,) = [node for node in ast.walk(ast.parse(inspect.getsource(stream))) if is_method(node, name)]
+    found: set[str] = set()
+    for names in attributes(method):
+        if names[0] == "_redis" and len(names) > 1:
+            found.add(CALLED_OF_REDIS_PY.get(names[1], names[1]))
+        elif names[0].removeprefix("_") in SCRIPTS and names[0].startswith("_"):
+            found |= {"evalsha", "script|load"} | commands_of_script(names[0].removeprefix("_"))
+        elif names[0] == "_accept_lanes":
+            found |= commands_of_lane() | commands_of_script("accept")
+        elif names[0] != name and hasattr(HitStream, names[0]):
+            found |= commands_of_method(names[0])
+    return found
+
+
+def is_method(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name == name
+
+
+def commands_of_lane() -> set[str]:
+    sent = re.findall(r'(?:_call\(connection|send_command\(), "(\w+)"(?:, "(\w+)")?', inspect.getsource(redis_lane))
+    sent += re.findall(r'send_command\("(\w+)"(?:, "(\w+)")?', inspect.getsource(redis_lane))
+    return {f"{command}|{sub}".lower() if command == "SCRIPT" else command.lower() for command, sub in sent}
+
+
+def is_permitted(command: str, rules: str) -> bool:
+    permitted = set(re.findall(r"\+([\w|]+)", rules))
+    return command in permitted or command.split("|")[0] in permitted
+
+
+@pytest.mark.parametrize("user", RUN_BY)
+def test_user_is_permitted_every_command_that_it_sends(user: str) -> None:
+    sent = EVERY_CONNECTION.union(*(commands_of_method(method) for method in RUN_BY[user]))
+    assert not {command for command in sent if not is_permitted(command, read_users()[user])}
+
+
+@pytest.mark.parametrize("user", RUN_BY)
+def test_user_is_permitted_nothing_that_it_does_not_send(user: str) -> None:
+    sent = EVERY_CONNECTION.union(*(commands_of_method(method) for method in RUN_BY[user]))
+    assert set(re.findall(r"\+([\w|]+)", read_users()[user])) - sent == set()
+
+
+def test_every_script_is_run_by_somebody() -> None:
+    names = {
+        name
+        for method in METHODS
+        for name in re.findall(r"self\._(\w+)\(", inspect.getsource(getattr(HitStream, method)))
+    }
+    assert SCRIPTS.keys() - {"accept"} <= names
+    assert read_users().keys() == RUN_BY.keys()
