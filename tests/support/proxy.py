@@ -68,6 +68,10 @@ class FaultyWire:
 
         self._call(refuse)
 
+    def lead_to(self, target_url: str) -> None:
+        """Lead new connections to another server, as a name does that now stands for another address."""
+        self._call(lambda: setattr(self, "_target", urlsplit(target_url)))
+
     def hold_requests_with(self, marker: bytes) -> None:
         """From the first request that contains the marker on, let nothing of its connection through."""
 

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 from hitcounter.codec import HitBatch
-from hitcounter.errors import StreamUnavailable
+from hitcounter.entries import Settlement
+from hitcounter.errors import Outcome, StreamUnavailable
 from hitcounter.settings import RedisSettings
 from hitcounter.stream import HitStream, open_stream
 from hitcounter_devstack import RedisServer, find_redis
 from hitcounter_devstack.server import Command
 from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from tests.integration.stores.waiting import until
+from tests.support.proxy import FaultyWire
 
 PRODUCER = b"a producer.."
 
@@ -173,3 +178,111 @@ async def copy_arrived(settings: RedisSettings) -> None:
         if await accepted_hits(settings) == 1:
             return
         await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def pair(folder: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
+    with RedisServer(folder / "first") as first:
+        follow = {"replicaof": f"127.0.0.1 {first.port}", "repl-diskless-sync-delay": "0"}
+        with RedisServer(folder / "second", options=follow) as second:
+            yield first, second
+
+
+async def swap(demoted: RedisServer, promoted: RedisServer) -> None:
+    """Promote one and demote the other in place: its connections stay open, and it answers reads."""
+    async with Redis.from_url(promoted.url) as new, Redis.from_url(demoted.url) as old:
+        await new.replicaof("NO", "ONE")
+        await old.replicaof("127.0.0.1", promoted.port)
+
+
+async def index_one(stream: HitStream, consumer: str) -> int:
+    """Do what an indexer does, writes to Redis first; return the number of entries settled."""
+    await stream.ensure_group()
+    entries = await stream.read(consumer, count=100, block_ms=100)
+    settled = await stream.settle([Settlement(entry.entry_id, indexed=entry.hits) for entry in entries])
+    return len(settled)
+
+
+async def test_api_and_indexer_follow_a_redis_that_is_demoted_in_place_and_promoted_again(
+    pair: tuple[RedisServer, RedisServer],
+) -> None:
+    """One plain address, as of a managed Redis: it leads to the new primary, but connections that are open stay."""
+    first, second = pair
+    with FaultyWire(first.url) as wire:
+        settings = RedisSettings(url=SecretStr(wire.url))
+        async with open_stream(settings) as api, open_stream(settings) as indexer, asyncio.timeout(40):
+            await indexer.ensure_group()
+            sequence = 1
+            await api.append(one_hit(sequence), timeout_seconds=2.0)
+            assert (await api.status()).ledger.accepted == 1
+            assert await index_one(indexer, "me") == 1
+            await copy_arrived(RedisSettings(url=SecretStr(second.url)))
+            for demoted, promoted in ((first, second), (second, first)):
+                reading = asyncio.create_task(indexer.read("blocked", count=1, block_ms=1500))
+                await asyncio.gather(*[indexer.status() for _ in range(3)])  # connections beside that one, as of lanes
+                await swap(demoted, promoted)
+                wire.lead_to(promoted.url)
+                outcomes = []
+                for _ in range(5):  # under load: each lane may fail once for each connection it has
+                    sequence += 1
+                    try:
+                        await api.append(one_hit(sequence), timeout_seconds=2.0)
+                    except StreamUnavailable as error:
+                        outcomes.append(error.outcome)
+                assert set(outcomes) <= {Outcome.REFUSED}
+                assert len(outcomes) <= 1
+                await asyncio.gather(reading, return_exceptions=True)
+                for _ in range(4):
+                    lanes = [index_one(indexer, f"lane {lane}") for lane in range(3)]
+                    results = await asyncio.gather(*lanes, return_exceptions=True)
+                assert not [result for result in results if isinstance(result, BaseException)]
+                async with open_stream(RedisSettings(url=SecretStr(promoted.url))) as there:
+                    seen, truth = await api.status(), await there.status()
+                assert seen.ledger == truth.ledger
+                await follows(demoted)
+
+
+async def follows(server: RedisServer) -> None:
+    """Wait until the server is a replica that has caught up."""
+    async with Redis.from_url(server.url) as client:
+
+        async def is_up() -> bool:
+            return bool((await client.info("replication")).get("master_link_status") == "up")
+
+        await until(is_up)
+
+
+async def test_batch_for_a_master_that_was_demoted_behind_sentinels_is_refused_and_not_unknown(
+    watched: tuple[RedisServer, RedisServer, SentinelServer],
+) -> None:
+    master, replica, sentinel = watched
+    settings = RedisSettings(url=SecretStr("redis://the-sentinels-know/0"), sentinels=f"127.0.0.1:{sentinel.port}")
+    async with open_stream(settings) as stream, asyncio.timeout(20):
+        await retry_append(stream, 1)
+        await swap(master, replica)
+        with pytest.raises(StreamUnavailable) as raised:
+            await stream.append(one_hit(2), timeout_seconds=2.0)
+        assert raised.value.outcome is Outcome.REFUSED
+        assert await accepted_hits(RedisSettings(url=SecretStr(replica.url))) <= 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "outcome"),
+    [
+        ("~* +@all -evalsha", Outcome.REFUSED),
+        ("~other +@all", Outcome.REFUSED),
+        ("~* +@all -hincrby", Outcome.UNKNOWN),
+    ],
+    ids=["no scripts", "other keys", "a command that the script calls after it has added the entry"],
+)
+async def test_batch_that_a_user_may_not_send_is_refused_unless_the_script_had_begun(
+    folder: Path, rules: str, outcome: Outcome
+) -> None:
+    with RedisServer(folder) as server:
+        async with Redis.from_url(server.url) as client:
+            await client.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", *rules.split())  # type: ignore[no-untyped-call]
+        settings = RedisSettings(url=SecretStr(server.url), username="narrow", password=SecretStr("pw"))
+        async with open_stream(settings) as stream:
+            with pytest.raises(StreamUnavailable, match="permission") as raised:
+                await stream.append(one_hit(1), timeout_seconds=2.0)
+        assert raised.value.outcome is outcome

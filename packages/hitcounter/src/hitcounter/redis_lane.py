@@ -19,7 +19,9 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    BusyLoadingError,
     MasterDownError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -35,10 +37,14 @@ from hitcounter.settings import RedisSettings
 
 _Command = str | int | bytes
 
-_REFUSED_UP_FRONT: Final = (AuthenticationError, MasterDownError, NoScriptError, ReadOnlyError)
+_DEMOTED: Final = (MasterDownError, ReadOnlyError)
+"""What a Redis answers that another one has taken the place of."""
+_REFUSED_UP_FRONT: Final = (AuthenticationError, BusyLoadingError, NoScriptError, *_DEMOTED)
 """Errors that Redis gives before a script has done anything; redis-py has classes for these …"""
 _REFUSED_UP_FRONT_CODES: Final = ("MISCONF", "NOREPLICAS", "STALESEQUENCE", "WRONGTYPE")
 """… and for these only the code that the text begins with."""
+_INSIDE_A_SCRIPT: Final = "in script"
+"""What Redis adds where a user may not call a command of a script that had begun, and may have added something."""
 _CANNOT_SYNC: Final = ("unknown command", "appendonly is disabled")
 """What a Redis says that has no WAITAOF, or no append-only file."""
 _FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
@@ -72,6 +78,8 @@ def _build_options(settings: RedisSettings) -> dict[str, Any]:
         "protocol": 2,
         "socket_connect_timeout": settings.connect_timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
+        # Not tried again but closed: also behind a plain address the next connection finds who was promoted (issue 14).
+        "retry_on_error": list(_DEMOTED),
     }
     if settings.username is not None:
         options["username"] = settings.username
@@ -118,18 +126,19 @@ class AcceptLane:
             StreamUnavailable: with what is known of the outcome.
             DurabilityUnavailable: this Redis cannot promise it; nothing was sent.
         """
-        was_sent = False
+        outcome: Outcome | None = Outcome.REFUSED
         try:
             async with asyncio.timeout(timeout_seconds):
                 connection = self._connection or await self._open()
-                was_sent = True
+                outcome = None  # the error will tell
                 await _call(connection, "EVALSHA", self._sha, len(keys), *keys, *arguments)
                 if self._durability is Durability.DISK:
+                    outcome = Outcome.UNKNOWN
                     await _wait_for_disk(connection, timeout_seconds)
         except BaseException as error:
             await self._drop()
             if isinstance(error, _FAILURES):
-                raise translate(error, "accept a batch", was_sent=was_sent) from error
+                raise translate(error, "accept a batch", outcome) from error
             raise
 
     async def aclose(self) -> None:
@@ -205,11 +214,14 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except _FAILURES as error:
-        raise translate(error, doing, was_sent=True) from error
+        raise translate(error, doing) from error
 
 
-def translate(error: Exception, doing: str, *, was_sent: bool) -> StreamUnavailable:
-    """Say in our words what Redis or the way to it did, and whether the command may have had an effect."""
+def translate(error: Exception, doing: str, outcome: Outcome | None = None) -> StreamUnavailable:
+    """Say in our words what Redis or the way to it did, and whether the command may have had an effect.
+
+    The outcome is what is known of that already; None leaves it to the error.
+    """
     text = str(error) or type(error).__name__
     if isinstance(error, OutOfMemoryError):
         return StreamUnavailable(
@@ -218,9 +230,23 @@ def translate(error: Exception, doing: str, *, was_sent: bool) -> StreamUnavaila
             is_worth_retrying=False,
             retry_after_seconds=_FULL_RETRY_SECONDS,
         )
-    is_refused = not was_sent or isinstance(error, _REFUSED_UP_FRONT) or text.startswith(_REFUSED_UP_FRONT_CODES)
     is_away = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError | RuntimeError)
     return StreamUnavailable(
         f"cannot {doing}: {'Redis does not answer' if is_away else 'Redis refused'} ({text})",
-        outcome=Outcome.REFUSED if is_refused else Outcome.UNKNOWN,
+        outcome=outcome or (Outcome.REFUSED if _is_refused_up_front(error, text) else Outcome.UNKNOWN),
     )
+
+
+def is_demoted(error: BaseException | None) -> bool:
+    """Tell whether the error is of a Redis that another one has taken the place of.
+
+    Behind Sentinel redis-py turns it into a ConnectionError of its own.
+    """
+    return isinstance(error, _DEMOTED) or (error is not None and isinstance(error.__context__, _DEMOTED))
+
+
+def _is_refused_up_front(error: Exception, text: str) -> bool:
+    """Tell whether the error was given before a script had done anything."""
+    if isinstance(error, NoPermissionError):
+        return _INSIDE_A_SCRIPT not in text
+    return is_demoted(error) or isinstance(error, _REFUSED_UP_FRONT) or text.startswith(_REFUSED_UP_FRONT_CODES)

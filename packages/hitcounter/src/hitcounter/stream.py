@@ -22,8 +22,9 @@ from redis.exceptions import ResponseError
 
 from hitcounter.codec import HitBatch, encode
 from hitcounter.entries import DeadLetter, Durability, Entry, Settlement, StoredDeadLetter
+from hitcounter.errors import StreamUnavailable
 from hitcounter.ledger import Audit, Ledger, StreamMemory, StreamStatus
-from hitcounter.redis_lane import AcceptLane, build_pool, check_memory_policy, translated
+from hitcounter.redis_lane import AcceptLane, build_pool, check_memory_policy, is_demoted, translated
 from hitcounter.settings import RedisSettings
 
 __all__ = [
@@ -157,9 +158,14 @@ class HitStream:
             DurabilityUnavailable: this Redis cannot promise that durability; nothing was added.
         """
         keys = (self.keys.stream, self.keys.ledger, self.keys.producer(batch.producer))
-        await self._accept_lanes[durability].accept(
-            keys, (encode(batch), len(batch), batch.sequence, _SEQUENCE_TTL_MS), timeout_seconds=timeout_seconds
-        )
+        arguments = (encode(batch), len(batch), batch.sequence, _SEQUENCE_TTL_MS)
+        try:
+            await self._accept_lanes[durability].accept(keys, arguments, timeout_seconds=timeout_seconds)
+        except StreamUnavailable as error:
+            if is_demoted(error.__cause__):
+                # Looks are answered by a demoted Redis, too: they must follow, and would not notice by themselves.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     async def status(self) -> StreamStatus:
         """Return one consistent look at ledger, stream, as-of and Redis's clock, in constant time."""
