@@ -162,22 +162,3 @@ def test_status_without_redis_is_a_503(server: Server) -> None:
 def test_nothing_there_is_a_404(server: Server, path: str) -> None:
     reply = server.ask("GET", path)
     assert (reply.status, reply.kind) == (404, "not-found")
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("GET", "/analytics", "POST"),
-        ("PUT", "/analytics", "POST"),
-        ("POST", "/analytics/", "GET"),
-        ("POST", "/analytics/a", "GET"),
-        ("DELETE", "/analytics/a", "GET"),
-        ("DELETE", "/analytics/batch", "GET, POST"),
-        ("POST", "/status", "GET"),
-    ],
-)
-def test_a_wrong_method_is_a_405_that_names_the_right_ones(
-    server: Server, method: str, path: str, allowed: str
-) -> None:
-    reply = server.ask(method, path)
-    assert (reply.status, reply.kind, reply.headers["allow"]) == (405, "method-not-allowed", allowed)

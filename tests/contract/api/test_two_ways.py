@@ -31,6 +31,7 @@ _BODIES = {
 _HEADERS = {
     "plain": b"",
     "close": b"connection: close\r\n",
+    "compressed": b"content-encoding: gzip\r\n",
     "key twice": b"idempotency-key: a\r\nidempotency-key: b\r\n",
     "key in the header": b"idempotency-key: 018f0000-0000-7000-8000-000000000000\r\n",
 }

@@ -12,7 +12,7 @@ from hitcounter import __version__
 from hitcounter.errors import HitcounterError
 from hitcounter.logs import bind_traceparent
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Match
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from hitcounter_api.hot_path import PATH, HotPath
@@ -23,9 +23,11 @@ from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.requests import ClientGone, read_traceparent
-from hitcounter_api.routes import counts, history, page, status, track
+from hitcounter_api.routes import counts, history, liveness, page, status, track
 
 _DESCRIPTION = """Track hits, and read how many an id had in the last 5 minutes, hour, day, 2 days and 3 days.
+
+HEAD works wherever GET does, and OPTIONS says what is allowed.
 
 Every answer that is not a success is a problem (RFC 9457) that names the field, the value and the limit."""
 
@@ -46,8 +48,24 @@ class Api(FastAPI):
         """Answer one request. Not `async` itself: one coroutine less for every hit."""
         if scope.get("path") == PATH and scope.get("method") == "POST":
             return self.hot_path(scope, receive, send)
+        if scope["method"] == "OPTIONS" and (allowed := self.allowed_methods(scope)):
+            return Response(status_code=204, headers={"allow": allowed})(scope, receive, send)
+        if scope["method"] == "HEAD":  # RFC 9110, 9.3.2: as GET. uvicorn keeps the scope, and leaves out the body
+            scope = {**scope, "method": "GET"}
         bind_traceparent(read_traceparent(scope["headers"]))  # its task is this request's alone
         return super().__call__(scope, receive, send)
+
+    def allowed_methods(self, scope: Scope) -> str:
+        """Return the methods of this path, or of the whole server (RFC 9110, 9.3.7), as `Allow` has them."""
+        methods: set[str] = set()
+        for route in self.routes:  # a router itself tells only those of the first that matches
+            if scope["path"] == "*" or route.matches(scope)[0] is not Match.NONE:
+                methods |= getattr(route, "methods", None) or set()
+        if methods:
+            methods.add("OPTIONS")
+        if "GET" in methods:
+            methods.add("HEAD")
+        return ", ".join(sorted(methods))
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -81,6 +99,7 @@ def create_app(
     counts.add_routes(app, reads, clock_ms)
     history.add_routes(app, reads, clock_ms)
     status.add_routes(app, watch)
+    liveness.add_routes(app)
     if has_page:
         page.add_routes(app)
     _answer_with_problems(app, metrics)
@@ -104,16 +123,7 @@ def _answer_with_problems(app: FastAPI, metrics: ApiMetrics) -> None:
 def _problem_of_routing(request: Request, error: HTTPException) -> Problem:
     path = request.scope["path"]
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(sorted(_methods_of(request.app.routes, request.scope)))
+        allowed = request.app.allowed_methods(request.scope)
         detail = f"{request.method} is not allowed for {path[:100]}; {allowed} is"
         return Problem(Kind.METHOD_NOT_ALLOWED, detail, {"value": request.method[:100]}, headers=[("allow", allowed)])
     return Problem(Kind.NOT_FOUND, f"there is no {path[:100]}; /docs lists what there is")
-
-
-def _methods_of(routes: list[BaseRoute], scope: Scope) -> set[str]:
-    """Return the methods of all routes on this path: a router itself only tells those of the first."""
-    methods: set[str] = set()
-    for route in routes:
-        if route.matches(scope)[0] is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return methods

@@ -13,8 +13,14 @@ from hitcounter_api.schemas import Hit, ProblemDetails
 
 _REF_TEMPLATE: Final = "#/components/schemas/{model}"
 _DESCRIBED_BY_HAND: Final[tuple[type[BaseModel], ...]] = (Hit, ProblemDetails)
-_RETRY_AFTER: Final = {
-    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer", "minimum": 1}}
+_HEADERS: Final[Mapping[int, Mapping[str, Any]]] = {
+    415: {"Accept-Encoding": {"description": "What is taken.", "schema": {"type": "string", "enum": ["identity"]}}},
+    503: {
+        "Retry-After": {
+            "description": "Seconds to wait before the next try.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    },
 }
 
 
@@ -51,4 +57,4 @@ def _describe(status: int) -> dict[str, Any]:
         },
     }
     description = {"description": "; ".join(kind.title for kind in kinds) + ".", "content": {MEDIA_TYPE: content}}
-    return {**description, "headers": _RETRY_AFTER} if status == 503 else description
+    return {**description, "headers": _HEADERS[status]} if status in _HEADERS else description

@@ -33,6 +33,7 @@ class Kind(Enum):
     METHOD_NOT_ALLOWED = (405, "method-not-allowed", "The method is not allowed here")
     SLOW_BODY = (408, "slow-body", "The body took too long to arrive")
     TOO_LARGE = (413, "too-large", "The request is too large")
+    CONTENT_ENCODING = (415, "content-encoding", "The body is compressed")
     HEAD_TOO_LARGE = (431, "head-too-large", "The head of the request is too large")
     INVALID_HIT = (422, "invalid-hit", "The hit breaks a rule")
     DURABILITY_UNAVAILABLE = (422, "durability-unavailable", "This durability is not to be had here")

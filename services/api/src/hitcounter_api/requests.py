@@ -14,7 +14,7 @@ from hitcounter.errors import InvalidHit
 from hitcounter.hits import check_id
 
 from hitcounter_api.intake import Refusal, RefusalReason
-from hitcounter_api.problems import Kind, Problem, problem_of_hit, problem_of_refusal
+from hitcounter_api.problems import Kind, Problem, problem_of_hit, problem_of_refusal, show
 
 Scope = Mapping[str, Any]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -126,6 +126,7 @@ def read_headers(headers: Headers) -> TrackHeaders:
 
     Raises:
         InvalidHit: the key comes twice or is not UTF-8, or there is no such durability.
+        Problem: the body is compressed.
     """
     declared_bytes = 0
     key = None
@@ -139,6 +140,8 @@ def read_headers(headers: Headers) -> TrackHeaders:
             key = _read_key(value)
         elif name == b"hitcounter-durability":
             durability = _read_durability(value)
+        elif name == b"content-encoding":
+            _check_encoding(value)
     return TrackHeaders(declared_bytes, key, durability)
 
 
@@ -157,6 +160,17 @@ def _read_durability(value: bytes) -> Durability:
     except ValueError:
         known = " or ".join(Durability)
         raise InvalidHit("Hitcounter-Durability", f"the durability must be {known}", known) from None
+
+
+def _check_encoding(value: bytes) -> None:
+    """Refuse a compressed body: 16 KiB hold a bomb of 16 MiB. RFC 9110, 15.5.16: 415 with what is taken instead."""
+    if value.strip().lower() not in (b"", b"identity"):
+        raise Problem(
+            Kind.CONTENT_ENCODING,
+            "the body is compressed; send it as it is",
+            {"field": "Content-Encoding", "value": show(value.decode("latin-1")), "limit": "identity"},
+            headers=[("accept-encoding", "identity")],
+        )
 
 
 def read_traceparent(headers: Headers) -> str:
