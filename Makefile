@@ -128,7 +128,7 @@ pin: ## Write the digests of the base images, where a registry can be reached
 
 .PHONY: dev
 dev: ## Build, install on the current cluster and keep in step with the code (Skaffold)
-	@$(call need,skaffold version,https://skaffold.dev/docs/install; the way without it: docs/install.md)
+	@$(call need,skaffold version,https://skaffold.dev/docs/install; the way without it: docs/quickstart.md)
 	skaffold dev --profile dev
 
 .PHONY: run-docker

@@ -236,17 +236,17 @@ def test_compose_asks_the_readiness_of_each_service_at_its_port() -> None:
 
 # ── what people are told ─────────────────────────────────────────────────────────────────────────────────────────────
 
-INSTALL = ROOT / "docs/install.md"
+QUICKSTART = ROOT / "docs/quickstart.md"
 
 
 def test_images_that_people_load_are_those_that_the_chart_runs() -> None:
-    named = set(re.findall(r"\bhitcounter-\w+:[\w.]+", INSTALL.read_text()))
+    named = set(re.findall(r"\bhitcounter-\w+:[\w.]+", QUICKSTART.read_text()))
     images = [container["image"] for pod in render(EVERYTHING).pods() for container in pod.containers]
     assert named == {image for image in images if image.startswith("hitcounter-")}
 
 
 def test_profiles_that_people_are_told_of_are_all_that_there_are() -> None:
-    told = re.findall(r"skaffold (?:dev|run) --profile ([\w,-]+)", INSTALL.read_text())
+    told = re.findall(r"skaffold (?:dev|run) --profile ([\w,-]+)", QUICKSTART.read_text())
     assert {name for names in told for name in names.split(",")} == {item["name"] for item in SKAFFOLD["profiles"]}
 
 
@@ -257,7 +257,7 @@ def test_add_ons_are_installed_by_the_same_commands_everywhere() -> None:
         return {command.partition("  #")[0].strip() for command in found}
 
     in_files = {command for file in ROOT.glob("k8s/addons/*.yaml") for command in commands(file.read_text())}
-    assert commands(INSTALL.read_text()) == in_files
+    assert commands(QUICKSTART.read_text()) == in_files
 
 
 # ── kind ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -278,7 +278,7 @@ def test_every_file_that_a_comment_or_document_of_the_roof_names_exists() -> Non
         *ROOT.glob("k8s/*.md"),
         *CHART.glob("*.yaml"),
         ROOT / "skaffold.yaml",
-        INSTALL,
+        QUICKSTART,
     ]
     missing = {
         f"{text.name}: {named}"

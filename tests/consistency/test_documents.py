@@ -6,9 +6,7 @@ import json
 import re
 
 import pytest
-from hitcounter import hits
 from hitcounter_api.counts import WINDOWS
-from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES
 
 from tests.consistency.house import ROOT, markdown_files
 
@@ -96,22 +94,10 @@ def test_decision_record_has_its_number_and_its_four_parts(path: object) -> None
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences", "Rejected"]
 
 
-def test_readme_tells_the_limits_that_the_code_has() -> None:
-    text = " ".join((ROOT / "README.md").read_text().split())
-    limits = [
-        f"1 to {hits.ID_MAX_BYTES} bytes of UTF-8",
-        f"from 1 to {hits.WEIGHT_MAX:,}",
-        f"up to {hits.BATCH_MAX_HITS:,} hits",
-        f"{hits.ACCEPT_BACK_MS // hits.DAY_MS} days back to {hits.ACCEPT_AHEAD_MS // hits.MINUTE_MS} minutes ahead",
-        f"{HIT_MAX_BYTES // 1024} KiB; a batch {BATCH_MAX_BYTES // 1024**2} MiB",
-    ]
-    assert [limit for limit in limits if limit not in text] == []
-
-
-def test_readme_lists_every_call_of_the_api() -> None:
+def test_reference_lists_every_call_of_the_api() -> None:
     document = json.loads((ROOT / "docs/openapi.json").read_text())
     calls = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
-    listed = set(re.findall(r"`((?:GET|POST) /[^`]+)`", (ROOT / "README.md").read_text()))
+    listed = set(re.findall(r"`((?:GET|POST) /[^`]+)`", (ROOT / "docs/http-api.md").read_text()))
     assert listed == calls | {"GET /docs", "GET /openapi.json", "GET /livez"}
 
 

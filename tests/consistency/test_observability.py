@@ -83,7 +83,7 @@ def test_scaling_uses_only_what_is_declared() -> None:
     assert names_in(SCALED_OBJECT) <= series_names()
 
 
-@pytest.mark.parametrize("document", ["runbook.md", "install.md", "architecture.md", "configuration.md"])
+@pytest.mark.parametrize("document", ["runbook.md", "production.md", "architecture.md", "configuration.md"])
 def test_document_names_only_metrics_that_are_declared(document: str) -> None:
     text = (ROOT / "docs" / document).read_text()
     told = {

@@ -76,5 +76,5 @@ def test_addons_without_helm_are_refused_with_the_way_out(programs: Programs) ->
 
 
 def test_addons_are_installed_as_the_document_does_it() -> None:
-    text = " ".join((ROOT / "docs/install.md").read_text().replace("\\\n", " ").split())
+    text = " ".join((ROOT / "docs/quickstart.md").read_text().replace("\\\n", " ").split())
     assert [command for command in kind.ADDON_COMMANDS.values() if command not in text] == []

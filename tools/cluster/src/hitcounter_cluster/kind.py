@@ -1,4 +1,4 @@
-"""The cluster where kind and Docker are: several nodes, made by kind, with everything as docs/install.md does it.
+"""The cluster where kind and Docker are: several nodes, made by kind, with everything as docs/quickstart.md does it.
 
 Nothing of ours stands in for anything there: kind's nodes, the stores and the add-ons come from the registries.
 """
@@ -27,7 +27,7 @@ ADDON_COMMANDS: Mapping[str, str] = {
     "--repo https://kubernetes-sigs.github.io/metrics-server "
     "--namespace kube-system --values k8s/addons/metrics-server-values.yaml",
 }
-"""For each add-on, what installs it. A test holds them against docs/install.md."""
+"""For each add-on, what installs it. A test holds them against docs/quickstart.md."""
 
 
 def is_kind_here() -> bool:
