@@ -42,7 +42,7 @@ PUBLIC = {
     "ledger": "Audit Ledger StreamMemory StreamStatus",
     "logs": "RepeatFilter bind_traceparent configure_logging get_logger",
     "metrics": "ADVICE QueueMetrics create_registry explain",
-    "redis_lane": "AcceptLane build_pool check_memory_policy is_demoted translate translated",
+    "redis_lane": "AcceptLane build_pool check_memory_policy is_demoted is_forbidden translate translated",
     "settings": (
         "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings IndexSettings LogSettings Port RedisSettings Section "
         "SettingsBase TracingSettings load_settings load_settings_or_exit variable_name"

@@ -27,6 +27,35 @@ async def test_memory_is_that_of_the_server_and_its_limit_the_maxmemory(stream: 
     assert memory.capacity_bytes == info["total_system_memory"]
 
 
+async def test_append_only_file_that_is_switched_off_is_seen_and_said(stream: HitStream, raw: Redis) -> None:
+    usual = (await raw.config_get("appendonly"))["appendonly"]
+    try:
+        await raw.config_set("appendonly", "yes")
+        assert ((await stream.memory()).is_aof_enabled, (await stream.memory()).faults) == (True, [])
+        await raw.config_set("appendonly", "no")
+        memory = await stream.memory()
+        assert memory.is_aof_enabled is False
+        assert "appendonly no" in memory.faults[0]
+    finally:
+        await raw.config_set("appendonly", usual or "no")
+
+
+async def test_keys_that_redis_evicts_are_counted(stream: HitStream, raw: Redis) -> None:
+    before = (await stream.memory()).evicted_keys
+    assert before is not None
+    try:
+        await raw.set(f"{stream.keys.prefix}-victim", bytes(1_000_000))
+        used_bytes = (await raw.info("memory"))["used_memory"]
+        await raw.config_set("maxmemory-policy", "allkeys-lru")
+        await raw.config_set("maxmemory", used_bytes - 100_000)
+        memory = await stream.memory()
+    finally:
+        await raw.config_set("maxmemory", 0)
+        await raw.config_set("maxmemory-policy", "noeviction")
+    assert memory.evicted_keys is not None
+    assert memory.evicted_keys > before
+
+
 async def test_difference_is_what_the_stream_holds_beyond_the_ledger(
     stream: HitStream, producer: Producer, raw: Redis
 ) -> None:

@@ -40,6 +40,7 @@ class FakeStream:
     trouble: HitcounterError | None = None
     """Raised by every call while it is set."""
     status_now: StreamStatus = field(default_factory=lambda: build_status())
+    memory_now: StreamMemory = field(default_factory=lambda: StreamMemory(used_bytes=10, capacity_bytes=100))
 
     async def append(self, batch: HitBatch, *, timeout_seconds: float, durability: Durability) -> None:
         assert timeout_seconds > 0
@@ -69,7 +70,7 @@ class FakeStream:
     async def memory(self) -> StreamMemory:
         if self.trouble is not None:
             raise self.trouble
-        return StreamMemory(used_bytes=10, capacity_bytes=100)
+        return self.memory_now
 
     @property
     def accepted_ids(self) -> list[list[str]]:

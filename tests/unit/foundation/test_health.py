@@ -90,12 +90,12 @@ async def test_readyz_says_what_is_waited_for_and_why() -> None:
     status, headers, body = await get("/readyz", readiness=Readiness("redis"))
     assert status == 503
     assert headers[b"content-type"] == b"application/json"
-    assert orjson.loads(body) == {"ready": False, "waiting_for": {"redis": "not reached yet"}}
+    assert orjson.loads(body) == {"ready": False, "waiting_for": {"redis": "not reached yet"}, "warnings": {}}
 
 
 async def test_readyz_of_a_ready_part_is_200() -> None:
     status, _, body = await get("/readyz")
-    assert (status, orjson.loads(body)) == (200, {"ready": True, "waiting_for": {}})
+    assert (status, orjson.loads(body)) == (200, {"ready": True, "waiting_for": {}, "warnings": {}})
 
 
 async def test_livez_does_not_look_at_what_is_waited_for() -> None:

@@ -47,8 +47,13 @@ class _AnswerSerializer(OrjsonSerializer):
 
 
 @contextlib.asynccontextmanager
-async def open_client(settings: ElasticsearchSettings) -> AsyncIterator[AsyncElasticsearch]:
-    """Open a client that never retries by itself, and close it at the end. Connects when first used."""
+async def open_client(settings: ElasticsearchSettings, *, connections: int = 10) -> AsyncIterator[AsyncElasticsearch]:
+    """Open a client that never retries by itself, and close it at the end. Connects when first used.
+
+    Args:
+        settings: where Elasticsearch is.
+        connections: to each of its addresses; requests beyond wait for one, within their time-out.
+    """
     password, api_key = settings.password, settings.api_key
     basic_auth = (settings.username, password.get_secret_value()) if settings.username and password else None
     client = AsyncElasticsearch(
@@ -58,6 +63,7 @@ async def open_client(settings: ElasticsearchSettings) -> AsyncIterator[AsyncEla
         ca_certs=settings.ca_file or DEFAULT,
         serializers={"application/json": _AnswerSerializer()},
         request_timeout=settings.timeout_seconds,
+        connections_per_node=connections,
         max_retries=0,
         retry_on_timeout=False,
         http_compress=False,  # costs more processor time than it saves on the way to a near node
@@ -74,10 +80,14 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        raise IndexUnavailable(f"cannot {doing}: {_describe(error)}", status=error.status_code) from error
+        raise IndexUnavailable(
+            f"cannot {doing}: Elasticsearch answers {error.status_code}",
+            cause=_describe(error),
+            status=error.status_code,
+        ) from error
     except TransportError as error:
         raise IndexUnavailable(
-            f"cannot {doing}: Elasticsearch does not answer ({str(error)[:_REASON_MAX_CHARACTERS]})"
+            f"cannot {doing}: Elasticsearch does not answer", cause=str(error)[:_REASON_MAX_CHARACTERS]
         ) from error
 
 
@@ -245,4 +255,4 @@ def _describe(error: ApiError) -> str:
     if isinstance(error.info, dict) and isinstance(error.info.get("error"), dict):
         details = error.info["error"]
         reason = f"{details.get('type')}: {details.get('reason')}"
-    return f"Elasticsearch answers {error.status_code} ({str(reason)[:_REASON_MAX_CHARACTERS]})"
+    return str(reason)[:_REASON_MAX_CHARACTERS]

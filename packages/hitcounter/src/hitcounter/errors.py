@@ -69,10 +69,18 @@ class Outcome(StrEnum):
 
 
 class TransientError(HitcounterError):
-    """The same call may succeed later."""
+    """The same call may succeed later.
 
-    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message)
+    Attributes:
+        summary: what happened, in our own words. Clients read it, so it names no host, port or user.
+        cause: the words of the server or of a library, which may name all of these: for logs and `/readyz`, where
+            the error as a whole says both.
+    """
+
+    def __init__(self, summary: str, *, cause: str = "", retry_after_seconds: float = 1.0) -> None:
+        super().__init__(f"{summary} ({cause})" if cause else summary)
+        self.summary = summary
+        self.cause = cause
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -86,13 +94,14 @@ class StreamUnavailable(TransientError):
 
     def __init__(
         self,
-        message: str,
+        summary: str,
         *,
+        cause: str = "",
         outcome: Outcome = Outcome.UNKNOWN,
         is_worth_retrying: bool = True,
         retry_after_seconds: float = 1.0,
     ) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        super().__init__(summary, cause=cause, retry_after_seconds=retry_after_seconds)
         self.outcome = outcome
         self.is_worth_retrying = is_worth_retrying
 
@@ -104,6 +113,8 @@ class IndexUnavailable(TransientError):
         status: its HTTP status, or None where no answer came.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
+    def __init__(
+        self, summary: str, *, cause: str = "", status: int | None = None, retry_after_seconds: float = 1.0
+    ) -> None:
+        super().__init__(summary, cause=cause, retry_after_seconds=retry_after_seconds)
         self.status = status

@@ -36,10 +36,12 @@ class ManagementSettings(Section):
 
 
 class Readiness:
-    """What a part still waits for. Ready when nothing is left."""
+    """What a part still waits for. Ready when nothing is left; warnings are told, and leave it ready."""
 
     def __init__(self, *names: str) -> None:
         self._problems = dict.fromkeys(names, "not reached yet")
+        self.warnings: dict[str, str] = {}
+        """What an operator should change though the part does its job, by name."""
 
     @property
     def problems(self) -> dict[str, str]:
@@ -118,7 +120,8 @@ def build_management_app(
         if path == "/livez":
             return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
         if path == "/readyz":
-            body = orjson.dumps({"ready": readiness.is_ready, "waiting_for": readiness.problems})
+            told = {"ready": readiness.is_ready, "waiting_for": readiness.problems, "warnings": readiness.warnings}
+            body = orjson.dumps(told)
             return (200 if readiness.is_ready else 503), "application/json", body
         if path == "/metrics":
             body = generate_latest(metrics) if isinstance(metrics, CollectorRegistry) else await metrics()

@@ -50,11 +50,25 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class StreamMemory:
-    """What the Redis that holds the stream uses, and may use."""
+    """How the Redis that holds the stream keeps it: what it uses and may use, and whether it may lose it."""
 
     used_bytes: int
     capacity_bytes: int
     """Its maxmemory, or the memory of its machine where it has none; 0 if it tells neither."""
+    policy_fault: str = ""
+    """Why it may evict hits, and what to change; empty where it may not."""
+    is_aof_enabled: bool | None = None
+    """Whether it writes what it holds to an append-only file; None if it does not tell."""
+    evicted_keys: int | None = None
+    """Keys that it has evicted since it started; None if it does not tell."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What keeps it from keeping hits, in sentences."""
+        faults = [self.policy_fault] if self.policy_fault else []
+        if self.is_aof_enabled is False:
+            faults.append("Redis has appendonly no: when it ends, it loses all that was not indexed; set it to yes")
+        return faults
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, disable_created_metrics
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -106,7 +106,7 @@ class QueueMetrics(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Return every metric, without values."""
-        return (_build_ledger(None), *_build_queue(None, 0.0), _build_as_of(None), *_build_memory(None))
+        return (_build_ledger(None), *_build_queue(None, 0.0), _build_as_of(None), *_build_redis(None))
 
     def collect(self) -> Iterator[Metric]:
         """Return what is known."""
@@ -116,7 +116,7 @@ class QueueMetrics(Collector):
             yield _build_ledger(self._status)
             yield from _build_queue(self._status, self._lag_seconds)
         if self._memory is not None:
-            yield from _build_memory(self._memory)
+            yield from _build_redis(self._memory)
 
 
 def _build_ledger(status: StreamStatus | None) -> Metric:
@@ -188,6 +188,38 @@ def _build_as_of(as_of_ms: int | None) -> Metric:
     return as_of
 
 
+def _build_redis(memory: StreamMemory | None) -> tuple[Metric, ...]:
+    may_evict = GaugeMetricFamily(
+        "hitcounter_redis_may_evict",
+        explain(
+            "1 if Redis has another maxmemory-policy than noeviction, or does not show it and no setting vouches for "
+            "it: every hit is refused; else 0.",
+            "If it is 1: runbook, HitcounterRedisMayEvict.",
+        ),
+    )
+    evicted = CounterMetricFamily(
+        "hitcounter_redis_evicted_keys",
+        explain(
+            "Keys that Redis has evicted since it started. Absent if it does not tell.",
+            "If it rises, acknowledged hits may be lost: runbook, HitcounterRedisEvicted.",
+        ),
+    )
+    aof = GaugeMetricFamily(
+        "hitcounter_redis_aof_enabled",
+        explain(
+            "1 if Redis writes to an append-only file, else 0. Absent if it does not tell.",
+            "If it is 0, what is not indexed is lost when Redis ends: runbook, HitcounterRedisNotPersistent.",
+        ),
+    )
+    if memory is not None:
+        may_evict.add_metric([], bool(memory.policy_fault))
+        if memory.evicted_keys is not None:
+            evicted.add_metric([], memory.evicted_keys)
+        if memory.is_aof_enabled is not None:
+            aof.add_metric([], memory.is_aof_enabled)
+    return (*_build_memory(memory), may_evict, evicted, aof)
+
+
 def _build_memory(memory: StreamMemory | None) -> tuple[Metric, ...]:
     used = GaugeMetricFamily(
         "hitcounter_redis_memory_bytes",
@@ -206,7 +238,8 @@ def _build_memory(memory: StreamMemory | None) -> tuple[Metric, ...]:
         ),
     )
     if memory is not None:
-        used.add_metric([], memory.used_bytes)
+        if memory.used_bytes:
+            used.add_metric([], memory.used_bytes)
         if memory.capacity_bytes:
             capacity.add_metric([], memory.capacity_bytes)
     return used, capacity

@@ -32,8 +32,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hitcounter.entries import Durability
-from hitcounter.errors import DurabilityUnavailable, Outcome, StreamUnavailable
-from hitcounter.settings import RedisSettings
+from hitcounter.errors import DurabilityUnavailable, HitcounterError, Outcome, StreamUnavailable
+from hitcounter.logs import get_logger
+from hitcounter.settings import RedisSettings, variable_name
 
 _Command = str | int | bytes
 
@@ -51,6 +52,8 @@ _FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
 """What redis-py raises when a call fails. The RuntimeError is uvloop's, of a connection that was reset before the first
 command could be written: redis-py knows only asyncio's own loop, and lets it through."""
 _FULL_RETRY_SECONDS: Final = 5.0
+
+log = get_logger()
 
 
 def build_pool(settings: RedisSettings, timeout_seconds: float | None) -> ConnectionPool:
@@ -112,10 +115,13 @@ def _for_any_server(options: Mapping[str, Any]) -> dict[str, Any]:
 class AcceptLane:
     """One connection for one kind of accept. One call at a time; closed by who made it."""
 
-    def __init__(self, pool: ConnectionPool, script: str, durability: Durability) -> None:
+    def __init__(
+        self, pool: ConnectionPool, script: str, durability: Durability, *, trusts_hidden_policy: bool = False
+    ) -> None:
         self._pool = pool
         self._script = script
         self._durability = durability
+        self._trusts_hidden_policy = trusts_hidden_policy
         self._connection: Connection | None = None
         self._sha = ""
 
@@ -129,6 +135,8 @@ class AcceptLane:
         outcome: Outcome | None = Outcome.REFUSED
         try:
             async with asyncio.timeout(timeout_seconds):
+                if self._connection is not None and _is_closed(self._connection):
+                    await self._drop()  # Redis has closed it: nothing written to it now could arrive
                 connection = self._connection or await self._open()
                 outcome = None  # the error will tell
                 await _call(connection, "EVALSHA", self._sha, len(keys), *keys, *arguments)
@@ -139,7 +147,13 @@ class AcceptLane:
             await self._drop()
             if isinstance(error, _FAILURES):
                 raise translate(error, "accept a batch", outcome) from error
-            raise
+            if isinstance(error, HitcounterError) or not isinstance(error, Exception) or outcome is not Outcome.REFUSED:
+                raise
+            # A fault of our own or of a setting, met before anything was sent: no reason to leave the client in doubt.
+            log.exception("the connection for hits could not be opened")
+            raise StreamUnavailable(
+                "cannot connect to Redis", cause=f"{type(error).__name__}: {error}", outcome=Outcome.REFUSED
+            ) from error
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -149,8 +163,8 @@ class AcceptLane:
     async def _open(self) -> Connection:
         connection = cast("Connection", await self._pool.get_connection())  # type: ignore[no-untyped-call]  # redis-py
         self._connection = connection
-        memory = (await _call(connection, "INFO", "memory")).decode()
-        check_memory_policy(dict(line.split(":", 1) for line in memory.split() if ":" in line)["maxmemory_policy"])
+        policy = await _read_memory_policy(connection)
+        check_memory_policy(policy, trusts_hidden=self._trusts_hidden_policy)
         if self._durability is Durability.DISK:
             await _check_disk(connection)
         self._sha = (await _call(connection, "SCRIPT", "LOAD", self._script)).decode()
@@ -166,6 +180,28 @@ class AcceptLane:
 async def _call(connection: Connection, *command: _Command) -> bytes:
     await connection.send_command(*command)
     return cast("bytes", await connection.read_response())
+
+
+def _is_closed(connection: Connection) -> bool:
+    """Tell whether the server has closed the connection, as far as this side has heard."""
+    reader = connection._reader
+    return reader is not None and (reader.at_eof() or reader.exception() is not None)
+
+
+async def _read_memory_policy(connection: Connection) -> str:
+    """Return Redis's maxmemory-policy; empty where it hides it, or forbids us to ask."""
+    try:
+        memory = (await _call(connection, "INFO", "memory")).decode()
+    except ResponseError as error:
+        if not is_forbidden(error):
+            raise
+        return ""
+    return dict(line.split(":", 1) for line in memory.splitlines() if ":" in line).get("maxmemory_policy", "")
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Tell whether Redis said that this user may not run the command, or that it has no such command."""
+    return isinstance(error, NoPermissionError) or str(error).startswith("unknown command")
 
 
 async def _wait_for_disk(connection: Connection, timeout_seconds: float) -> None:
@@ -189,23 +225,31 @@ async def _check_disk(connection: Connection) -> None:
         if not any(words in str(error) for words in _CANNOT_SYNC):
             raise
         raise DurabilityUnavailable(
-            f"this Redis cannot promise durability disk: it takes version 7.2 with appendonly yes ({error})"
+            "this Redis cannot promise durability disk: it takes version 7.2 with appendonly yes"
         ) from error
 
 
-def check_memory_policy(policy: str) -> None:
-    """Refuse a Redis that may evict.
+def check_memory_policy(policy: str, *, trusts_hidden: bool) -> None:
+    """Refuse a Redis that may evict hits, or that does not show whether it may.
+
+    Args:
+        policy: its maxmemory-policy; empty where it shows none.
+        trusts_hidden: a policy that is not shown is taken to be noeviction.
 
     Raises:
         StreamUnavailable: with the setting to change.
     """
-    if policy != "noeviction":
-        raise StreamUnavailable(
-            f"Redis has maxmemory-policy {policy} and may throw hits away; set it to noeviction",
-            outcome=Outcome.REFUSED,
-            is_worth_retrying=False,
-            retry_after_seconds=_FULL_RETRY_SECONDS,
-        )
+    if policy == "noeviction" or (not policy and trusts_hidden):
+        return
+    raise StreamUnavailable(
+        f"Redis has maxmemory-policy {policy} and may evict hits; set it to noeviction"
+        if policy
+        else "Redis does not show its maxmemory-policy (INFO memory), so it may evict hits; make sure that it is "
+        f"noeviction, then set {variable_name('redis', 'trust_memory_policy')}=true",
+        outcome=Outcome.REFUSED,
+        is_worth_retrying=False,
+        retry_after_seconds=_FULL_RETRY_SECONDS,
+    )
 
 
 @contextlib.contextmanager
@@ -225,14 +269,16 @@ def translate(error: Exception, doing: str, outcome: Outcome | None = None) -> S
     text = str(error) or type(error).__name__
     if isinstance(error, OutOfMemoryError):
         return StreamUnavailable(
-            f"cannot {doing}: Redis is full ({text})",
+            f"cannot {doing}: Redis is full",
+            cause=text,
             outcome=Outcome.REFUSED,
             is_worth_retrying=False,
             retry_after_seconds=_FULL_RETRY_SECONDS,
         )
     is_away = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError | RuntimeError)
     return StreamUnavailable(
-        f"cannot {doing}: {'Redis does not answer' if is_away else 'Redis refused'} ({text})",
+        f"cannot {doing}: {'Redis does not answer' if is_away else 'Redis refused'}",
+        cause=text,
         outcome=outcome or (Outcome.REFUSED if _is_refused_up_front(error, text) else Outcome.UNKNOWN),
     )
 

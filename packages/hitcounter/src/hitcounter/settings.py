@@ -57,6 +57,12 @@ class RedisSettings(Section):
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="First part of every key, set in braces by us. Installations that share a Redis differ here.",
     )
+    trust_memory_policy: bool = Field(
+        False,
+        description="Take a Redis that does not show its maxmemory-policy, as some providers' do not, to have "
+        "noeviction. Off: Track refuses all hits there, for one that evicts loses hits without a word. A policy that "
+        "is shown is checked in any case.",
+    )
     connect_timeout_seconds: float = Field(
         0.5,
         gt=0,

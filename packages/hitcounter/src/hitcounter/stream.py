@@ -22,9 +22,9 @@ from redis.exceptions import ResponseError
 
 from hitcounter.codec import HitBatch, encode
 from hitcounter.entries import DeadLetter, Durability, Entry, Settlement, StoredDeadLetter
-from hitcounter.errors import StreamUnavailable
+from hitcounter.errors import Outcome, StreamUnavailable
 from hitcounter.ledger import Audit, Ledger, StreamMemory, StreamStatus
-from hitcounter.redis_lane import AcceptLane, build_pool, check_memory_policy, is_demoted, translated
+from hitcounter.redis_lane import AcceptLane, build_pool, check_memory_policy, is_demoted, is_forbidden, translated
 from hitcounter.settings import RedisSettings
 
 __all__ = [
@@ -116,8 +116,14 @@ class HitStream:
         self._redis = Redis.from_pool(build_pool(settings, settings.timeout_seconds))
         accept = _read_script("accept")
         self._accept_lanes = {
-            durability: AcceptLane(build_pool(settings, None), accept, durability) for durability in Durability
+            durability: AcceptLane(
+                build_pool(settings, None), accept, durability, trusts_hidden_policy=settings.trust_memory_policy
+            )
+            for durability in Durability
         }
+        self._trusts_hidden_policy = settings.trust_memory_policy
+        self._policy: str | None = None
+        """The maxmemory-policy at the last look; empty where Redis does not show it, None before the first look."""
         self._reclaim_cursor = _FIRST
         self._status = _load_script(self._redis, "status")
         self._group = _load_script(self._redis, "group")
@@ -138,10 +144,10 @@ class HitStream:
         """Check that Redis answers and may be trusted with hits.
 
         Raises:
-            StreamUnavailable: it is away, or its maxmemory-policy would throw hits away.
+            StreamUnavailable: it is away, or its maxmemory-policy may evict hits.
         """
-        with translated("ping"):
-            check_memory_policy((await self._redis.info("memory"))["maxmemory_policy"])
+        await self.memory()
+        self._check_policy()
 
     # ── the API's side ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,8 +163,14 @@ class HitStream:
             StreamUnavailable: its ``outcome`` says whether the entry may be in the stream all the same.
             DurabilityUnavailable: this Redis cannot promise that durability; nothing was added.
         """
+        self._check_policy()
+        try:
+            payload = encode(batch)
+        except Exception as error:  # a fault of our own, which must not look as if it had been sent
+            cause = f"{type(error).__name__}: {error}"
+            raise StreamUnavailable("the hits cannot be encoded", cause=cause, outcome=Outcome.REFUSED) from error
         keys = (self.keys.stream, self.keys.ledger, self.keys.producer(batch.producer))
-        arguments = (encode(batch), len(batch), batch.sequence, _SEQUENCE_TTL_MS)
+        arguments = (payload, len(batch), batch.sequence, _SEQUENCE_TTL_MS)
         try:
             await self._accept_lanes[durability].accept(keys, arguments, timeout_seconds=timeout_seconds)
         except StreamUnavailable as error:
@@ -183,11 +195,33 @@ class HitStream:
         )
 
     async def memory(self) -> StreamMemory:
-        """Return how much memory Redis uses, and may use."""
-        with translated("read the memory"):
-            memory = await self._redis.info("memory")
-        capacity_bytes = memory.get("maxmemory") or memory.get("total_system_memory") or 0
-        return StreamMemory(int(memory["used_memory"]), int(capacity_bytes))
+        """Look at Redis itself; `append` refuses from here on, without asking again, if it may evict hits."""
+        with translated("look at Redis"):
+            try:
+                info = await self._redis.info("memory", "persistence", "stats")  # several sections: Redis 7.0
+            except ResponseError as error:
+                if not is_forbidden(error):
+                    raise
+                info = {}
+        self._policy = str(info.get("maxmemory_policy", ""))
+        policy_fault = ""
+        try:
+            self._check_policy()
+        except StreamUnavailable as error:
+            policy_fault = str(error)
+        capacity_bytes = info.get("maxmemory") or info.get("total_system_memory") or 0
+        aof_enabled, evicted_keys = info.get("aof_enabled"), info.get("evicted_keys")
+        return StreamMemory(
+            used_bytes=int(info.get("used_memory", 0)),
+            capacity_bytes=int(capacity_bytes),
+            policy_fault=policy_fault,
+            is_aof_enabled=None if aof_enabled is None else bool(aof_enabled),
+            evicted_keys=None if evicted_keys is None else int(evicted_keys),
+        )
+
+    def _check_policy(self) -> None:
+        if self._policy is not None:
+            check_memory_policy(self._policy, trusts_hidden=self._trusts_hidden_policy)
 
     # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -226,12 +226,15 @@ def is_missing(index: str, answer: Mapping[str, Any]) -> bool:
         if error["type"] == _MISSING:
             return True
         raise IndexUnavailable(
-            f"cannot read the counts of {index}: {error['type']}: {error.get('reason')}", status=answer["status"]
+            "cannot read the counts: the index of a day failed",
+            cause=f"{index}: {error['type']}: {error.get('reason')}",
+            status=answer["status"],
         )
     if answer["timed_out"]:
-        raise IndexUnavailable(f"cannot read the counts of {index}: Elasticsearch ran out of time")
+        raise IndexUnavailable("cannot read the counts: Elasticsearch ran out of time", cause=index)
     if answer["_shards"]["failed"]:
-        raise IndexUnavailable(f"cannot read the counts of {index}: {answer['_shards']['failed']} shards failed")
+        cause = f"{index}: {answer['_shards']['failed']} shards failed"
+        raise IndexUnavailable("cannot read the counts: the index of a day failed", cause=cause)
     return False
 
 

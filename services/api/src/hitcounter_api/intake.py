@@ -53,12 +53,17 @@ class RefusalReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Hits that were not acknowledged, and what their sender should know."""
+    """Hits that were not acknowledged, and what their sender should know.
+
+    Attributes:
+        cause: what only the log may say, since it may name hosts and users.
+    """
 
     reason: RefusalReason
     detail: str
     outcome: Outcome = Outcome.REFUSED
     retry_after_seconds: float = 1.0
+    cause: str = ""
 
 
 Listener = Callable[["Refusal | None"], None]
@@ -179,12 +184,15 @@ class Intake:
 
     async def _send(self, batch: WaitingBatch) -> Refusal | None:
         self._sequence += 1
+        outcome = Outcome.REFUSED
         try:
             with self._metrics.append_seconds.time():
-                return await self._append(build_batch(self._producer, self._sequence, batch.hits))
+                hit_batch = build_batch(self._producer, self._sequence, batch.hits)
+                outcome = Outcome.UNKNOWN
+                return await self._append(hit_batch)
         except Exception:  # a fault of our own must not leave thousands of requests without an answer
             log.exception("a batch of hits failed", hits=len(batch.hits))
-            return Refusal(RefusalReason.STREAM, "the hits could not be handed over", Outcome.UNKNOWN)
+            return Refusal(RefusalReason.STREAM, "the hits could not be handed over", outcome)
 
     async def _append(self, batch: HitBatch) -> Refusal | None:
         """Append the batch, again and again while that may help and the budget lasts."""
@@ -210,7 +218,7 @@ class Intake:
                 pause = backoff_seconds(attempt, first_seconds=0.02, most_seconds=0.2)
                 least_seconds = self._budget_seconds / 10  # less than that, and a healthy Redis would seem doubtful
                 if not error.is_worth_retrying or now() + pause + least_seconds > deadline:
-                    return Refusal(RefusalReason.STREAM, str(error), outcome, error.retry_after_seconds)
+                    return Refusal(RefusalReason.STREAM, error.summary, outcome, error.retry_after_seconds, error.cause)
                 await asyncio.sleep(pause)
             else:
                 return None
