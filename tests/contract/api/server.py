@@ -17,6 +17,7 @@ import orjson
 import uvloop
 from hitcounter.entries import Durability
 from hitcounter.health import EmbeddedServer, Readiness
+from hitcounter.ledger import StreamStatus
 from hitcounter.metrics import QueueMetrics
 from hitcounter_api.__main__ import build_config
 from hitcounter_api.app import create_app
@@ -89,6 +90,11 @@ class Server:
         finally:
             connection.close()
 
+    def show_queue(self, status: StreamStatus) -> None:
+        """Have the API see the queue so, as its watch does each second."""
+        self.stream.status_now = status
+        assert self.ask("GET", "/status").status == 200
+
     def track(self, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
         """POST /analytics."""
         return self.ask("POST", "/analytics", body, headers)
@@ -117,7 +123,7 @@ class Server:
         watch = QueueWatch(self.stream, QueueMetrics(registry), Readiness())
         app = create_app(
             intakes=Intakes({Durability.MEMORY: intake, Durability.DISK: disk_intake}, Durability.MEMORY),
-            reads=Reads(self.reader, watch, metrics, max_concurrent=4, remembered_ids=10),
+            reads=Reads(self.reader, watch, metrics, max_concurrent=4, max_wait_seconds=0.5, remembered_ids=10),
             watch=watch,
             metrics=metrics,
             has_page=self._has_page,

@@ -74,7 +74,7 @@ def test_an_id_of_513_bytes_gets_422_that_says_so(server: Server) -> None:
 
 
 def test_an_answer_says_what_it_is_worth(server: Server) -> None:
-    server.stream.status_now = build_status(accepted=7, as_of_ms=NOW_MS - 1)
+    server.show_queue(build_status(accepted=7, as_of_ms=NOW_MS - 1))
     headers = server.ask("GET", "/analytics/a").headers
     assert headers["hitcounter-as-of"] == "2026-11-24T07:59:59.999Z"
     assert headers["hitcounter-backlog"] == "7"
@@ -82,10 +82,10 @@ def test_an_answer_says_what_it_is_worth(server: Server) -> None:
 
 
 def test_last_known_counts_are_marked_as_stale(server: Server) -> None:
-    server.stream.status_now = build_status(as_of_ms=NOW_MS - 1000)
+    server.show_queue(build_status(as_of_ms=NOW_MS - 1000))
     fresh = server.ask("GET", "/analytics/stale")
     server.reader.trouble = IndexUnavailable("Elasticsearch does not answer")
-    server.stream.status_now = build_status(as_of_ms=NOW_MS, accepted=3)
+    server.show_queue(build_status(as_of_ms=NOW_MS, accepted=3))
     stale = server.ask("GET", "/analytics/stale")
     assert (stale.status, stale.body) == (200, fresh.body)
     assert stale.headers["hitcounter-stale"] == "true"
@@ -103,6 +103,7 @@ def test_an_id_that_was_never_read_gets_503_and_no_zero(server: Server) -> None:
     ("query", "number", "step_seconds"), [("", 72, 3600), ("?step=hour", 72, 3600), ("?step=minute", 60, 60)]
 )
 def test_a_history_has_every_step_up_to_now(server: Server, query: str, number: int, step_seconds: int) -> None:
+    server.show_queue(build_status())
     reply = server.ask("GET", f"/history/a%2Fb{query}")
     assert reply.status == 200
     assert reply.json == {

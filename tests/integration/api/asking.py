@@ -30,9 +30,18 @@ class Reply:
 
 def ask(api: Api, path: str, body: bytes | None = None) -> Reply:
     """GET the path, or POST the body to it."""
+    return _ask(api.url + path, body)
+
+
+def manage(api: Api, path: str) -> Reply:
+    """GET the path at the management port."""
+    return _ask(api.service.ready_url.removesuffix("/readyz") + path)
+
+
+def _ask(url: str, body: bytes | None = None) -> Reply:
     started = time.monotonic()
     try:
-        with urllib.request.urlopen(urllib.request.Request(api.url + path, data=body), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=30) as answer:
             return Reply(answer.status, _lower(answer.headers), answer.read(), time.monotonic() - started)
     except urllib.error.HTTPError as error:
         with error:

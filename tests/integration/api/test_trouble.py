@@ -10,7 +10,7 @@ import pytest
 from hitcounter_devstack import ElasticsearchServer, RedisServer, find_redis
 from redis import Redis
 
-from tests.integration.api.asking import ask, track
+from tests.integration.api.asking import ask, manage, track
 from tests.support.proxy import FaultyWire
 from tests.support.stack import Stack, wait_until
 
@@ -114,5 +114,69 @@ def test_an_elasticsearch_that_hangs_starves_neither_track_nor_further_reads(
         assert {reply.status for reply in tracks} == {204}
         assert max(reply.seconds for reply in tracks) < 1
         assert {reply.status for reply in replies} == {503}
-        assert sum("too many reads" in reply.json["detail"] for reply in replies) == 8
+        assert sum(reply.json["type"].endswith("reads-full") for reply in replies) == 8
         assert max(reply.seconds for reply in replies) < 5
+
+
+def test_a_hundred_reads_of_a_slow_elasticsearch_are_all_answered_and_none_is_stale(
+    redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, folder: Path
+) -> None:
+    with FaultyWire(elasticsearch_server.url) as wire, Stack(redis_server.url, wire.url, folder) as stack:
+        api = stack.api()
+        assert ask(api, "/analytics/warm").status == 200
+        wire.delay(0.1)  # each way
+        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+            replies = list(pool.map(lambda number: ask(api, f"/analytics/{number}"), range(100)))
+        assert [reply.body for reply in replies if reply.status != 200] == []
+        assert not [reply for reply in replies if "hitcounter-stale" in reply.headers]
+        assert max(reply.seconds for reply in replies) < 4
+
+
+def test_five_hundred_reads_and_looks_at_once_neither_fail_nor_fill_the_pool(
+    own_redis: RedisServer, admin: Redis, elasticsearch_server: ElasticsearchServer, folder: Path
+) -> None:
+    with Stack(own_redis.url, elasticsearch_server.url, folder) as stack:
+        api = stack.api()
+        with concurrent.futures.ThreadPoolExecutor(500) as pool:
+            asked = ["/status", "/analytics/popular"] * 250
+            replies = list(pool.map(lambda path: ask(api, path), asked))
+        assert [reply.body for reply in replies if reply.status != 200] == []
+        reads = [reply for path, reply in zip(asked, replies, strict=True) if path != "/status"]
+        assert all("hitcounter-backlog" in reply.headers for reply in reads)
+        assert len(admin.client_list()) < 10
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.77:1/0", "redis://hits-writer:hits-password@{address}/0"])
+def test_no_answer_tells_where_the_stores_are_or_who_we_are_there(
+    redis_server: RedisServer, folder: Path, url: str
+) -> None:
+    address = redis_server.url.removeprefix("redis://").partition("/")[0]
+    with Stack(url.format(address=address), "http://127.0.0.78:1", folder) as stack:
+        api = stack.api(is_awaited=False)
+        wait_until(api.service.log_text, lambda text: "waiting for Redis" in text)
+        for reply in (track(api), *(ask(api, path) for path in ("/status", "/analytics/a", "/history/a"))):
+            assert reply.status == 503
+            for secret in ("127.0.0", "hits-writer", "hits-password", address.partition(":")[2]):
+                assert secret not in reply.body.decode(), reply.body
+        assert "hits-password" not in api.service.log_text()
+        assert ("127.0.0.77" if "77" in url else "invalid username-password pair") in api.service.log_text()
+
+
+def test_a_policy_that_changes_at_run_time_refuses_every_hit_within_two_seconds(
+    own_redis: RedisServer, admin: Redis, folder: Path
+) -> None:
+    with Stack(own_redis.url, NOWHERE, folder) as stack:
+        api = stack.api()
+        assert track(api).status == 204
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+        reply = wait_until(lambda: track(api), lambda reply: reply.status == 503, timeout_seconds=2)
+        assert reply.json["outcome"] == "refused"
+        assert "maxmemory-policy allkeys-lru" in reply.json["detail"]
+        accepted = api.status()["accepted"]
+        assert {track(api).status for _ in range(50)} == {503}
+        assert api.status()["accepted"] == accepted
+        assert "allkeys-lru" in manage(api, "/readyz").json["warnings"]["redis"]
+        assert "hitcounter_redis_may_evict 1.0" in manage(api, "/metrics").body.decode()
+        admin.config_set("maxmemory-policy", "noeviction")
+        wait_until(lambda: track(api).status, lambda status: status == 204)
+        assert manage(api, "/readyz").json["warnings"] == {}

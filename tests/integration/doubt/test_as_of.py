@@ -188,12 +188,18 @@ class World:
         watch = QueueWatch(self.stream, QueueMetrics(registry), Readiness())
         reads = Reads(
             Gated(CountReader(self.client, self.name, timeout_seconds=10), gate),
-            Gated(watch, gate),
+            watch,
             api_metrics.create_metrics(registry),
             max_concurrent=1,
+            max_wait_seconds=10,
             remembered_ids=0,
         )
-        return lambda: reads.read(id_, _now_ms)
+
+        async def read() -> Answer:
+            await Gated(watch, gate).look()
+            return await reads.read(id_, _now_ms)
+
+        return read
 
     async def settle_all(self) -> None:
         """Bring every entry to its end."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from elasticsearch import ApiError, ConnectionTimeout
+from elasticsearch import ConnectionError as ElasticConnectionError
+from hitcounter.elastic import translated
 from hitcounter.errors import IndexUnavailable, InvalidHit, Outcome, StreamUnavailable
+from hitcounter.hits import Hit
+from hitcounter.redis_lane import translate
+from hitcounter_api.flights import NoPlace
 from hitcounter_api.intake import Refusal, RefusalReason
 from hitcounter_api.problems import (
     VALUE_MAX_CHARACTERS,
@@ -17,6 +23,9 @@ from hitcounter_api.problems import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import exceptions as redis_errors
+
+from tests.unit.api.fakes import NOW_MS, FakeStream, build_intake
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(st.characters(codec="utf-8")),
@@ -73,6 +82,7 @@ def test_a_durability_that_is_not_to_be_had_is_a_422_that_nobody_need_try_again(
     [
         (StreamUnavailable("away"), Kind.STREAM_UNAVAILABLE),
         (IndexUnavailable("away"), Kind.INDEX_UNAVAILABLE),
+        (NoPlace("many"), Kind.READS_FULL),
         (InvalidHit("id", "bad"), Kind.INVALID_HIT),
         (Problem(Kind.NOT_FOUND, "nothing"), Kind.NOT_FOUND),
     ],
@@ -87,3 +97,57 @@ def test_the_text_of_an_unforeseen_error_stays_in_the_log() -> None:
 
 def test_kinds_have_slugs_of_their_own() -> None:
     assert len({kind.slug for kind in Kind}) == len(Kind)
+
+
+# ── what anonymous clients may know ─────────────────────────────────────────────────────────────────────────────────
+
+ADDRESS = "redis-0.internal:16379 as user hits-writer"
+"""What the libraries' errors hold: they name host, port and user in many forms."""
+REDIS_ERRORS = [
+    kind(f"Error 111 connecting to {ADDRESS}")
+    for kind in (
+        *(
+            found
+            for found in vars(redis_errors).values()
+            if isinstance(found, type)
+            and issubclass(found, Exception)
+            and not issubclass(found, redis_errors.AskError)  # of a cluster, and parses its text
+        ),
+        OSError,
+        TimeoutError,
+        RuntimeError,
+    )
+]
+
+
+def test_there_are_many_errors_to_try() -> None:
+    assert len(REDIS_ERRORS) > 20
+
+
+@pytest.mark.parametrize("error", REDIS_ERRORS, ids=[type(error).__name__ for error in REDIS_ERRORS])
+@pytest.mark.parametrize("was_sent", [True, False])
+async def test_no_failure_of_redis_tells_clients_where_it_is(error: Exception, was_sent: bool) -> None:
+    failure = translate(error, "accept a batch", was_sent=was_sent)
+    assert ADDRESS in str(failure), "the log has it all"
+    assert ADDRESS.encode() not in problem_of(failure).render()
+    refusal = await build_intake(FakeStream(trouble=failure), budget_seconds=0.05).add_all([Hit("a", NOW_MS)])
+    assert refusal is not None
+    assert ADDRESS.encode() not in problem_of_refusal(refusal).render()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ElasticConnectionError(f"cannot connect to {ADDRESS}"),
+        ConnectionTimeout(ADDRESS),
+        ApiError("boom", meta=None, body={"error": {"type": "x", "reason": ADDRESS}}),  # type: ignore[arg-type]
+    ],
+    ids=["refused", "slow", "error"],
+)
+def test_no_failure_of_elasticsearch_tells_clients_where_it_is(error: Exception) -> None:
+    if isinstance(error, ApiError):
+        error.meta = type("Meta", (), {"status": 503})  # type: ignore[assignment]
+    with pytest.raises(IndexUnavailable) as caught, translated("read the counts"):
+        raise error
+
+    assert ADDRESS.encode() not in problem_of(caught.value).render()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from hitcounter.errors import StreamUnavailable
 from hitcounter.health import Readiness
-from hitcounter.ledger import StreamStatus
+from hitcounter.ledger import StreamMemory, StreamStatus
 from hitcounter.metrics import QueueMetrics
 from hitcounter_api.queue_watch import REDIS, QueueWatch
 from prometheus_client import CollectorRegistry
@@ -95,3 +95,70 @@ async def test_a_fault_of_our_own_does_not_end_the_watch() -> None:
             raise ValueError("a bug")
 
     assert not await Rig(Broken()).watch.watch_once()
+
+
+# ── a Redis that may lose hits ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_policy_that_may_evict_keeps_a_new_process_from_being_ready() -> None:
+    rig = Rig()
+    rig.stream.memory_now = StreamMemory(10, 100, policy_fault="Redis may evict hits")
+    assert not await rig.watch.watch_once()
+    assert rig.readiness.problems == {REDIS: "Redis may evict hits"}
+    rig.stream.memory_now = StreamMemory(10, 100)
+    assert await rig.watch.watch_once()
+    assert (rig.readiness.is_ready, rig.readiness.warnings) == (True, {})
+
+
+async def test_what_may_lose_hits_is_told_by_readiness_log_and_metrics_while_it_lasts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rig = Rig()
+    await rig.watch.watch_once()
+    rig.stream.memory_now = StreamMemory(
+        10, 100, policy_fault="Redis may evict hits", is_aof_enabled=False, evicted_keys=7
+    )
+    for _ in range(2):
+        await rig.watch.watch_once()
+    assert rig.readiness.is_ready, "reads are answered, and Track says why it refuses"
+    assert rig.readiness.warnings[REDIS].startswith("Redis may evict hits; Redis has appendonly no")
+    assert capsys.readouterr().out.count("Redis may lose hits") == 1
+    assert rig.registry.get_sample_value("hitcounter_redis_may_evict") == 1
+    assert rig.registry.get_sample_value("hitcounter_redis_aof_enabled") == 0
+    assert rig.registry.get_sample_value("hitcounter_redis_evicted_keys_total") == 7
+    rig.stream.memory_now = StreamMemory(10, 100, is_aof_enabled=True, evicted_keys=7)
+    await rig.watch.watch_once()
+    assert not rig.readiness.warnings
+    assert rig.registry.get_sample_value("hitcounter_redis_may_evict") == 0
+
+
+# ── many who ask ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_five_hundred_looks_at_once_ask_redis_twice() -> None:
+    class Counting(FakeStream):
+        looks = 0
+
+        async def status(self) -> StreamStatus:
+            self.looks += 1
+            await asyncio.sleep(0.01)
+            return self.status_now
+
+    stream = Counting()
+    watch = Rig(stream).watch
+    first = asyncio.create_task(watch.look())
+    await asyncio.sleep(0.001)
+    await asyncio.gather(first, *(watch.look() for _ in range(499)))
+    assert stream.looks == 2
+
+
+async def test_the_freshness_is_that_of_the_last_look_and_its_backlog_ends_with_an_outage() -> None:
+    rig = Rig()
+    assert (rig.watch.freshness.as_of_ms, rig.watch.freshness.backlog) == (None, None)
+    rig.stream.status_now = build_status(accepted=7, as_of_ms=100)
+    await rig.watch.watch_once()
+    assert (rig.watch.freshness.as_of_ms, rig.watch.freshness.backlog) == (100, 7)
+    rig.stream.trouble = AWAY
+    with pytest.raises(StreamUnavailable):
+        await rig.watch.look()
+    assert (rig.watch.freshness.as_of_ms, rig.watch.freshness.backlog) == (100, None)

@@ -203,7 +203,9 @@ async def _open_server(
     async with contextlib.AsyncExitStack() as stack:
         makers = stack.enter_context(choose_makers(settings.tracing))
         stream = await stack.enter_async_context(open_stream(settings.redis))
-        client = await stack.enter_async_context(open_client(settings.elasticsearch))
+        client = await stack.enter_async_context(
+            open_client(settings.elasticsearch, connections=settings.reads.max_concurrent)
+        )
         intakes = _build_intakes(stream, metrics, settings.intake, makers)
         watch = QueueWatch(stream, QueueMetrics(registry), readiness)
         reader = CountReader(
@@ -214,6 +216,7 @@ async def _open_server(
             watch,
             metrics,
             max_concurrent=settings.reads.max_concurrent,
+            max_wait_seconds=settings.reads.timeout_seconds / 2,
             remembered_ids=settings.reads.remembered_ids,
         )
         app = create_app(

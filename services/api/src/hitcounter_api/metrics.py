@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _TRACK_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _READ_SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ENTRY_HITS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
-_READ_RESULTS = ("fresh", "stale", "refused")
+_READ_RESULTS = ("fresh", "stale", "refused", "full")
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,10 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         reads=Counter(
             "hitcounter_reads",
             explain(
-                "Reads of an id's counts, by result: fresh, stale (last known counts; Elasticsearch was away) or "
-                "refused.",
-                "If stale or refused ones go on: runbook, HitcounterReadsNotFresh.",
+                "Reads of an id's counts or history, by result: fresh, stale (last known counts; Elasticsearch was "
+                "away), refused (Elasticsearch was away) or full (no place was free in time).",
+                "If stale or refused ones go on: runbook, HitcounterReadsNotFresh. If full ones do: Elasticsearch is "
+                "slow, or HITCOUNTER_READS__MAX_CONCURRENT too low.",
             ),
             ["result"],
             registry=registry,
@@ -125,7 +126,7 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         read_seconds=Histogram(
             "hitcounter_read_duration_seconds",
             explain(
-                "Time of one read of an id's counts.",
+                "Time of one read of an id's counts or history, the wait for a place included.",
                 "If it rises: Elasticsearch is busy, or has too many shards for what it is.",
             ),
             buckets=_READ_SECONDS,

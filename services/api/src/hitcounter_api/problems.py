@@ -14,6 +14,7 @@ from typing import Final
 import orjson
 from hitcounter.errors import IndexUnavailable, InvalidHit, StreamUnavailable
 
+from hitcounter_api.flights import NoPlace
 from hitcounter_api.intake import Refusal, RefusalReason
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -43,6 +44,7 @@ class Kind(Enum):
     INTAKE_FULL = (503, "intake-full", "Too many hits are waiting")
     STREAM_UNAVAILABLE = (503, "stream-unavailable", "The queue of hits is not available")
     DRAINING = (503, "draining", "The server is about to stop")
+    READS_FULL = (503, "reads-full", "Too many reads are under way")
     INDEX_UNAVAILABLE = (503, "index-unavailable", "The counts are not available")
 
     def __init__(self, status: int, slug: str, title: str) -> None:
@@ -92,9 +94,11 @@ def problem_of(error: Exception) -> Problem:
         case InvalidHit():
             return Problem(Kind.INVALID_HIT, error.detail, describe_fault(error))
         case StreamUnavailable():
-            return _unavailable(Kind.STREAM_UNAVAILABLE, str(error), error.retry_after_seconds)
+            return _unavailable(Kind.STREAM_UNAVAILABLE, error.summary, error.retry_after_seconds)
+        case NoPlace():
+            return _unavailable(Kind.READS_FULL, error.summary, error.retry_after_seconds)
         case IndexUnavailable():
-            return _unavailable(Kind.INDEX_UNAVAILABLE, str(error), error.retry_after_seconds)
+            return _unavailable(Kind.INDEX_UNAVAILABLE, error.summary, error.retry_after_seconds)
         case _:
             return Problem(Kind.INTERNAL, "the fault is ours, and the log has its details")
 

@@ -1,6 +1,7 @@
 """Watching the queue: ledger, backlog and as-of for reads, for /status and for Prometheus; and whether Redis is there.
 
-The API shows the queue even while no indexer runs: that is when the backlog matters most.
+The API shows the queue even while no indexer runs: that is when the backlog matters most. Once a second it also looks
+at Redis itself, for a setting that was changed at run time may lose hits: see `hitcounter.stream.HitStream.memory`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from hitcounter.ledger import StreamMemory, StreamStatus
 from hitcounter.logs import get_logger
 from hitcounter.metrics import QueueMetrics
 
+from hitcounter_api.flights import Flights
+
 REDIS: Final = "redis"
 _POLL_SECONDS: Final = 1.0
 _LOOK_MAX_SECONDS: Final = 0.5
-"""A read waits no longer than this for what stands in its headers only."""
+"""How long Redis may take to answer one look."""
 
 log = get_logger()
 
@@ -27,14 +30,11 @@ log = get_logger()
 class StatusSource(Protocol):
     """What the watch needs of the stream."""
 
-    async def ping(self) -> None:
-        """Check that Redis answers and may be trusted with hits."""
-
     async def status(self) -> StreamStatus:
         """Return one consistent look at the stream."""
 
     async def memory(self) -> StreamMemory:
-        """Return how much memory Redis uses, and may use."""
+        """Look at Redis itself: its memory, and whether it may lose hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +52,48 @@ class Freshness:
 
 
 class QueueWatch:
-    """Looks at the queue when asked, and once a second while `run` runs; remembers the last as-of."""
+    """Looks at the queue when asked, and once a second while `run` runs; remembers the last look."""
 
     def __init__(self, stream: StatusSource, metrics: QueueMetrics, readiness: Readiness) -> None:
         self._stream = stream
         self._metrics = metrics
         self._readiness = readiness
-        self._as_of_ms: int | None = None
+        self._looks: Flights[str, StreamStatus] = Flights(
+            places=1, max_waiting=1, max_wait_seconds=2 * _LOOK_MAX_SECONDS
+        )
+        self._freshness = Freshness(None, None)
         self._trouble: str | None = None
 
+    @property
+    def freshness(self) -> Freshness:
+        """How complete counts are that are read from now on, by the last look; that is a second old, or a little more.
+
+        An as-of stays true: the hits before it do not cease to be countable. The backlog is not told if the last look
+        failed.
+        """
+        return self._freshness
+
     async def look(self) -> StreamStatus:
-        """Return the state of the queue.
+        """Return the state of the queue, as it is after this call; those who ask at the same time share a look.
 
         Raises:
             StreamUnavailable: Redis is away, or takes too long to say.
         """
+        return await self._looks.share("status", self._look)
+
+    async def _look(self) -> StreamStatus:
         try:
             async with asyncio.timeout(_LOOK_MAX_SECONDS):
                 status = await self._stream.status()
         except TimeoutError as error:
+            self._freshness = Freshness(self._freshness.as_of_ms, None)
             raise StreamUnavailable(f"Redis does not answer within {_LOOK_MAX_SECONDS:g} seconds") from error
-        if status.as_of_ms is not None:
-            self._as_of_ms = status.as_of_ms
-        return status
-
-    async def see_freshness(self) -> Freshness:
-        """Return how complete counts are that are read from now on; with Redis away, what was last known.
-
-        An as-of stays true: the hits before it do not cease to be countable.
-        """
-        try:
-            status = await self.look()
         except StreamUnavailable:
-            return Freshness(self._as_of_ms, None)
-        return Freshness(self._as_of_ms, status.ledger.backlog)
+            self._freshness = Freshness(self._freshness.as_of_ms, None)
+            raise
+        as_of_ms = self._freshness.as_of_ms if status.as_of_ms is None else status.as_of_ms
+        self._freshness = Freshness(as_of_ms, status.ledger.backlog)
+        return status
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -96,11 +104,10 @@ class QueueWatch:
             await asyncio.sleep(_POLL_SECONDS if is_there else backoff_seconds(attempt, most_seconds=2.0))
 
     async def watch_once(self) -> bool:
-        """Look once, show what is seen, and tell whether Redis is there."""
+        """Look once, show what is seen, and tell whether Redis is there and may be trusted with hits."""
         try:
-            if REDIS in self._readiness.problems:
-                await self._stream.ping()
-            self._metrics.show(await self.look(), await self._stream.memory())
+            memory = await self._look_at_redis()
+            self._metrics.show(await self.look(), memory)
         except StreamUnavailable as error:
             self._metrics.hide()
             self._note_trouble(str(error))
@@ -109,8 +116,32 @@ class QueueWatch:
             self._metrics.hide()
             log.exception("the queue could not be watched")
             return False
+        self._warn(memory.faults)
+        if memory.policy_fault:
+            self._note_trouble(memory.policy_fault)
+            return False
         self._note_contact()
         return True
+
+    async def _look_at_redis(self) -> StreamMemory:
+        try:
+            async with asyncio.timeout(_LOOK_MAX_SECONDS):
+                return await self._stream.memory()
+        except TimeoutError as error:
+            raise StreamUnavailable(f"Redis does not answer within {_LOOK_MAX_SECONDS:g} seconds") from error
+
+    def _warn(self, faults: list[str]) -> None:
+        """Tell what is wrong with Redis's settings at /readyz, and in the log when it is news.
+
+        A process that was ready stays so: it answers reads, and tells whoever tracks why it refuses.
+        """
+        warning = "; ".join(faults)
+        if warning and warning != self._readiness.warnings.get(REDIS):
+            log.error("Redis may lose hits", reason=warning)
+        if warning:
+            self._readiness.warnings[REDIS] = warning
+        else:
+            self._readiness.warnings.pop(REDIS, None)
 
     def _note_trouble(self, reason: str) -> None:
         if REDIS in self._readiness.problems:

@@ -1,7 +1,8 @@
-"""Answering reads in good and in bad weather: fresh counts, else the last known ones, else an error.
+"""Answering reads in good times and in bad: fresh counts, else the last known ones, else an error.
 
-There is never an invented zero. A slow Elasticsearch cannot pile up reads here: each has a time-out, and only so
-many are under way at once.
+It never returns 0 for a count it could not read. A slow Elasticsearch cannot pile up reads here: each has a time-out,
+only so many are under way at once, only so many wait for a place, and none of them for long. Equal reads share a search
+(flights.py). No read asks Redis: its as-of is that of the queue watch's last look, and an as-of stays true.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from hitcounter.errors import IndexUnavailable
 from hitcounter.logs import get_logger
 
 from hitcounter_api.counts import Counts, Steps
+from hitcounter_api.flights import Flights, NoPlace
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.queue_watch import Freshness
+
+_WAITING_PER_PLACE: Final = 32
+"""Searches that may wait for each that may be under way. At 10 ms a search the last of them waits a third of a second.
+"""
 
 log = get_logger()
 
@@ -35,8 +41,9 @@ class Reader(Protocol):
 class FreshnessSource(Protocol):
     """Who knows how complete counts are."""
 
-    async def see_freshness(self) -> Freshness:
-        """Return how complete counts are that are read from now on."""
+    @property
+    def freshness(self) -> Freshness:
+        """How complete counts are that are read from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +70,17 @@ class Reads:
         metrics: ApiMetrics,
         *,
         max_concurrent: int,
+        max_wait_seconds: float,
         remembered_ids: int,
     ) -> None:
         self._reader = reader
         self._freshness = freshness
         self._metrics = metrics
-        self._free = max_concurrent
+        self._flights: Flights[tuple[str, Steps | None], Answer] = Flights(
+            places=max_concurrent,
+            max_waiting=max_concurrent * _WAITING_PER_PLACE,
+            max_wait_seconds=max_wait_seconds,
+        )
         self._remembered_ids = remembered_ids
         self._remembered: OrderedDict[str, Answer] = OrderedDict()
 
@@ -79,47 +91,54 @@ class Reads:
 
         Raises:
             IndexUnavailable: Elasticsearch is away and the id was not read lately.
+            NoPlace: too many reads are under way.
         """
-        started = time.perf_counter()
-        # Before the search: hits that become countable after it may be missing, whatever the as-of says by then.
-        freshness = await self._freshness.see_freshness()
-        try:
-            now_ms = clock_ms()
-            counts = await self._search(lambda: self._reader.read(id_, now_ms))
-            answer = Answer(counts, now_ms, freshness.until(now_ms))
-        except IndexUnavailable as error:
-            remembered = self._remembered.get(id_)
-            log.warning("counts are not available", is_remembered=remembered is not None, reason=str(error))
-            if remembered is None:
-                self._metrics.reads.labels("refused").inc()
-                raise
-            answer = remembered.as_stale(freshness.backlog)
-        else:
+
+        async def search() -> Answer:
+            answer = await self._search(clock_ms, lambda now_ms: self._reader.read(id_, now_ms))
+            # Never an older answer over a newer one: the flights of one id follow each other.
             self._remember(id_, answer)
-        self._metrics.reads.labels("stale" if answer.is_stale else "fresh").inc()
-        self._metrics.read_seconds.observe(time.perf_counter() - started)
-        return answer
+            return answer
+
+        return await self._measure(self._flights.share((id_, None), search), id_)
 
     async def read_history(self, id_: str, steps: Steps, clock_ms: Callable[[], int]) -> Answer:
         """Return the hits of the id in each step up to now. Nothing of it is remembered: a chart may be missing.
 
         Raises:
             IndexUnavailable: Elasticsearch is away.
+            NoPlace: too many reads are under way.
         """
-        freshness = await self._freshness.see_freshness()
-        now_ms = clock_ms()
-        counts = await self._search(lambda: self._reader.read_history(id_, now_ms, steps))
-        return Answer(counts, now_ms, freshness.until(now_ms))
 
-    async def _search(self, read: Callable[[], Awaitable[Counts]]) -> Counts:
-        """Read, if there are not too many reads under way."""
-        if not self._free:
-            raise IndexUnavailable("too many reads are under way")
-        self._free -= 1
+        async def search() -> Answer:
+            return await self._search(clock_ms, lambda now_ms: self._reader.read_history(id_, now_ms, steps))
+
+        return await self._measure(self._flights.share((id_, steps), search), None)
+
+    async def _search(self, clock_ms: Callable[[], int], read: Callable[[int], Awaitable[Counts]]) -> Answer:
+        # Before the search: hits that become countable after it may be missing, whatever the as-of says by then.
+        freshness = self._freshness.freshness
+        now_ms = clock_ms()
+        return Answer(await read(now_ms), now_ms, freshness.until(now_ms))
+
+    async def _measure(self, reading: Awaitable[Answer], remembered_id: str | None) -> Answer:
+        """Await an answer, count how it went, and fall back to the last one of that id where Elasticsearch is away."""
+        started = time.perf_counter()
         try:
-            return await read()
-        finally:
-            self._free += 1
+            answer = await reading
+        except NoPlace:
+            self._metrics.reads.labels("full").inc()
+            raise
+        except IndexUnavailable as error:
+            remembered = None if remembered_id is None else self._remembered.get(remembered_id)
+            log.warning("counts are not available", is_remembered=remembered is not None, reason=str(error))
+            if remembered is None:
+                self._metrics.reads.labels("refused").inc()
+                raise
+            answer = remembered.as_stale(self._freshness.freshness.backlog)
+        self._metrics.reads.labels("stale" if answer.is_stale else "fresh").inc()
+        self._metrics.read_seconds.observe(time.perf_counter() - started)
+        return answer
 
     def _remember(self, id_: str, answer: Answer) -> None:
         self._remembered[id_] = answer

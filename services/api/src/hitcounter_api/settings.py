@@ -88,7 +88,8 @@ class ReadSettings(Section):
         32,
         ge=1,
         le=10_000,
-        description="Reads under way at once; any more are answered from memory, or with 503. Keeps a slow "
+        description="Searches under way at once, and so the connections to each address of Elasticsearch. Others wait "
+        "for a place, for half of the time-out at most and 32 for each place, and get 503 then. Keeps a slow "
         "Elasticsearch from filling the API with waiting reads.",
     )
     remembered_ids: int = Field(
