@@ -689,6 +689,18 @@ STORES = Dashboard(
                     alerts=["HitcounterRedisNearlyFull"],
                 ),
                 Panel(
+                    "Redis's settings",
+                    "1 for a maxmemory-policy that may evict hits (every hit is refused), 1 for an append-only file "
+                    "(nothing is lost when Redis ends), and the keys that it has evicted.",
+                    "short",
+                    [
+                        Query(largest("hitcounter_redis_may_evict"), "may evict"),
+                        Query(f"min(hitcounter_redis_aof_enabled{{{S}}})", "append-only file"),
+                        Query(largest("hitcounter_redis_evicted_keys_total"), "evicted keys"),
+                    ],
+                    alerts=["HitcounterRedisMayEvict", "HitcounterRedisEvicted", "HitcounterRedisNotPersistent"],
+                ),
+                Panel(
                     "Entries",
                     "In the stream: queued, or in flight at an indexer.",
                     "short",

@@ -46,6 +46,9 @@ CALM: Mapping[str, Course | None] = {
     "difference": always(0),
     "memory": always(100e6),
     "capacity": always(1e9),
+    "may_evict": always(0),
+    "evicted": always(0),
+    "append_only": always(1),
     "reads": always(600),
     "stale_reads": always(0),
     "build": always(1),
@@ -110,6 +113,7 @@ class Weather:
             counters |= {
                 f'hitcounter_freshness_hits_total{{{ours},pod="{pod}",result="fresh"}}': course["fresh"],
                 f'hitcounter_freshness_hits_total{{{ours},pod="{pod}",result="late"}}': course["late"],
+                f'hitcounter_redis_evicted_keys_total{{{ours},pod="{pod}"}}': course["evicted"],
             }
             gauges |= {
                 f'hitcounter_backlog_hits{{{ours},pod="{pod}"}}': course["backlog"],
@@ -117,6 +121,8 @@ class Weather:
                 f'hitcounter_ledger_hits{{{ours},pod="{pod}",state="dead"}}': course["dead"],
                 f'hitcounter_redis_memory_bytes{{{ours},pod="{pod}"}}': course["memory"],
                 f'hitcounter_redis_capacity_bytes{{{ours},pod="{pod}"}}': course["capacity"],
+                f'hitcounter_redis_may_evict{{{ours},pod="{pod}"}}': course["may_evict"],
+                f'hitcounter_redis_aof_enabled{{{ours},pod="{pod}"}}': course["append_only"],
             }
         minutes = range(-self.minutes, 1)
         for name, grows in counters.items():
@@ -128,7 +134,9 @@ class Weather:
 
 
 NOTHING: dict[str, Any] = dict.fromkeys(CALM.keys() - {"wanted_indexers", "most_indexers", "blind_scaler"})
-AWAY = Weather(backlog=None, oldest_age=None, dead=None, memory=None, capacity=None)
+AWAY = Weather(
+    backlog=None, oldest_age=None, dead=None, memory=None, capacity=None, may_evict=None, evicted=None, append_only=None
+)
 
 SCENARIOS: Mapping[str, tuple[Weather, set[str]]] = {
     "calm": (Weather(), set()),
@@ -183,6 +191,13 @@ SCENARIOS: Mapping[str, tuple[Weather, set[str]]] = {
     "a Redis that fills": (Weather(memory=lambda now: 600e6 + 20e6 * max(0, now + 15)), {"RedisNearlyFull"}),
     "a Redis that is more than half full": (Weather(memory=always(600e6)), set()),
     "a Redis that begins to fill": (Weather(memory=lambda now: 100e6 + 20e6 * max(0, now + 15)), set()),
+    "a Redis that may evict": (Weather(may_evict=since(-3, 1)), {"RedisMayEvict"}),
+    "a Redis that may evict for a moment": (Weather(may_evict=lambda now: float(now == -5)), set()),
+    "a Redis that evicts": (Weather(evicted=lambda now: 5.0 * (now == -10)), {"RedisEvicted"}),
+    "a Redis that evicted an hour ago": (Weather(evicted=lambda now: 5.0 * (now == -60)), set()),
+    "a Redis without a file": (Weather(append_only=since(-7, 0, 1)), {"RedisNotPersistent"}),
+    "a Redis without a file for four minutes": (Weather(append_only=since(-4, 0, 1)), set()),
+    "a Redis that tells nothing of itself": (Weather(may_evict=always(0), evicted=None, append_only=None), set()),
     "Redis away": (AWAY, {"Blind"}),
     "nothing scraped": (
         Weather(**NOTHING),
