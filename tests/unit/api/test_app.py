@@ -18,7 +18,7 @@ async def test_no_middleware_pretends_to_guard_what_the_hot_path_passes_by() -> 
     watch = QueueWatch(FakeStream(), QueueMetrics(registry), Readiness())
     app = create_app(
         intakes=Intakes({Durability.MEMORY: build_intake(FakeStream())}, Durability.MEMORY),
-        reads=Reads(FakeReader(), watch, metrics, max_concurrent=1, remembered_ids=1),
+        reads=Reads(FakeReader(), watch, metrics, max_concurrent=1, max_wait_seconds=1, remembered_ids=1),
         watch=watch,
         metrics=metrics,
     )

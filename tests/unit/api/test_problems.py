@@ -125,9 +125,9 @@ def test_there_are_many_errors_to_try() -> None:
 
 
 @pytest.mark.parametrize("error", REDIS_ERRORS, ids=[type(error).__name__ for error in REDIS_ERRORS])
-@pytest.mark.parametrize("was_sent", [True, False])
-async def test_no_failure_of_redis_tells_clients_where_it_is(error: Exception, was_sent: bool) -> None:
-    failure = translate(error, "accept a batch", was_sent=was_sent)
+@pytest.mark.parametrize("outcome", [None, *Outcome])
+async def test_no_failure_of_redis_tells_clients_where_it_is(error: Exception, outcome: Outcome | None) -> None:
+    failure = translate(error, "accept a batch", outcome)
     assert ADDRESS in str(failure), "the log has it all"
     assert ADDRESS.encode() not in problem_of(failure).render()
     refusal = await build_intake(FakeStream(trouble=failure), budget_seconds=0.05).add_all([Hit("a", NOW_MS)])
