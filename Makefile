@@ -23,11 +23,13 @@ ADDONS ?=
 # Of `make test-cluster`: anything in it also runs what takes too long for every day.
 FULL ?=
 
-# Of `make chaos`; without a seed it draws one and prints it, and JSON=FILE has the report written there as well.
-DURATION ?= 300
-RATE ?= 2000
+# Of `make chaos` (300 seconds at 2,000 hits a second) and `make soak` (1,200 at 1,500); without a seed they draw one and
+# print it, and JSON=FILE has the report written there as well.
+DURATION ?=
+RATE ?=
 SEED ?=
 JSON ?=
+load_options = --duration $(or $(DURATION),$(1)) --rate $(or $(RATE),$(2)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 # Of commands that nothing here brings: say where to get one, in place of the shell's `not found`.
 need = $(1) >/dev/null 2>&1 || { echo "$(1): not found. To get it: $(2)" >&2; exit 1; }
@@ -54,6 +56,7 @@ test: servers ## Set up what is missing, then run every test that needs no clust
 	$(PYTEST) $(FAST_RINGS) -n $(WORKERS) -q
 	$(PYTEST) tests/integration -n $(SERVER_WORKERS) --dist loadfile -q
 	$(PYTEST) tests/chaos -q
+	$(PYTEST) tests/soak -q
 
 .PHONY: check
 check: $(READY) ## Formatting, lint, types and the storeys of the house
@@ -64,7 +67,11 @@ check: $(READY) ## Formatting, lint, types and the storeys of the house
 
 .PHONY: chaos
 chaos: servers ## Kill, cut, slow and fill everything under load for DURATION seconds, then compare every id
-	@$(BIN)/python -m tests.chaos --duration $(DURATION) --rate $(RATE) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+	@$(BIN)/python -m tests.chaos $(call load_options,300,2000)
+
+.PHONY: soak
+soak: servers ## Faults that last at shipped settings for DURATION seconds; no promise may break, and nobody wait too long
+	@$(BIN)/python -m tests.soak $(call load_options,1200,1500)
 
 .PHONY: bench
 bench: servers ## Measure the path of a hit beside a bare endpoint, all processes real, on two cores: a quarter of an hour

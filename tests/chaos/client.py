@@ -13,14 +13,13 @@ import time
 from array import array
 from collections.abc import Sequence
 from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 from hitcounter_benchmark.connection import NO_CONTENT, Answer, Connection
-from hitcounter_benchmark.schedule import OpenLoop, Profile, intended_times_ns
+from hitcounter_benchmark.schedule import OpenLoop, Pace
 from hitcounter_benchmark.tally import Outcome, classify
 from hitcounter_benchmark.target import Target
 
-from tests.chaos.hits import HitMaker
 from tests.chaos.record import Record, TrackedHit
 from tests.chaos.requests import build_request
 
@@ -37,14 +36,23 @@ _AGAIN_SHARE: Final = 0.05
 """Hits with a key that are sent a second time whatever became of the first, some while that is still under way."""
 
 
+class Hits(Protocol):
+    """What to send."""
+
+    def make(self) -> TrackedHit:
+        """Return a hit that was never sent."""
+
+
 class OpenLoopClient:
-    """Sends hits by a profile of rates; run it once, in one event loop.
+    """Sends hits as a pace asks for them; run it once, in one event loop.
 
     Attributes:
         record: what became of them.
         latencies: of the first attempts that were acknowledged: when each was meant to leave, and what it took from
             then on, in seconds.
         complaints: answers that no client should get.
+        worst_tick_seconds: the longest that the client itself was kept from looking what is due, since somebody set
+            this to 0: how busy the machine is.
     """
 
     def __init__(
@@ -52,17 +60,17 @@ class OpenLoopClient:
         targets: Sequence[Target],
         record: Record,
         *,
-        profile: Profile,
+        pace: Pace,
+        hits: Hits,
         seed: int,
         faulty_ways: Sequence[Target] = (),
-        prefix: str = "",
     ) -> None:
         self.record = record
         self.latencies = (array("d"), array("d"))
         self.complaints: list[str] = []
-        seconds = sum(stretch.seconds for stretch in profile)
-        self._pace = OpenLoop(intended_times_ns(profile), give_up_seconds=seconds)
-        self._hits = HitMaker(seed, prefix)
+        self.worst_tick_seconds = 0.0
+        self._pace = pace
+        self._hits = hits
         self.draw = random.Random(seed)
         ways = [*targets] * _LANES_OF_EACH_API + [*faulty_ways] * _LANES_OF_EACH_FAULTY_WAY
         self._lanes = [_Lane(self, way) for way in ways]
@@ -82,8 +90,10 @@ class OpenLoopClient:
         connecting = [asyncio.ensure_future(lane.keep_connected()) for lane in self._lanes]
         try:
             while True:
+                before = time.perf_counter()
                 await asyncio.sleep(_TICK_SECONDS)
                 self._turn()
+                self.worst_tick_seconds = max(self.worst_tick_seconds, time.perf_counter() - before)
         finally:
             for task in connecting:
                 task.cancel()

@@ -38,7 +38,12 @@ class Conductor:
         complaints: parts that ended by themselves, or did not end when asked to.
     """
 
-    def __init__(self, installation: Installation, start: float, say: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        start: float,
+        say: Callable[[str], object],
+    ) -> None:
         self.incidents: list[Incident] = []
         self.complaints: list[str] = []
         self._installation = installation
@@ -50,7 +55,7 @@ class Conductor:
     def play(self, schedule: Sequence[Fault]) -> None:
         """Play it; returns when every fault is undone and its victim back."""
         for fault in schedule:
-            self._watch_until(fault.at_seconds)
+            self.wait_until(fault.at_seconds)
             thread = threading.Thread(target=self._inflict, args=(fault,), name=f"{fault.kind} {fault.victim}")
             thread.start()
             self._threads.append(thread)
@@ -70,7 +75,8 @@ class Conductor:
             finally:
                 lock.release()
 
-    def _watch_until(self, at_seconds: float) -> None:
+    def wait_until(self, at_seconds: float) -> None:
+        """Wait until so many seconds after the beginning, and watch."""
         while (left_seconds := at_seconds - self._now_seconds()) > 0:
             self.watch()
             time.sleep(min(_WATCH_SECONDS, left_seconds))

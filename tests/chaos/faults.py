@@ -18,12 +18,15 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.chaos.installation import Installation
-from tests.chaos.schedule import DAYS, Fault, Kind
+from tests.chaos.schedule import DAYS, ELASTICSEARCH, Fault, Kind
 from tests.support.bulk_faults import Mood
+from tests.support.failover import demoted_in_place
 from tests.support.full_disk import full_disk
 
 _PERSIST_SECONDS: Final = 240.0
 """How long a fault is tried to be done, or undone, while what it needs is away by another fault."""
+_ALLOCATION: Final = "index.routing.allocation.include._name"
+_CLOCK_STEP_SECONDS: Final = 20.0
 _SLOW_SECONDS: Final = 0.15
 _EXIT_CODES: Final = {Kind.REPLACE_ELASTICSEARCH: 143}
 """After SIGTERM, where it is not 0: Java's."""
@@ -166,6 +169,22 @@ def _fill_disk_of_redis(site: Site) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _demote(site: Site) -> Iterator[None]:
+    with demoted_in_place(site.installation.redis, site.installation.build_replica()):
+        yield
+
+
+@contextlib.contextmanager
+def _set_clock_back(site: Site) -> Iterator[None]:
+    clock = site.installation.redis.clock
+    clock.set(-_CLOCK_STEP_SECONDS)
+    try:
+        yield
+    finally:
+        clock.set(0.0)
+
+
+@contextlib.contextmanager
 def _redis(site: Site) -> Iterator[Redis]:
     with Redis.from_url(site.installation.redis.url, socket_timeout=5.0) as redis:
         yield redis
@@ -211,8 +230,32 @@ def _close_index(site: Site) -> Iterator[None]:
         _ask(site, "POST", f"/{index}/_open")
 
 
+@contextlib.contextmanager
+def _make_red(site: Site) -> Iterator[None]:
+    """Take the index its primary shard, and let no node have it."""
+    index = _index_of(site)
+    shard = {"index": index, "shard": 0, "node": "devstack", "allow_primary": True}
+    _ask(site, "PUT", f"/{index}/_settings", {_ALLOCATION: "nobody"})
+    try:
+        _ask(site, "POST", "/_cluster/reroute", {"commands": [{"cancel": shard}]})
+        yield
+    finally:
+        _ask(site, "PUT", f"/{index}/_settings", {_ALLOCATION: None})
+
+
+@contextlib.contextmanager
+def _cut_off_publisher(site: Site) -> Iterator[None]:
+    """Cut the indexer that publishes the as-of off from Elasticsearch, for as long as it takes."""
+    wire = site.installation.wires[f"{site.installation.find_publisher()}/{ELASTICSEARCH}"]
+    wire.refuse()
+    try:
+        yield
+    finally:
+        wire.heal()
+
+
 def _index_of(site: Site) -> str:
-    time_ms = time.time_ns() // 1_000_000 - DAYS.index(site.victim) * DAY_MS
+    time_ms = site.installation.begun_ms - DAYS.index(site.victim) * DAY_MS
     return index_of(site.installation.stack.name, time_ms)
 
 
@@ -275,4 +318,9 @@ _FAULTS: Final[Mapping[Kind, Inflict]] = {
     Kind.ITEMS_DENIED: _spoil_bulks(Mood.ITEMS_DENIED),
     Kind.WRITES_BLOCKED: _block_index("write"),
     Kind.INDEX_CLOSED: _close_index,
+    Kind.INDEX_RED: _make_red,
+    Kind.INDEX_REFUSED: _spoil_bulks(Mood.INDEX_REFUSED),
+    Kind.CUT_OFF_PUBLISHER: _cut_off_publisher,
+    Kind.DEMOTE_REDIS: _demote,
+    Kind.SET_CLOCK_BACK: _set_clock_back,
 }

@@ -43,17 +43,11 @@ class HitMaker:
         if self._draw.random() < 0.5:
             time_ms -= self._draw.randrange(_OLDEST_MS)
         if self._draw.random() < 0.5:
-            return TrackedHit(f"{self._prefix}uuid/{number}", key=self._make_uuid(time_ms))
+            return TrackedHit(f"{self._prefix}uuid/{number}", key=build_uuid7(self._draw, time_ms))
         timestamp = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
         return TrackedHit(f"{self._prefix}stamped/{number}", key=f"order-{next(self._count)}", timestamp=timestamp)
 
-    def _make_uuid(self, time_ms: int) -> str:
-        return str(
-            UUID(
-                int=time_ms << 80
-                | 0x7 << 76
-                | self._draw.getrandbits(12) << 64
-                | 0x2 << 62
-                | self._draw.getrandbits(62)
-            )
-        )
+
+def build_uuid7(draw: random.Random, time_ms: int) -> str:
+    """Return a UUIDv7 of that time (RFC 9562)."""
+    return str(UUID(int=time_ms << 80 | 0x7 << 76 | draw.getrandbits(12) << 64 | 0x2 << 62 | draw.getrandbits(62)))

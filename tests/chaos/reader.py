@@ -29,24 +29,34 @@ class AsOfReaders:
         complaints: answers that were not true, the first ones.
     """
 
-    def __init__(self, targets: Sequence[Target], record: Record, seed: int) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        record: Record,
+        seed: int,
+        *,
+        of_each_api: int = _READERS_OF_EACH_API,
+        pause_seconds: float = _PAUSE_SECONDS,
+    ) -> None:
         self.answers: Counter[str] = Counter()
         self.complaints: list[str] = []
         self._targets = targets
         self._record = record
         self._draw = random.Random(seed)
+        self._of_each_api = of_each_api
+        self._pause_seconds = pause_seconds
 
     async def run(self) -> None:
         """Read until cancelled."""
         async with asyncio.TaskGroup() as group:
             for target in self._targets:
-                for _ in range(_READERS_OF_EACH_API):
+                for _ in range(self._of_each_api):
                     group.create_task(self._read_on(target))
 
     async def _read_on(self, target: Target) -> None:
         async with Client(target, connections=1) as client:
             while True:
-                await asyncio.sleep(_PAUSE_SECONDS)
+                await asyncio.sleep(self._pause_seconds)
                 if self._record.ids:
                     await self._read(client, self._draw.choice(list(self._record.ids)))
 

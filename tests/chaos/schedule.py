@@ -25,6 +25,8 @@ EDGES: Final = (
     *(f"{CLIENTS}/{api}" for api in APIS),
 )
 """The ways from our parts to the stores, and from some clients to our parts; each is a faulty wire."""
+PUBLISHER: Final = "publisher"
+"""Whichever indexer publishes the as-of when the fault begins."""
 BULKS: Final = "bulks"
 """What the indexers ask of Elasticsearch; its answers can be spoiled."""
 DAYS: Final = ("today", "yesterday")
@@ -62,6 +64,11 @@ class Kind(StrEnum):
     ITEMS_DENIED = "single items done, failed"
     WRITES_BLOCKED = "index read-only"
     INDEX_CLOSED = "index closed"
+    INDEX_RED = "index red"
+    INDEX_REFUSED = "bulks answered 403 for one index"
+    CUT_OFF_PUBLISHER = "publisher without elasticsearch"
+    DEMOTE_REDIS = "redis demoted in place"
+    SET_CLOCK_BACK = "clock of redis set back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,11 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.ITEMS_DENIED: Rule((BULKS,), 2.0, 5.0),
     Kind.WRITES_BLOCKED: Rule(DAYS, 2.0, 15.0),
     Kind.INDEX_CLOSED: Rule(DAYS, 2.0, 15.0),
+    Kind.INDEX_RED: Rule(DAYS, 4.0, 15.0),
+    Kind.INDEX_REFUSED: Rule((BULKS,), 2.0, 8.0),
+    Kind.CUT_OFF_PUBLISHER: Rule((PUBLISHER,), 4.0, 10.0),
+    Kind.DEMOTE_REDIS: Rule((REDIS,), 4.0, 8.0),
+    Kind.SET_CLOCK_BACK: Rule((REDIS,), 2.0, 6.0),
 }
 
 CALM_SECONDS: Final = 5.0

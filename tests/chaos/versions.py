@@ -38,9 +38,9 @@ class Version:
             sources: a folder with the code of another commit; None for the present one.
         """
         self._stack = stack
-        self._environment = {}
+        self._environment: dict[str, str] = {}
         if sources is not None:
-            self._environment["PYTHONPATH"] = os.pathsep.join(str(sources / source) for source in _SOURCES)
+            self._environment |= build_environment(sources)
             self._check(sources)
 
     def api(self) -> Api:
@@ -60,6 +60,11 @@ class Version:
         ]
         answer = subprocess.run(asked, env=self._environment, capture_output=True, text=True, check=True)
         assert answer.stdout.count(str(sources)) == len(_SOURCES), answer.stdout
+
+
+def build_environment(sources: Path) -> dict[str, str]:
+    """Return what makes our commands run the code in that folder."""
+    return {"PYTHONPATH": os.pathsep.join(str(sources / source) for source in _SOURCES)}
 
 
 def check_out(commit: str, folder: Path) -> Path:

@@ -10,10 +10,11 @@ import time
 from typing import Final
 
 import uvloop
-from hitcounter_benchmark.schedule import Profile, steady
+from hitcounter_benchmark.schedule import OpenLoop, Profile, intended_times_ns, steady
 from hitcounter_benchmark.target import Target
 
 from tests.chaos.client import OpenLoopClient
+from tests.chaos.hits import HitMaker
 from tests.chaos.record import Record, find_difference
 from tests.cluster.installation import Installation
 from tests.support.stack import wait_until
@@ -37,7 +38,13 @@ class Load:
         host, _, port = installation.api.url.removeprefix("http://").partition(":")
         prefix = f"{secrets.token_hex(4)}/"
         self.record = Record()
-        self.client = OpenLoopClient([Target(host, int(port))], self.record, profile=profile, seed=seed, prefix=prefix)
+        self.client = OpenLoopClient(
+            [Target(host, int(port))],
+            self.record,
+            pace=OpenLoop(intended_times_ns(profile), give_up_seconds=sum(stretch.seconds for stretch in profile)),
+            hits=HitMaker(seed, prefix),
+            seed=seed,
+        )
         self.seconds = sum(stretch.seconds for stretch in profile)
         self.begun = 0.0
         self._loop = uvloop.new_event_loop()

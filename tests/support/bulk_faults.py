@@ -10,7 +10,8 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -19,6 +20,7 @@ from aiohttp import ClientError, ClientSession, web
 _BODY_MAX_BYTES = 100 * 1024 * 1024
 _STATUS_TYPES = {
     400: "document_parsing_exception",
+    403: "security_exception",
     429: "es_rejected_execution_exception",
     503: "unavailable_shards_exception",
 }
@@ -35,6 +37,7 @@ class Mood(Enum):
     DENIED = "passed on, and answered 503 though all of it was done"
     ITEMS_FAILED = "passed on without some of its documents, which are answered 429 or 503 one by one"
     ITEMS_REJECTED = "passed on without some of its documents, which are called impossible to store"
+    INDEX_REFUSED = "passed on without the documents of any day but today, which are answered 403"
     ITEMS_DENIED = "passed on whole, some of its documents answered 429 or 503 though they are there"
 
 
@@ -105,9 +108,11 @@ class BulkFaults:
                 await self._pass_on(request, body)
                 return _refuse(503)
             case Mood.ITEMS_FAILED:
-                return await self._pass_on_some(request, body, _PASSING)
+                return await self._pass_on_some(request, body, _PASSING, self._is_unlucky)
             case Mood.ITEMS_REJECTED:
-                return await self._pass_on_some(request, body, (400,))
+                return await self._pass_on_some(request, body, (400,), self._is_unlucky)
+            case Mood.INDEX_REFUSED:
+                return await self._pass_on_some(request, body, (403,), _is_of_another_day)
             case Mood.ITEMS_DENIED:
                 return self._deny_some(await self._pass_on(request, body))
             case Mood.HONEST:
@@ -122,11 +127,13 @@ class BulkFaults:
             }
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 
-    async def _pass_on_some(self, request: web.Request, body: bytes, statuses: Sequence[int]) -> web.Response:
-        """Keep a third of the documents from Elasticsearch, and answer for them."""
+    async def _pass_on_some(
+        self, request: web.Request, body: bytes, statuses: Sequence[int], is_kept_away: Callable[[bytes], bool]
+    ) -> web.Response:
+        """Keep some of the documents from Elasticsearch, and answer for them."""
         lines = body.splitlines(keepends=True)
         documents = [b"".join(lines[at : at + 2]) for at in range(0, len(lines), 2)]
-        failed = [self._draw.random() < 1 / 3 for _ in documents]
+        failed = [is_kept_away(document) for document in documents]
         if all(failed):
             return _answer_items(_refuse(429), [self._fail(statuses) for _ in documents])
         kept = b"".join(document for document, is_failed in zip(documents, failed, strict=True) if not is_failed)
@@ -139,13 +146,21 @@ class BulkFaults:
     def _deny_some(self, answer: web.Response) -> web.Response:
         if answer.status != 200:
             return answer
-        items = [self._fail(_PASSING) if self._draw.random() < 1 / 3 else item for item in _read(answer)["items"]]
+        items = [self._fail(_PASSING) if self._is_unlucky() else item for item in _read(answer)["items"]]
         return _answer_items(answer, items)
+
+    def _is_unlucky(self, _: bytes = b"") -> bool:
+        return self._draw.random() < 1 / 3
 
     def _fail(self, statuses: Sequence[int]) -> dict[str, Any]:
         status = self._draw.choice(statuses)
         error = {"type": _STATUS_TYPES[status], "reason": "chaos"}
         return {"create": {"status": status, "error": error}}
+
+
+def _is_of_another_day(document: bytes) -> bool:
+    """Tell by the name of its index whether a document does not belong to today."""
+    return time.strftime("-%Y.%m.%d-", time.gmtime()).encode() not in document.split(b"\n", 1)[0]
 
 
 def _read(answer: web.Response) -> dict[str, Any]:

@@ -9,21 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 _CHUNK = 64 * 1024
+_CHUNKS_UNDER_WAY = 1024
 
 
 class FaultyWire:
     """A proxy to one address; a context manager. Its methods may be called from any thread.
 
+    Args:
+        target_url: what it leads to.
+        latency_seconds: how far away the target is: every request arrives that much later. Unlike `delay` it limits no
+            throughput, since many chunks are under way at once.
+
     Attributes:
         held: set once a request was held back or an answer swallowed, as asked for.
     """
 
-    def __init__(self, target_url: str) -> None:
+    def __init__(self, target_url: str, *, latency_seconds: float = 0.0) -> None:
         self._target = urlsplit(target_url)
+        self._latency_seconds = latency_seconds
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty wire", daemon=True)
         self._server: asyncio.Server | None = None
@@ -50,6 +57,10 @@ class FaultyWire:
     def delay(self, seconds: float) -> None:
         """Hold every chunk, in both directions, for that long."""
         self._call(lambda: setattr(self, "_delay_seconds", seconds))
+
+    def set_latency(self, seconds: float) -> None:
+        """Move the target: connections that are opened from now on have this latency."""
+        self._call(lambda: setattr(self, "_latency_seconds", seconds))
 
     def blackhole(self) -> None:
         """Swallow nothing, deliver nothing: connections stay open and silent until `heal`."""
@@ -191,8 +202,9 @@ class FaultyWire:
     async def _pump(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, connection: _Connection, *, is_request: bool
     ) -> None:
+        chunks = self._travel(source) if is_request and self._latency_seconds else _read(source)
         with contextlib.suppress(OSError):
-            while chunk := await source.read(_CHUNK):
+            async for chunk in chunks:
                 if self._delay_seconds:
                     await asyncio.sleep(self._delay_seconds)
                 await self._flowing.wait()
@@ -209,6 +221,28 @@ class FaultyWire:
                 target.write(chunk)
                 await target.drain()
 
+    async def _travel(self, source: asyncio.StreamReader) -> AsyncIterator[bytes]:
+        """Yield what is sent, each chunk as late as the distance makes it."""
+        loop, latency_seconds = asyncio.get_running_loop(), self._latency_seconds
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS_UNDER_WAY)
+
+        async def send() -> None:
+            with contextlib.suppress(OSError):
+                async for chunk in _read(source):
+                    await under_way.put((loop.time() + latency_seconds, chunk))
+            await under_way.put((loop.time() + latency_seconds, b""))
+
+        sending = asyncio.create_task(send())
+        try:
+            while True:
+                due, chunk = await under_way.get()
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                if not chunk:
+                    return
+                yield chunk
+        finally:
+            sending.cancel()
+
     def _look_at(self, chunk: bytes, connection: _Connection) -> None:
         if self._hold_marker is not None and self._hold_marker in chunk:
             connection.is_held = True
@@ -224,6 +258,11 @@ class FaultyWire:
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
+
+
+async def _read(source: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while chunk := await source.read(_CHUNK):
+        yield chunk
 
 
 class _Connection:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import time
 from pathlib import Path
+
+from hitcounter_devstack import RedisServer
+from hitcounter_devstack.server import Command
 
 from tests.support.preload import build_library
 
@@ -36,3 +40,17 @@ class ShiftedClock:
     def time(self) -> float:
         """Return what it shows now, in seconds since the Unix epoch."""
         return time.time() + self._seconds
+
+
+class ClockedRedis(RedisServer):
+    """A Redis that goes by a clock of its own."""
+
+    @functools.cached_property
+    def clock(self) -> ShiftedClock:
+        """Its clock, which may be set at any time."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        return ShiftedClock(self.data_dir)
+
+    def _prepare(self) -> Command:
+        command = super()._prepare()
+        return Command(command.arguments, {**command.environment, **self.clock.environment}, command.user)
