@@ -130,7 +130,7 @@ class Installation:
         return names.get(holder.decode() if isinstance(holder, bytes) else "", self.shape.indexers[0])
 
     def approach_elasticsearch(self) -> None:
-        """Make Elasticsearch as near as the machine allows, for connections that are still to come."""
+        """Make Elasticsearch as near as the machine allows."""
         for name, wire in self.wires.items():
             if name.endswith(f"/{ELASTICSEARCH}"):
                 wire.set_latency(0.0)

@@ -59,7 +59,7 @@ class FaultyWire:
         self._call(lambda: setattr(self, "_delay_seconds", seconds))
 
     def set_latency(self, seconds: float) -> None:
-        """Move the target: connections that are opened from now on have this latency."""
+        """Move the target nearer, or further away. A wire that began without latency keeps its open connections so."""
         self._call(lambda: setattr(self, "_latency_seconds", seconds))
 
     def blackhole(self) -> None:
@@ -223,14 +223,14 @@ class FaultyWire:
 
     async def _travel(self, source: asyncio.StreamReader) -> AsyncIterator[bytes]:
         """Yield what is sent, each chunk as late as the distance makes it."""
-        loop, latency_seconds = asyncio.get_running_loop(), self._latency_seconds
+        loop = asyncio.get_running_loop()
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS_UNDER_WAY)
 
         async def send() -> None:
             with contextlib.suppress(OSError):
                 async for chunk in _read(source):
-                    await under_way.put((loop.time() + latency_seconds, chunk))
-            await under_way.put((loop.time() + latency_seconds, b""))
+                    await under_way.put((loop.time() + self._latency_seconds, chunk))
+            await under_way.put((loop.time() + self._latency_seconds, b""))
 
         sending = asyncio.create_task(send())
         try:
