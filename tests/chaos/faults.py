@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from hitcounter.hits import DAY_MS
 from hitcounter.indices import index_of
@@ -22,6 +21,8 @@ from tests.chaos.schedule import DAYS, ELASTICSEARCH, Fault, Kind
 from tests.support.bulk_faults import Mood
 from tests.support.failover import demoted_in_place
 from tests.support.full_disk import full_disk
+
+_T = TypeVar("_T")
 
 _PERSIST_SECONDS: Final = 240.0
 """How long a fault is tried to be done, or undone, while what it needs is away by another fault."""
@@ -235,9 +236,14 @@ def _make_red(site: Site) -> Iterator[None]:
     """Take the index its primary shard, and let no node have it."""
     index = _index_of(site)
     shard = {"index": index, "shard": 0, "node": "devstack", "allow_primary": True}
+
+    def cancel() -> None:
+        if _send(site, "GET", f"/_cluster/health/{index}")["status"] != "red":  # as after a restart in between
+            _send(site, "POST", "/_cluster/reroute", {"commands": [{"cancel": shard}]})
+
     _ask(site, "PUT", f"/{index}/_settings", {_ALLOCATION: "nobody"})
     try:
-        _ask(site, "POST", "/_cluster/reroute", {"commands": [{"cancel": shard}]})
+        _persist(cancel)
         yield
     finally:
         _ask(site, "PUT", f"/{index}/_settings", {_ALLOCATION: None})
@@ -246,7 +252,8 @@ def _make_red(site: Site) -> Iterator[None]:
 @contextlib.contextmanager
 def _cut_off_publisher(site: Site) -> Iterator[None]:
     """Cut the indexer that publishes the as-of off from Elasticsearch, for as long as it takes."""
-    wire = site.installation.wires[f"{site.installation.find_publisher()}/{ELASTICSEARCH}"]
+    publisher = _persist(site.installation.find_publisher)
+    wire = site.installation.wires[f"{publisher}/{ELASTICSEARCH}"]
     wire.refuse()
     try:
         yield
@@ -260,21 +267,21 @@ def _index_of(site: Site) -> str:
 
 
 def _ask(site: Site, method: str, path: str, body: Mapping[str, object] | None = None) -> None:
+    _persist(lambda: _send(site, method, path, body))
+
+
+def _send(site: Site, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
     request = urllib.request.Request(
         f"{site.installation.elasticsearch.url}{path}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-
-    def ask() -> None:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            answer.read()
-
-    _persist(ask)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return dict(json.load(answer))
 
 
-def _persist(action: Callable[[], object]) -> None:
+def _persist(action: Callable[[], _T]) -> _T:
     """Do it, again and again while it fails: another fault may be in its way.
 
     Raises:
@@ -283,8 +290,7 @@ def _persist(action: Callable[[], object]) -> None:
     deadline = time.monotonic() + _PERSIST_SECONDS
     while True:
         try:
-            action()
-            return
+            return action()
         except (OSError, RedisError) as error:
             if time.monotonic() > deadline:
                 raise FaultError(f"a fault could not be done or undone: {error}") from error
