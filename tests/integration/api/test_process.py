@@ -76,13 +76,6 @@ def test_it_prints_the_settings_in_force_without_secrets() -> None:
     assert "secret" not in result.stdout
 
 
-@pytest.mark.parametrize("workers", ["0", "65", "many"])
-def test_a_wrong_number_of_workers_ends_it_with_status_2(workers: str) -> None:
-    result = run_command("--workers", workers)
-    assert result.returncode == 2
-    assert "there may be 1 to 64" in result.stderr
-
-
 def test_wrong_settings_are_all_named_and_end_it_with_status_2() -> None:
     result = run_command(HITCOUNTER_HTTP__PORT="99999", HITCOUNTER_INTAKE__LIMIT="1", HITCOUNTER_HTTP__COLOUR="red")
     assert result.returncode == 2

@@ -178,6 +178,15 @@ def test_any_address_of_ipv6_listens_on_ipv4_as_well(host: str, free_port: int) 
         assert is_answered(("127.0.0.1", free_port))
 
 
+def test_port_is_shared_only_by_those_who_share_it(free_port: int) -> None:
+    with (
+        open_socket("127.0.0.1", free_port, "HITCOUNTER_HTTP__PORT", reuse_port=True),
+        open_socket("127.0.0.1", free_port, "HITCOUNTER_HTTP__PORT", reuse_port=True),
+        pytest.raises(ConfigurationError),
+    ):
+        open_socket("127.0.0.1", free_port, "HITCOUNTER_HTTP__PORT")
+
+
 def test_taken_port_of_an_ipv6_address_is_shown_in_brackets() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]

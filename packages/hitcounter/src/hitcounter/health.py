@@ -21,8 +21,6 @@ from pydantic import Field
 from hitcounter.errors import ConfigurationError
 from hitcounter.settings import Port, Section, variable_name
 
-_MetricsSource = CollectorRegistry | Callable[[], Awaitable[bytes]]
-"""A registry, or what renders the metrics of others."""
 Answer = tuple[int, str, bytes]
 """Status, content type and body."""
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -73,13 +71,14 @@ class EmbeddedServer(uvicorn.Server):
         yield
 
 
-def open_socket(host: str, port: int, variable: str) -> socket.socket:
+def open_socket(host: str, port: int, variable: str, *, reuse_port: bool = False) -> socket.socket:
     """Return a socket that listens there.
 
     Args:
         host: an address or a name; IPv6 where it contains a colon, in brackets or not. `::` listens on IPv4 as well.
         port: the port.
         variable: the setting to change where the port cannot be had.
+        reuse_port: share it with other processes that share it, too.
 
     Raises:
         ConfigurationError: the port is taken, or the address is not of this machine.
@@ -90,7 +89,9 @@ def open_socket(host: str, port: int, variable: str) -> socket.socket:
     # Whatever net.ipv6.bindv6only says: a pod of a dual-stack cluster is asked by both families (RFC 3493, 5.3).
     is_dual = is_ipv6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((address, port), family=family, backlog=2048, dualstack_ipv6=is_dual)
+        return socket.create_server(
+            (address, port), family=family, backlog=2048, reuse_port=reuse_port, dualstack_ipv6=is_dual
+        )
     except OSError as error:
         where = format_address(host, port)
         raise ConfigurationError(f"cannot listen on {where}: {error.strerror}; see {variable}") from error
@@ -109,14 +110,14 @@ def _answer_nothing_more(_path: str) -> Answer | None:
 
 
 def build_management_app(
-    metrics: _MetricsSource,
+    registry: CollectorRegistry,
     readiness: Readiness,
     is_alive: Callable[[], bool] = lambda: True,
     answer_more: Callable[[str], Answer | None] = _answer_nothing_more,
 ) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
     """Return the ASGI application of the management port; a part with paths of its own answers them by answer_more."""
 
-    async def answer(path: str) -> Answer:
+    def answer(path: str) -> Answer:
         if path == "/livez":
             return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
         if path == "/readyz":
@@ -124,8 +125,7 @@ def build_management_app(
             body = orjson.dumps(told)
             return (200 if readiness.is_ready else 503), "application/json", body
         if path == "/metrics":
-            body = generate_latest(metrics) if isinstance(metrics, CollectorRegistry) else await metrics()
-            return 200, CONTENT_TYPE_LATEST, body
+            return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
         return answer_more(path) or (404, "text/plain", b"there are /livez, /readyz and /metrics\n")
 
     async def app(scope: dict[str, Any], _receive: object, send: _Send) -> None:
@@ -135,7 +135,7 @@ def build_management_app(
             return
         extra = []
         if scope["method"] in ("GET", "HEAD"):
-            status, content_type, body = await answer(scope["path"])
+            status, content_type, body = answer(scope["path"])
         else:
             status, content_type, body = 405, "text/plain", b"only GET and HEAD are answered here\n"
             extra.append(_ALLOW)
@@ -150,7 +150,7 @@ def build_management_app(
 @contextlib.asynccontextmanager
 async def serve_management(
     settings: ManagementSettings,
-    metrics: _MetricsSource,
+    registry: CollectorRegistry,
     readiness: Readiness,
     is_alive: Callable[[], bool] = lambda: True,
     answer_more: Callable[[str], Answer | None] = _answer_nothing_more,
@@ -160,7 +160,7 @@ async def serve_management(
     Raises:
         ConfigurationError: the port cannot be had.
     """
-    app = build_management_app(metrics, readiness, is_alive, answer_more)
+    app = build_management_app(registry, readiness, is_alive, answer_more)
     config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=1)
     server = EmbeddedServer(config)
     with open_socket(settings.host, settings.port, variable_name("management", "port")) as listener:

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from hitcounter import __version__
 from hitcounter.codec import PRODUCER_BYTES
@@ -35,8 +35,8 @@ from hitcounter_api.intake import Intake, Intakes
 from hitcounter_api.metrics import ApiMetrics, create_metrics
 from hitcounter_api.queue_watch import REDIS, QueueWatch
 from hitcounter_api.reads import Reads
-from hitcounter_api.settings import ApiSettings, HttpSettings, IntakeSettings
-from hitcounter_api.workers import DRAINING, WORKERS, Supervisor, answer_supervisor
+from hitcounter_api.settings import ApiSettings, HttpSettings, IntakeSettings, WatchdogSettings
+from hitcounter_api.watchdog import feed_watchdog
 
 try:
     import uvloop
@@ -45,7 +45,7 @@ try:
 except ImportError as error:  # uvicorn would go on without them, at a third of the speed
     raise SystemExit(f"hitcounter-api needs uvloop and httptools: {error}") from error
 
-WORKERS_MAX: Final = 64
+DRAINING: Final = "draining"
 
 _USER_IN_URL = re.compile(r"//[^/@]+@")
 
@@ -59,31 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.print_config:
         sys.stdout.writelines(f"{line}\n" for line in _describe(settings.model_dump(mode="json")))
         return
-    seat = options.seat
-    configure_logging(settings.log, "api", **({} if seat is None else {"worker": seat.number}))
+    configure_logging(settings.log, "api")
     try:
-        if seat is not None:
-            uvloop.run(run_worker(settings, seat))
-        elif options.workers > 1:
-            uvloop.run(supervise(settings, options.workers))
-        else:
-            uvloop.run(run(settings))
+        uvloop.run(run(settings))
     except HitcounterError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
-
-
-class Seat(NamedTuple):
-    """The place of a worker under its supervisor: its number, and the files it inherits."""
-
-    number: int
-    listener: int
-    channel: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Return the seat that the supervisor wrote into the command line."""
-        return cls(*map(int, text.split(",")))
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -96,21 +77,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force, without secrets, and exit"
     )
-    parser.add_argument(
-        "--workers",
-        type=_read_workers,
-        default=1,
-        metavar="N",
-        help=f"processes that share the port, up to {WORKERS_MAX}; the default, 1, is best in a pod",
-    )
-    parser.add_argument("--seat", type=Seat.parse, help=argparse.SUPPRESS)  # said by a supervisor to its workers
     return parser
-
-
-def _read_workers(text: str) -> int:
-    if not (text.isdigit() and 1 <= int(text) <= WORKERS_MAX):
-        raise argparse.ArgumentTypeError(f"there may be 1 to {WORKERS_MAX}")
-    return int(text)
 
 
 def _describe(values: Mapping[str, Any], *path: str) -> Iterator[str]:
@@ -130,44 +97,15 @@ async def run(settings: ApiSettings) -> None:
     """
     registry = create_registry("api")
     readiness = Readiness(REDIS)
-    with _listen(settings) as listener:
-        async with serve_management(settings.management, registry, readiness):
-            await _serve(settings, listener, registry, readiness)
-
-
-async def run_worker(settings: ApiSettings, seat: Seat) -> None:
-    """Serve under a supervisor, on its socket, until a signal says to stop or the supervisor is gone."""
-    registry = create_registry("api")
-    readiness = Readiness(REDIS)
-    with socket.socket(fileno=seat.listener) as listener, socket.socket(fileno=seat.channel) as channel:
-        answering = asyncio.create_task(answer_supervisor(channel, registry, readiness), name="supervisor's channel")
+    http = settings.http
+    with open_socket(http.host, http.port, variable_name("http", "port"), reuse_port=http.reuse_port) as listener:
+        feeding = asyncio.create_task(feed_watchdog(WatchdogSettings()), name="systemd's watchdog")
         try:
-            await _serve(settings, listener, registry, readiness)
+            async with serve_management(settings.management, registry, readiness):
+                await _serve(settings, listener, registry, readiness)
         finally:
-            answering.cancel()
-            await asyncio.wait([answering])
-
-
-async def supervise(settings: ApiSettings, workers: int) -> None:
-    """Keep that many workers serving until a signal says to stop.
-
-    Raises:
-        ConfigurationError: a port cannot be had.
-    """
-    readiness = Readiness(WORKERS)
-    with _listen(settings) as listener:
-        supervisor = Supervisor(workers, listener, readiness)
-        async with serve_management(settings.management, supervisor.render_metrics, readiness, supervisor.is_alive):
-            _on_signal(supervisor.stop)
-            log.info("started", version=__version__, url=_url_of(settings), workers=workers)
-            has_drained = await supervisor.run()
-    log.info("stopped")
-    if not has_drained:
-        raise SystemExit(1)
-
-
-def _listen(settings: ApiSettings) -> socket.socket:
-    return open_socket(settings.http.host, settings.http.port, variable_name("http", "port"))
+            feeding.cancel()
+            await asyncio.wait([feeding])
 
 
 def _url_of(settings: ApiSettings) -> str:

@@ -7,6 +7,7 @@ from hitcounter.health import ManagementSettings
 from hitcounter.hits import BATCH_MAX_HITS
 from hitcounter.settings import ElasticsearchSettings, Port, Section, SettingsBase, TracingSettings
 from pydantic import Field
+from pydantic_settings import BaseSettings
 
 
 class HttpSettings(Section):
@@ -14,6 +15,12 @@ class HttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4.")
     port: Port = Field(8001, description="Port of the HTTP API.")
+    reuse_port: bool = Field(
+        False,
+        description="Let several processes listen on this port (SO_REUSEPORT): for a machine with several cores and "
+        "without pods. Each needs a management port of its own. Off: a port that another process has is an error at "
+        "start.",
+    )
     page: bool = Field(
         False,
         description="Show a page for people at /: rate, backlog, freshness, ledger, and the counts of an id. It shows "
@@ -116,3 +123,10 @@ class ApiSettings(SettingsBase):
     intake: IntakeSettings = IntakeSettings()
     reads: ReadSettings = ReadSettings()
     tracing: TracingSettings = TracingSettings()
+
+
+class WatchdogSettings(BaseSettings):
+    """What systemd tells a service whose unit has `WatchdogSec` (sd_watchdog_enabled(3)): no names of ours."""
+
+    notify_socket: str = ""
+    watchdog_usec: int = 0
