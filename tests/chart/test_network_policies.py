@@ -13,6 +13,7 @@ EDGES = {
     ("api", "elasticsearch"),
     ("indexer", "redis"),
     ("indexer", "elasticsearch"),
+    ("retention", "redis"),
     ("retention", "elasticsearch"),
     ("test", "api"),
 }
@@ -64,7 +65,7 @@ def may_call(rendering: Rendering, caller: str, called: str) -> bool:
     [
         (NOTHING, EDGES),
         (WALLED, EDGES),
-        (OPERATOR, EDGES - {("retention", "elasticsearch")} | EDGES_OF_THE_OPERATOR),
+        (OPERATOR, {edge for edge in EDGES if edge[0] != "retention"} | EDGES_OF_THE_OPERATOR),
     ],
     ids=["defaults", "walled", "operator"],
 )

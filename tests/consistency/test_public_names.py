@@ -34,14 +34,19 @@ PUBLIC = {
         "uuid7_time_ms"
     ),
     "indices": (
-        "MAPPING MAPPING_VERSION OWNER TemplateLook TemplateState build_index build_settings build_template "
-        "compare_template day_of document_id document_id_prefix expired_indices find_mapping_fault "
-        "find_missing_aliases find_obstacle index_of indices_of_windows indices_to_prepare keyed_document_id "
-        "template_name write_alias"
+        "CLOCK_TOLERANCE_MS DURABLE_SETTINGS MAPPING MAPPING_VERSION OWNER TemplateLook TemplateState build_index "
+        "build_settings build_template compare_template day_of document_id document_id_prefix doubt_clock earliest_ms "
+        "elasticsearch_day_name expired_indices find_mapping_fault find_missing_aliases find_missing_fields "
+        "find_newer_meta find_obstacle index_of indices_of_windows indices_to_prepare is_durable keyed_document_id "
+        "template_name version_of write_alias"
     ),
     "ledger": "Audit Ledger StreamMemory StreamStatus",
     "logs": "RepeatFilter bind_traceparent configure_logging get_logger",
     "metrics": "ADVICE QueueMetrics create_registry explain",
+    "reasons": (
+        "PART_MAX_CHARACTERS SUPPORTED SUPPORTED_MAJOR_VERSIONS describe_answer describe_error find_cause "
+        "find_unsupported shorten"
+    ),
     "redis_lane": "AcceptLane build_pool check_memory_policy is_demoted is_forbidden translate translated",
     "settings": (
         "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings IndexSettings LogSettings Port RedisSettings Section "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 from elasticsearch import AsyncElasticsearch
 from hitcounter.elastic import Indices, open_client
 from hitcounter.errors import IndexUnavailable
-from hitcounter.hits import DAY_MS
+from hitcounter.hits import DAY_MS, HOUR_MS
 from hitcounter.indices import (
     MAPPING,
     MAPPING_VERSION,
@@ -24,7 +25,8 @@ from hitcounter.indices import (
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
 from hitcounter_devstack import free_port
 
-from tests.integration.stores.conftest import NOW_MS, TODAY
+from tests.integration.stores.conftest import NOW_MS, TODAY, count
+from tests.support.next_version import NEXT_MAPPING, next_mapping
 
 
 @pytest.fixture
@@ -129,6 +131,102 @@ async def test_elasticsearch_that_is_not_there_is_an_error_in_our_words(name: st
             assert caught.value.status is None
 
 
+# ── the next version ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_days_that_an_older_version_made_serve_the_next_one_at_once_and_the_older_one_goes_on(
+    client: AsyncElasticsearch, name: str, index_settings: IndexSettings, today: str
+) -> None:
+    tomorrow = f"{name}-2026.11.25"
+    await Indices(client, name, index_settings).ensure([today, tomorrow])
+    with next_mapping():
+        for _ in range(2):  # the second time by another indexer: to add the same field again does no harm
+            await Indices(client, name, index_settings).ensure([today, tomorrow])
+    for day in (today, tomorrow):
+        assert (await describe(client, day))["mappings"] == NEXT_MAPPING
+        new = {"id": "1", "timestamp": NOW_MS, "n": 1, "accepted": 2}
+        await client.index(index=write_alias(day), document=new)
+        await Indices(client, name, index_settings).ensure([day])
+        await client.index(index=write_alias(day), document={"id": "1", "timestamp": NOW_MS, "n": 1})
+    assert await count(client, name) == 4
+    assert (await describe(client, today))["mappings"] == NEXT_MAPPING
+
+
+async def test_template_of_the_next_version_goes_over_that_of_this_one_and_stays(
+    client: AsyncElasticsearch, indices: Indices, name: str
+) -> None:
+    await indices.ensure_template()
+    with next_mapping():
+        assert (await indices.ensure_template()).state is TemplateState.OLDER
+    assert (await indices.ensure_template()).state is TemplateState.NEWER
+    assert (await template_of(client, name))["template"]["mappings"] == NEXT_MAPPING
+
+
+async def test_days_that_lack_a_field_of_the_next_version_are_no_fault(
+    client: AsyncElasticsearch, indices: Indices, today: str
+) -> None:
+    await indices.ensure([today])
+    with next_mapping():
+        assert (await indices.mend()).faults == {}
+
+
+async def test_day_of_a_newer_version_that_has_a_field_no_more_is_refused_and_left_alone(
+    client: AsyncElasticsearch, indices: Indices, today: str
+) -> None:
+    without = {name: field for name, field in NEXT_MAPPING["properties"].items() if name != "n"}
+    await client.indices.create(index=today, mappings={**NEXT_MAPPING, "properties": without})
+    with pytest.raises(IndexUnavailable, match="newer version made it, without n"):
+        await indices.ensure([today])
+    assert (await describe(client, today))["mappings"]["properties"] == without
+
+
+# ── what others do to a day ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def durability(client: AsyncElasticsearch, index: str) -> str | None:
+    settings = (await describe(client, index))["settings"]["index"]
+    return str(settings.get("translog", {}).get("durability"))
+
+
+async def test_day_syncs_each_bulk_whatever_the_template_of_a_stranger_says(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await client.indices.put_index_template(
+        name=f"stranger-{name}",
+        index_patterns=[f"{name}-*"],
+        priority=500,
+        template={"settings": {"index.translog.durability": "async"}},
+    )
+    await indices.ensure([today])
+    assert await durability(client, today) == "request"
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+async def test_day_that_would_answer_before_it_syncs_is_set_right_at_the_next_look(
+    client: AsyncElasticsearch, indices: Indices, today: str, is_mended: bool
+) -> None:
+    await indices.ensure([today])
+    await client.indices.put_settings(index=today, settings={"index.translog.durability": "async"})
+    if is_mended:
+        assert (await indices.mend()).mended == {today: ["set index.translog.durability to request"]}
+    else:
+        indices.forget(today)
+        await indices.ensure([today])
+    assert await durability(client, today) == "request"
+
+
+async def test_index_that_is_called_like_the_alias_is_named_with_the_cause_that_elasticsearch_gives(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await client.indices.create(index=name)
+    look = await indices.ensure_template()
+    assert look.state is TemplateState.REFUSED
+    assert "caused by" in look.refusal
+    assert "same as" in look.refusal or "exists with the same name" in look.refusal
+    with pytest.raises(IndexUnavailable, match="name"):
+        await indices.ensure([today])
+
+
 # ── the template ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -191,6 +289,31 @@ async def test_template_that_is_older_or_of_other_settings_is_brought_up_to_date
     assert current["_meta"]["settings"]["number_of_replicas"] == 0
 
 
+async def test_template_that_a_stranger_keeps_out_is_told_and_the_days_are_made_all_the_same(
+    client: AsyncElasticsearch, indices: Indices, name: str, index_settings: IndexSettings, today: str
+) -> None:
+    ours: Any = build_template(name, index_settings)
+    await client.indices.put_index_template(
+        name=f"stranger-{name}", index_patterns=[f"{name}-*"], priority=ours["priority"]
+    )
+    look = await indices.ensure_template()
+    assert look.state is TemplateState.REFUSED
+    assert f"stranger-{name}" in look.refusal
+    await indices.ensure([today])
+    assert (await describe(client, today))["mappings"] == MAPPING
+
+
+async def test_day_that_the_template_of_a_stranger_makes_a_data_stream_is_refused_with_the_reason(
+    client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await client.indices.put_index_template(
+        name=f"stranger-{name}", index_patterns=[f"{name}-*"], priority=500, data_stream={}
+    )
+    await indices.ensure_template()
+    with pytest.raises(IndexUnavailable, match="data stream"):
+        await indices.ensure([today])
+
+
 async def test_installations_with_overlapping_prefixes_share_an_elasticsearch(
     client: AsyncElasticsearch, name: str, index_settings: IndexSettings
 ) -> None:
@@ -212,7 +335,8 @@ async def test_days_that_lost_an_alias_get_it_back_and_the_others_are_left_alone
     await indices.ensure([today, sound])
     await client.indices.delete_alias(index=today, name=name)
     report = await indices.mend()
-    assert (report.indices, report.faults, report.mended) == ([today, sound], {}, {today: [name]})
+    assert (report.indices, report.faults) == ([today, sound], {})
+    assert report.mended == {today: [f"added the alias {name}"]}
     assert (await describe(client, today))["aliases"] == {name: {}, write_alias(today): {}}
     assert (await indices.mend()).mended == {}
 
@@ -304,6 +428,20 @@ async def test_retention_keeps_as_many_days_as_it_is_told_to(indices: Indices, n
     await indices.ensure(days)
     report = await indices.drop_expired(NOW_MS, retention_days=6, is_dry_run=True)
     assert (report.kept, report.dropped) == (2, [days[3], days[2]])
+
+
+async def test_retention_drops_no_day_that_is_not_over_by_the_clock_of_elasticsearch(
+    client: AsyncElasticsearch, indices: Indices, name: str
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    today, old = index_of(name, now_ms - HOUR_MS), index_of(name, now_ms - 30 * DAY_MS)
+    for others in ([], [today]):  # it names its day where there is no such index, and where there is one
+        await indices.ensure([old, *others])
+        report = await indices.drop_expired(now_ms + 10 * DAY_MS)
+        indices.forget(old)
+        assert (report.dropped, report.doubtful) == ([old], others)
+    assert await remaining(client, name) == {today}
+    assert (await indices.drop_expired(now_ms)).doubtful == []
 
 
 async def test_retention_where_nothing_is_drops_nothing(indices: Indices) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,7 @@ from uuid import UUID
 
 import pytest
 from hitcounter_devstack import ElasticsearchServer, RedisServer
+from hitcounter_devstack.services import command_path
 
 from tests.support.shifted_clock import ShiftedClock
 from tests.support.stack import Api, Stack
@@ -69,6 +72,39 @@ def test_key_sent_again_at_once_through_another_api_an_hour_later_and_across_mid
     status = late.wait_drained()
     assert (status["accepted"], status["indexed"], status["duplicate"]) == (8, 2, 6)
     assert [stack.api().counts(id_)[LONGEST] for id_ in ("uuid", "stamped")] == [1, 1]
+
+
+@pytest.mark.parametrize("days", [10, -10])
+def test_retention_drops_nothing_on_a_machine_whose_clock_is_wrong(stack: Stack, tmp_path: Path, days: int) -> None:
+    api = stack.api()
+    stack.indexer()
+    track(api, Request({"id": "a"}))
+    api.wait_drained()
+    clock = ShiftedClock(tmp_path, seconds=days * _DAY)
+    for options in ([], ["--dry-run"]):
+        done = run_retention(stack, clock.environment, *options)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"864000 s {'ahead of' if days > 0 else 'behind'} that of Redis" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert api.counts("a")[LONGEST] == 1
+    assert run_retention(stack, {}).returncode == 0
+
+
+def test_retention_drops_nothing_while_there_is_no_redis_to_compare_clocks_with(stack: Stack) -> None:
+    done = run_retention(stack, {"HITCOUNTER_REDIS__URL": "redis://127.0.0.1:1"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def run_retention(stack: Stack, environment: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [command_path("hitcounter-indexer"), "retention", *options],
+        env={**os.environ, **stack.environment, **environment},  # noqa: TID251 - with our settings over it
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def spell_twice(at: float) -> list[Request]:

@@ -17,11 +17,17 @@ from hitcounter.indices import (
     day_of,
     document_id,
     document_id_prefix,
+    doubt_clock,
+    earliest_ms,
+    elasticsearch_day_name,
     expired_indices,
     find_mapping_fault,
+    find_missing_fields,
+    find_newer_meta,
     index_of,
     indices_of_windows,
     indices_to_prepare,
+    is_durable,
     keyed_document_id,
     template_name,
     write_alias,
@@ -177,13 +183,14 @@ def test_index_is_created_complete_with_strict_mapping_sort_refresh_and_both_ali
                 "refresh_interval": "30s",
                 "sort.field": ["id", "timestamp"],
                 "sort.order": ["asc", "desc"],
+                "translog.durability": "request",
                 "default_pipeline": "_none",
                 "final_pipeline": "_none",
             }
         },
         "mappings": {
             "dynamic": "strict",
-            "_meta": {"owner": "hitcounter", "version": 1},
+            "_meta": {"owner": "hitcounter", "version": 2},
             "_source": {"enabled": False},
             "properties": {
                 "id": {"type": "keyword"},
@@ -234,6 +241,38 @@ def test_mapping_that_a_later_version_has_added_to_has_no_fault() -> None:
     assert find_mapping_fault(mapping) is None
 
 
+@pytest.mark.parametrize("version", [None, 0, 1, MAPPING_VERSION])
+def test_field_that_an_older_version_did_not_know_is_no_fault_and_is_to_be_added(version: int | None) -> None:
+    mapping: Any = copy.deepcopy(dict(MAPPING))
+    missing = {"n": mapping["properties"].pop("n")}
+    mapping["_meta"]["version"] = version
+    assert find_mapping_fault(mapping) is None
+    assert find_missing_fields(mapping) == missing
+    assert find_missing_fields(MAPPING) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "is_written"), [(None, True), (1, True), (MAPPING_VERSION, False), (MAPPING_VERSION + 1, False)]
+)
+def test_marker_of_a_mapping_is_written_over_that_of_an_older_version_alone(
+    version: int | None, is_written: bool
+) -> None:
+    mapping = {**MAPPING, "_meta": {"owner": "hitcounter", "version": version}}
+    assert find_newer_meta(mapping) == (MAPPING["_meta"] if is_written else None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        ({"index.translog.durability": "request"}, True),
+        ({"index.translog.durability": "async"}, False),
+    ],
+)
+def test_index_is_durable_unless_it_answers_before_it_syncs(settings: dict[str, str], expected: bool) -> None:
+    assert is_durable(settings) is expected
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -245,7 +284,11 @@ def test_mapping_that_a_later_version_has_added_to_has_no_fault() -> None:
         pytest.param(lambda m: m.update(dynamic="true"), "strict", id="dynamic"),
         pytest.param(lambda m: m.pop("_source"), "_source", id="the source kept"),
         pytest.param(lambda m: m.pop("properties"), "no fields", id="no fields"),
-        pytest.param(lambda m: m["properties"].pop("n"), "of n differs", id="a field missing"),
+        pytest.param(
+            lambda m: (m["properties"].pop("n"), m["_meta"].update(version=MAPPING_VERSION + 1)),
+            "newer version made it, without n",
+            id="a field that a newer version has no more",
+        ),
         pytest.param(lambda m: m["properties"].update(id={"type": "text"}), "of id differs", id="id as text"),
         pytest.param(
             lambda m: m["properties"].update(timestamp={"type": "date"}), "of timestamp differs", id="another date"
@@ -274,14 +317,23 @@ def expired(indices: list[str], *, now_ms: int = NOW_MS, retention_days: int = 4
     return expired_indices(dict.fromkeys(indices, MAPPING), "hits", now_ms, retention_days)
 
 
+HOUR_MS = 3_600_000
+
+
 def test_retention_keeps_the_days_asked_for_today_included_and_drops_older_ones_oldest_first() -> None:
     indices = days_before(NOW_MS, *range(10))
     assert expired(indices, retention_days=7) == days_before(NOW_MS, 9, 8, 7)
 
 
-@pytest.mark.parametrize("now_ms", [ms(2028, 3, 1), ms(2028, 3, 2) - 1, ms(2027, 1, 1), ms(2027, 1, 1) + 1])
+@pytest.mark.parametrize("now_ms", [ms(2028, 3, 1, 1), ms(2028, 3, 2) - 1, ms(2027, 1, 1, 1), ms(2027, 1, 1, 1) + 1])
 def test_retention_counts_whole_days_whatever_the_hour(now_ms: int) -> None:
     assert expired(days_before(now_ms, *range(8)), now_ms=now_ms) == days_before(now_ms, 7, 6, 5, 4)
+
+
+@pytest.mark.parametrize("after_midnight_ms", [0, 500, 60_000, HOUR_MS - 1])
+def test_day_that_ended_a_moment_ago_is_kept_for_an_hour(after_midnight_ms: int) -> None:
+    now_ms = ms(2026, 11, 24) + after_midnight_ms
+    assert expired(days_before(now_ms, *range(7)), now_ms=now_ms) == days_before(now_ms, 6, 5)
 
 
 def test_days_to_come_are_kept() -> None:
@@ -292,7 +344,7 @@ def test_days_to_come_are_kept() -> None:
 def test_retention_never_drops_a_day_that_the_longest_window_touches(retention_days: int, now_ms: int) -> None:
     dropped = expired(days_before(now_ms, *range(5)), now_ms=now_ms, retention_days=retention_days)
     assert not set(dropped) & set(indices_of_windows("hits", now_ms, 3 * DAY_MS))
-    assert dropped == days_before(now_ms, 4)
+    assert dropped == (days_before(now_ms, 4) if now_ms % DAY_MS >= HOUR_MS else [])
 
 
 def test_index_without_our_marker_is_never_dropped() -> None:
@@ -307,3 +359,22 @@ def test_index_without_our_marker_is_never_dropped() -> None:
 )
 def test_index_with_another_name_is_never_dropped_even_if_it_is_marked(name: str) -> None:
     assert expired([name]) == []
+
+
+@pytest.mark.parametrize(
+    ("others", "doubt"),
+    [
+        ({"Redis": NOW_MS + 60_000}, None),
+        ({"Redis": NOW_MS - 60_001}, "the clock of this machine is 60 s ahead of that of Redis"),
+        ({"Redis": NOW_MS + 864_000_000}, "the clock of this machine is 864000 s behind that of Redis"),
+        ({}, "no other clock is known to compare with"),
+    ],
+)
+def test_clock_that_is_more_than_a_minute_from_another_is_doubted(others: dict[str, float], doubt: str | None) -> None:
+    assert doubt_clock("this machine", NOW_MS, others) == doubt
+
+
+def test_day_that_elasticsearch_names_means_the_earliest_time_at_which_it_would() -> None:
+    assert elasticsearch_day_name("hits") == "<hits-{now-60m/d{yyyy.MM.dd}}>"
+    assert earliest_ms("hits", "hits-2026.11.24") == ms(2026, 11, 24, 1)
+    assert earliest_ms("hits", "hits-eu-2026.11.24") is None

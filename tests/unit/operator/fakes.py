@@ -86,10 +86,12 @@ class FakeCluster(FakeLeases):
         self.events: list[Mapping[str, Any]] = []
         self.away: set[str] = set()
         """The calls that fail."""
+        self.refusal: int | None = None
+        """The status with which they fail; None for no answer."""
 
     def _answer(self, call: str) -> None:
         if call in self.away or "all" in self.away:
-            raise ClusterUnavailable(f"Kubernetes does not answer to {call}")
+            raise ClusterUnavailable(f"Kubernetes does not answer to {call}", status=self.refusal)
 
     @property
     def reasons(self) -> list[str]:
@@ -125,6 +127,7 @@ class FakeCluster(FakeLeases):
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         self._answer("event")
+        self.events = [one for one in self.events if one["metadata"] != event["metadata"]]
         self.events.append(event)
 
     async def find_deployment(self, name: str) -> Deployment | None:
@@ -157,6 +160,7 @@ class FakeStream:
         self.dead_consumers: list[str] = []
         self.is_away = False
         self.clock_offset_ms = 0.0
+        self.pings = 0
         self._time = time
 
     def _answer(self) -> None:
@@ -164,6 +168,7 @@ class FakeStream:
             raise StreamUnavailable("cannot reach Redis")
 
     async def ping(self) -> None:
+        self.pings += 1
         self._answer()
 
     async def ensure_group(self) -> bool:
@@ -192,6 +197,7 @@ class FakeIndices:
         self.expired: list[str] = []
         self.retentions: list[int | None] = []
         self.is_away = False
+        self.looks = 0
 
     def _answer(self) -> None:
         if self.is_away:
@@ -203,6 +209,7 @@ class FakeIndices:
         return look
 
     async def mend(self) -> IndicesReport:
+        self.looks += 1
         self._answer()
         return self.report
 

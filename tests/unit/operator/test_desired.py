@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hitcounter_operator.desired import JUMP_HOLD_SECONDS, ClockWatch, doubt_clock, find_obstacle, read_spec
+from hitcounter_operator.desired import JUMP_HOLD_SECONDS, ClockWatch, doubt_own_clock, find_obstacle, read_spec
 from hitcounter_operator.notes import Problem
 from hitcounter_operator.objects import Deployment
 from hitcounter_operator.resource import Mode
@@ -56,7 +56,7 @@ def test_operator_scales_only_what_is_there_and_nobody_else_s(
     [
         ({"Redis": NOW_MS + 59_000}, None, None),
         ({"Redis": NOW_MS - 59_000}, JUMP_HOLD_SECONDS, None),
-        ({"Redis": NOW_MS - 61_000}, None, "the operator's clock is 61 s ahead of that of Redis"),
+        ({"Redis": NOW_MS - 61_000}, None, "the clock of the operator is 61 s ahead of that of Redis"),
         ({"Redis": NOW_MS, "Kubernetes": NOW_MS + 86_400_000}, None, "86400 s behind that of Kubernetes"),
         ({"Redis": NOW_MS}, 5.0, "the operator's clock jumped 5 s ago"),
         ({}, None, "no other clock is known to compare with"),
@@ -65,7 +65,7 @@ def test_operator_scales_only_what_is_there_and_nobody_else_s(
 def test_clock_is_trusted_only_if_others_agree_and_it_did_not_jump(
     others: dict[str, float], since_jump: float | None, doubt: str | None
 ) -> None:
-    found = doubt_clock(NOW_MS, others, since_jump)
+    found = doubt_own_clock(NOW_MS, others, since_jump)
     assert (found is None) if doubt is None else (found is not None and doubt in found)
 
 

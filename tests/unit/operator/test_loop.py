@@ -167,6 +167,53 @@ async def test_scaling_that_is_refused_is_told_and_tried_again(site: Site) -> No
     assert site.cluster.scaled == [20]
 
 
+@pytest.mark.parametrize("call", ["deployment", "pods", "scale", "scalers"])
+@pytest.mark.parametrize("status", [None, 403, 404, 409, 500, 503])
+async def test_kubernetes_that_fails_while_scaling_is_a_condition_and_all_else_is_told_in_the_same_turn(
+    site: Site, call: str, status: int | None
+) -> None:
+    site.cluster.replicas = site.cluster.ready_replicas = 5
+    await site.turns(2)
+    site.cluster.away, site.cluster.refusal = {call}, status
+    site.arrive(200_000)
+    site.stream.has_group = False
+    await site.turn()
+    reason = {"scale": "ScaleFailed", "scalers": "ScalersUnknown"}.get(call, "IndexersUnknown")
+    assert site.cluster.conditions["AutoscalingActive"] == f"False {reason}"
+    assert site.cluster.conditions["Ready"] == f"False {reason}"
+    assert site.cluster.conditions["QueueReady"] == "True QueueWell"
+    assert site.cluster.status["backlog"] == 200_000
+    assert set(site.cluster.reasons) >= {"ConsumerGroupRepaired", reason}
+    assert site.readiness.is_ready
+    site.stream.is_away = True
+    await site.turn()
+    assert site.cluster.conditions["Ready"] == "False RedisUnavailable"
+    site.stream.is_away, site.cluster.away = False, set()
+    await site.turns(3)
+    assert site.cluster.conditions["Ready"] == "True AllWell"
+    assert site.cluster.replicas == 20
+
+
+async def test_refusal_that_lasts_is_one_event_and_few_statuses(site: Site) -> None:
+    await site.turns(2)
+    site.cluster.away, site.cluster.refusal = {"scale"}, 403
+    site.arrive(60_000)
+    await site.turn()
+    written = len(site.cluster.statuses)
+    await site.turns(60)
+    assert site.cluster.reasons.count("ScaleFailed") == 1
+    assert len(site.cluster.statuses) - written < 40
+
+
+async def test_status_that_cannot_be_written_keeps_nobody_from_telling_what_was_done(site: Site) -> None:
+    await site.turns(2)
+    site.cluster.away = {"status"}
+    site.arrive(60_000)
+    with pytest.raises(ClusterUnavailable):
+        await site.turn()
+    assert site.cluster.reasons == ["Scaled"]
+
+
 async def test_change_of_the_resource_between_two_looks_asks_for_no_rate(site: Site) -> None:
     await site.turns(2)
     site.change(index={"retentionDays": 9})
@@ -239,6 +286,38 @@ async def test_index_that_is_unfit_is_looked_at_again_soon(site: Site) -> None:
     await site.turns(2)
     assert site.cluster.conditions["Ready"] == "True AllWell"
     assert site.cluster.reasons == ["IndexUnfit", "IndexWell"]
+
+
+async def test_trouble_of_the_indices_that_lasts_makes_nobody_look_at_each_turn(site: Site) -> None:
+    await site.turns(2)
+    pings = site.stream.pings
+    site.indices.report = IndicesReport(["hits-2026.11.24"], {"hits-2026.11.24": "index.blocks.write is true"}, {})
+    site.indices.looks = 0
+    await site.turns(10 * 12)
+    assert 10 <= site.indices.looks <= 20
+    assert site.stream.pings - pings <= 11
+
+
+async def test_template_that_elasticsearch_refuses_is_said_and_is_no_fault(site: Site) -> None:
+    refused = TemplateLook(TemplateState.REFUSED, [], "a stranger has the same priority")
+
+    async def refuse() -> TemplateLook:
+        return refused
+
+    site.indices.ensure_template = refuse  # type: ignore[method-assign]  # for good
+    await site.turns(30)
+    assert site.cluster.conditions["IndexReady"] == "True IndexWell"
+    assert site.cluster.reasons == ["TemplateRefused"]
+    assert "a stranger has the same priority" in str(site.cluster.status["conditions"])
+
+
+async def test_condition_that_flips_at_each_turn_is_few_events(site: Site) -> None:
+    await site.turns(2)
+    for number in range(720):
+        site.indexers.counters = {} if number % 2 else {"indexer-0": IndexerCounters(0, 0, 0)}
+        await site.turn()
+    assert 2 <= len(site.cluster.events) <= 4
+    assert sum(event["count"] for event in site.cluster.events) <= 25 + 13
 
 
 async def test_elasticsearch_away_keeps_nobody_from_scaling(site: Site) -> None:

@@ -80,7 +80,7 @@ def test_well_beginning_is_not_worth_a_note() -> None:
 
 def test_remark_about_the_indices_stands_in_the_message() -> None:
     status = build_status(findings(index=IndexLook(2, None, "Retention waits.")), WELL, LATER)
-    (message,) = [one.message for one in status.conditions if one.type is ConditionType.INDEX_READY]
+    (message,) = [one.message for one in status.conditions if one.type == ConditionType.INDEX_READY]
     assert message.endswith("Retention waits.")
 
 

@@ -7,30 +7,45 @@ is decided in indices.py; this module only carries it there and back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from elastic_transport.client_utils import DEFAULT
-from elasticsearch import ApiError, AsyncElasticsearch, BadRequestError, NotFoundError, OrjsonSerializer, TransportError
+from elasticsearch import (
+    ApiError,
+    AsyncElasticsearch,
+    BadRequestError,
+    NotFoundError,
+    OrjsonSerializer,
+    TransportError,
+    UnsupportedProductError,
+)
 
 from hitcounter.errors import IndexUnavailable
 from hitcounter.indices import (
+    CLOCK_TOLERANCE_MS,
+    DURABLE_SETTINGS,
     TemplateLook,
     TemplateState,
     build_index,
     build_template,
     compare_template,
     day_of,
+    earliest_ms,
+    elasticsearch_day_name,
     expired_indices,
     find_mapping_fault,
     find_missing_aliases,
+    find_missing_fields,
+    find_newer_meta,
     find_obstacle,
+    is_durable,
     template_name,
 )
+from hitcounter.reasons import SUPPORTED, describe_answer, find_unsupported, shorten
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
 
-_REASON_MAX_CHARACTERS: Final = 300
 _BULK_WITHOUT_ERRORS: Final = b'{"errors":false'
 """How the answer to a bulk begins whose filter_path names `errors` first and leaves out what comes before."""
 
@@ -79,16 +94,16 @@ def translated(doing: str) -> Iterator[None]:
     """Turn the client's errors inside the block into IndexUnavailable."""
     try:
         yield
-    except ApiError as error:
+    except UnsupportedProductError as error:
         raise IndexUnavailable(
-            f"cannot {doing}: Elasticsearch answers {error.status_code}",
-            cause=_describe(error),
+            f"cannot {doing}: the server is no Elasticsearch by the headers of its answers; {SUPPORTED}",
             status=error.status_code,
         ) from error
+    except ApiError as error:
+        summary, cause = describe_answer(error.status_code, error.body)
+        raise IndexUnavailable(f"cannot {doing}: {summary}", cause=cause, status=error.status_code) from error
     except TransportError as error:
-        raise IndexUnavailable(
-            f"cannot {doing}: Elasticsearch does not answer", cause=str(error)[:_REASON_MAX_CHARACTERS]
-        ) from error
+        raise IndexUnavailable(f"cannot {doing}: Elasticsearch does not answer", cause=shorten(str(error))) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +114,7 @@ class IndicesReport:
     faults: dict[str, str]
     """What keeps hits out of an index, and takes a person to change."""
     mended: dict[str, list[str]]
-    """The aliases that were added to an index."""
+    """What was done about an index, such as `added the alias hits`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,8 @@ class RetentionReport:
 
     kept: int
     dropped: list[str]
+    doubtful: list[str] = field(default_factory=list)
+    """Kept although their days are over by our clock: they are not by Elasticsearch's."""
 
 
 class Indices:
@@ -122,15 +139,23 @@ class Indices:
     async def ensure_template(self) -> TemplateLook:
         """Put the index template where it is not as it should be; return what was there before.
 
+        A template that Elasticsearch does not take is returned as such and is no error: it is a second net.
+
         Raises:
-            IndexUnavailable: Elasticsearch is away, or refuses.
+            IndexUnavailable: Elasticsearch is away, or has too much to do.
         """
         name = template_name(self.prefix)
         wanted = build_template(self.prefix, self._settings)
-        with translated(f"put the index template {name}"):
-            look = compare_template(await self._find_template(name), wanted)
-            if look.state not in (TemplateState.SAME, TemplateState.NEWER):
-                await self._client.indices.put_index_template(name=name, **wanted)  # type: ignore[arg-type]  # a plain body
+        look = TemplateLook(TemplateState.MISSING, [])
+        try:
+            async with self._calling(f"put the index template {name}"):
+                look = compare_template(await self._find_template(name), wanted)
+                if look.state not in (TemplateState.SAME, TemplateState.NEWER):
+                    await self._client.indices.put_index_template(name=name, **wanted)  # type: ignore[arg-type]  # a plain body
+        except IndexUnavailable as error:
+            if error.status not in _REFUSALS:
+                raise
+            return TemplateLook(TemplateState.REFUSED, look.differences, str(error))
         return look
 
     async def ensure(self, indices: Collection[str]) -> None:
@@ -154,7 +179,7 @@ class Indices:
         Raises:
             IndexUnavailable: not on all shards.
         """
-        with translated("refresh the indices"):
+        async with self._calling("refresh the indices"):
             answer = await self._client.indices.refresh(index=f"{self.prefix}-*", expand_wildcards="open")
         _check_shards(answer["_shards"], "refresh the indices")
 
@@ -164,29 +189,34 @@ class Indices:
         Raises:
             IndexUnavailable: not on all shards.
         """
-        with translated("flush the indices"):
-            answer = await self._client.indices.flush(index=sorted(indices), wait_if_ongoing=True)
-        _check_shards(answer["_shards"], "flush the indices")
+        # One by one: the answer adds the shards of all indices up, so that a shard without any copy, which is counted
+        # neither as successful nor as failed, could not be told from replicas that are nowhere.
+        for index in sorted(indices):
+            doing = f"flush the index {index}"
+            async with self._calling(doing):
+                answer = await self._client.indices.flush(index=index, wait_if_ongoing=True)
+                shards = answer["_shards"]
+                _check_shards(shards, doing)
+                if shards["successful"] < shards["total"]:
+                    await self._check_primaries(index, shards, doing)
 
     async def mend(self) -> IndicesReport:
-        """Look at every day's index that there is, and add the aliases that it lacks; say what else is wrong.
+        """Look at every day's index that there is, and repair what can be; say what else is wrong.
 
         Raises:
             IndexUnavailable: Elasticsearch is away or refuses.
         """
-        with translated("look at the indices"):
+        async with self._calling("look at the indices"):
             found = await self._client.indices.get(
                 index=f"{self.prefix}-*", expand_wildcards="open,closed", flat_settings=True
             )
             days = {index: described for index, described in found.body.items() if day_of(self.prefix, index)}
             faults = {index: fault for index, described in days.items() if (fault := _find_fault(described))}
             mended = {
-                index: missing
+                index: done
                 for index, described in days.items()
-                if index not in faults and (missing := find_missing_aliases(self.prefix, index, described["aliases"]))
+                if index not in faults and (done := await self._repair(index, described))
             }
-            for index, aliases in mended.items():
-                await self._add_aliases(index, aliases)
         return IndicesReport(indices=sorted(days), faults=faults, mended=mended)
 
     async def drop_expired(
@@ -194,22 +224,44 @@ class Indices:
     ) -> RetentionReport:
         """Drop the indices whose days are over, whole and only ours; say which.
 
+        A day has to be over by Elasticsearch's clock, too.
+
         Args:
-            now_ms: the present.
+            now_ms: the present, by the earliest of the clocks that are known.
             retention_days: in place of the settings'.
             is_dry_run: only say which.
 
         Raises:
             IndexUnavailable: Elasticsearch is away or refuses.
         """
-        with translated("apply retention"):
+        days = retention_days or self._settings.retention_days
+        async with self._calling("apply retention"):
             found = await self._client.indices.get_mapping(index=f"{self.prefix}-*", expand_wildcards="open,closed")
             mappings = {index: described["mappings"] for index, described in found.body.items()}
-            dropped = expired_indices(mappings, self.prefix, now_ms, retention_days or self._settings.retention_days)
+            dropped = expired_indices(mappings, self.prefix, now_ms, days)
+            if dropped:
+                dropped = expired_indices(mappings, self.prefix, min(now_ms, await self._ask_time()), days)
+            surely_over = expired_indices(mappings, self.prefix, now_ms - CLOCK_TOLERANCE_MS, days)
             if not is_dry_run:
                 for index in dropped:
                     await self._client.indices.delete(index=index, ignore_unavailable=True)
-        return RetentionReport(kept=len(mappings) - len(dropped), dropped=dropped)
+        doubtful = [index for index in surely_over if index not in dropped]
+        return RetentionReport(len(mappings) - len(dropped), dropped, doubtful)
+
+    async def _ask_time(self) -> int:
+        """Return the earliest time that Elasticsearch's clock may show, to the day.
+
+        It resolves a name with date math in it; privileges for the indices alone are enough for that.
+        """
+        try:
+            answer = await self._client.indices.get_mapping(index=elasticsearch_day_name(self.prefix))
+            names: list[object] = list(answer.body)
+        except NotFoundError as error:
+            names = [error.info["error"].get("index")]
+        times = [time_ms for name in names if (time_ms := earliest_ms(self.prefix, str(name))) is not None]
+        if not times:
+            raise IndexUnavailable(f"cannot apply retention: Elasticsearch does not tell its day ({names})")
+        return min(times)
 
     async def _find_template(self, name: str) -> dict[str, Any] | None:
         try:
@@ -220,7 +272,7 @@ class Indices:
         return found
 
     async def _create_or_check(self, index: str) -> None:
-        with translated(f"create the index {index}"):
+        async with self._calling(f"create the index {index}"):
             try:
                 await self._client.indices.create(index=index, **build_index(self.prefix, index, self._settings))  # type: ignore[arg-type]  # a plain body
             except BadRequestError as error:
@@ -229,15 +281,72 @@ class Indices:
                 await self._check(index)
 
     async def _check(self, index: str) -> None:
-        found = (await self._client.indices.get(index=index))[index]
+        found = (await self._client.indices.get(index=index, flat_settings=True))[index]
         if fault := find_mapping_fault(found["mappings"]):
             raise IndexUnavailable(f"the index {index} is not fit for hits: {fault}; remove or rename it", status=409)
-        if missing := find_missing_aliases(self.prefix, index, found["aliases"]):
-            await self._add_aliases(index, missing)
+        await self._repair(index, found)
+        await self._add_fields(index, found["mappings"])
 
-    async def _add_aliases(self, index: str, aliases: Sequence[str]) -> None:
-        actions = [{"add": {"index": index, "alias": alias}} for alias in aliases]
-        await self._client.indices.update_aliases(actions=actions)
+    async def _add_fields(self, index: str, mapping: Mapping[str, Any]) -> None:
+        """Add the fields that an older version did not know. Whoever does the same meanwhile does no harm."""
+        if missing := find_missing_fields(mapping):
+            await self._client.indices.put_mapping(index=index, properties=missing, meta=find_newer_meta(mapping))
+
+    async def _repair(self, index: str, described: Mapping[str, Any]) -> list[str]:
+        """Add the aliases that an index of ours lacks, and take back what lets it lose documents; say what was done."""
+        missing = find_missing_aliases(self.prefix, index, described["aliases"])
+        if missing:
+            actions = [{"add": {"index": index, "alias": alias}} for alias in missing]
+            await self._client.indices.update_aliases(actions=actions)
+        done = [f"added the alias {alias}" for alias in missing]
+        if not is_durable(described["settings"]):
+            await self._client.indices.put_settings(index=index, settings=DURABLE_SETTINGS)
+            done += [f"set {name} to {value}" for name, value in DURABLE_SETTINGS.items()]
+        return done
+
+    async def _check_primaries(self, index: str, shards: Mapping[str, int], doing: str) -> None:
+        """Refuse where some copies were missing and it is not sure that each shard had another one."""
+        stats = await self._client.indices.stats(index=index, metric="docs", level="shards")
+        copies = stats["indices"].get(index, {}).get("shards", {}).values()
+        primaries = sum(any(copy["routing"]["primary"] for copy in one) for one in copies)
+        settings = await self._client.indices.get_settings(
+            index=index, name="index.number_of_shards", flat_settings=True
+        )
+        wanted = int(settings[index]["settings"]["index.number_of_shards"])
+        if min(primaries, shards["successful"]) < wanted:
+            raise IndexUnavailable(f"cannot {doing}: {primaries} of {wanted} primary shards are there")
+
+    @contextlib.asynccontextmanager
+    async def _calling(self, doing: str) -> AsyncIterator[None]:
+        """Translate errors, and name the server where it is none that is supported."""
+        try:
+            with translated(doing):
+                yield
+        except IndexUnavailable as error:
+            if _may_be_foreign(error.__cause__) and (what := await self._find_unsupported()):
+                raise IndexUnavailable(f"cannot {doing}: {what}", status=error.status) from error.__cause__
+            raise
+
+    async def _find_unsupported(self) -> str | None:
+        # Any media type: that of the client is for Elasticsearch 8 and 9 alone, and others refuse it.
+        try:
+            answer = await self._client.perform_request("GET", "/", headers={"accept": "*/*"})
+            return find_unsupported(answer.body)
+        except UnsupportedProductError as error:
+            return find_unsupported(error.body)
+        except (ApiError, TransportError):
+            return None
+
+
+_REFUSALS: Final = (400, 401, 403, 405, 406)
+"""Answers that are the same each time: no privilege, a template of a stranger in the way, a rule of Elasticsearch."""
+
+
+def _may_be_foreign(cause: BaseException | None) -> bool:
+    """Tell whether a failure looks like that of a server that our client does not speak to."""
+    if isinstance(cause, UnsupportedProductError):
+        return True
+    return isinstance(cause, ApiError) and (cause.status_code == 406 or "media_type_header" in str(cause.body))
 
 
 def _find_fault(described: Mapping[str, Any]) -> str | None:
@@ -248,11 +357,3 @@ def _check_shards(shards: Mapping[str, int], doing: str) -> None:
     """Refuse an answer that does not speak for every shard: one whose primary is away counts neither way."""
     if shards["failed"] or (shards["total"] and not shards["successful"]):
         raise IndexUnavailable(f"cannot {doing}: {shards['successful']} of {shards['total']} shards did")
-
-
-def _describe(error: ApiError) -> str:
-    reason = error.info
-    if isinstance(error.info, dict) and isinstance(error.info.get("error"), dict):
-        details = error.info["error"]
-        reason = f"{details.get('type')}: {details.get('reason')}"
-    return str(reason)[:_REASON_MAX_CHARACTERS]

@@ -17,10 +17,10 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from hitcounter.hits import BATCH_MAX_HITS, DAY_MS
+from hitcounter.hits import BATCH_MAX_HITS, DAY_MS, HOUR_MS
 from hitcounter.settings import IndexSettings
 
-MAPPING_VERSION: Final = 1
+MAPPING_VERSION: Final = 2
 """Raised when the mapping or the settings of new indices change; never written over by an older one."""
 OWNER: Final = "hitcounter"
 """Stands in the _meta of every index and template of ours: nothing without it is ever dropped."""
@@ -98,6 +98,11 @@ def keyed_document_id(id_: str, key: str, time_ms: int) -> str:
 # ── making indices ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+DURABLE_SETTINGS: Final[Mapping[str, str]] = {"index.translog.durability": "request"}
+"""Each bulk is synced before its answer, by which entries are settled. The default, said all the same, so that nobody
+else's template takes it away."""
+
+
 def build_settings(settings: IndexSettings) -> dict[str, object]:
     """Return the settings of a day's index."""
     return {
@@ -108,6 +113,7 @@ def build_settings(settings: IndexSettings) -> dict[str, object]:
         "refresh_interval": "30s",
         "sort.field": ["id", "timestamp"],  # one id's hits stand together, the newest first
         "sort.order": ["asc", "desc"],
+        **{name.removeprefix("index."): value for name, value in DURABLE_SETTINGS.items()},
         "default_pipeline": "_none",  # nobody else's template may send our documents through a pipeline, which might
         "final_pipeline": "_none",  # drop them and answer that all went well
     }
@@ -148,7 +154,10 @@ def build_template(prefix: str, settings: IndexSettings) -> dict[str, object]:
 
 
 def find_mapping_fault(mapping: Mapping[str, object]) -> str | None:
-    """Tell what keeps an existing index from being ours; None if hits may be written into it."""
+    """Tell what keeps an existing index from being ours; None if hits may be written into it.
+
+    A field that it merely lacks is no fault: an older version made it, and `find_missing_fields` tells what to add.
+    """
     if not _is_ours(mapping):
         return "it was not made by hitcounter"
     if mapping.get("_source") != MAPPING["_source"] or mapping.get("dynamic") != MAPPING["dynamic"]:
@@ -156,8 +165,43 @@ def find_mapping_fault(mapping: Mapping[str, object]) -> str | None:
     fields, wanted = mapping.get("properties"), MAPPING["properties"]
     if not isinstance(fields, dict) or not isinstance(wanted, dict):
         return "it has no fields"
-    wrong = [name for name, field in wanted.items() if fields.get(name) != field]
-    return f"its mapping of {', '.join(wrong)} differs" if wrong else None
+    wrong = [name for name, field in wanted.items() if name in fields and fields[name] != field]
+    if wrong:
+        return f"its mapping of {', '.join(wrong)} differs"
+    lacking = wanted.keys() - fields.keys()
+    if lacking and version_of(mapping) > MAPPING_VERSION:
+        return f"a newer version made it, without {', '.join(sorted(lacking))}"
+    return None
+
+
+def find_missing_fields(mapping: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Return the fields to add to an index that has no fault: those that it lacks, as they should be."""
+    fields, wanted = mapping.get("properties"), MAPPING["properties"]
+    if not isinstance(fields, dict) or not isinstance(wanted, dict):
+        return {}
+    return {name: field for name, field in wanted.items() if name not in fields}
+
+
+def find_newer_meta(mapping: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Return the marker to write over that of an older version; None where the one that is there stays."""
+    meta = MAPPING["_meta"]
+    return meta if isinstance(meta, Mapping) and version_of(mapping) < MAPPING_VERSION else None
+
+
+def version_of(mapping: Mapping[str, object]) -> int:
+    """Return the version of the mapping, as its maker wrote it; 0 where that is not to be seen."""
+    meta = mapping.get("_meta")
+    version = meta.get("version") if isinstance(meta, Mapping) else None
+    return version if isinstance(version, int) else 0
+
+
+def is_durable(settings: Mapping[str, object]) -> bool:
+    """Tell whether an index syncs each bulk before it answers.
+
+    Args:
+        settings: those of the index, as flat names; what is not among them is the default.
+    """
+    return all(settings.get(name, value) == value for name, value in DURABLE_SETTINGS.items())
 
 
 def find_missing_aliases(prefix: str, index: str, aliases: Collection[str]) -> list[str]:
@@ -192,6 +236,8 @@ class TemplateState(StrEnum):
     """Put by a newer version of ours, which knows better: left alone."""
     CHANGED = "changed"
     """Of our version, and yet not what we put: somebody changed it, or the settings that it follows."""
+    REFUSED = "refused"
+    """Elasticsearch does not take ours. Hits are counted all the same: indices are complete without a template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +247,8 @@ class TemplateLook:
     state: TemplateState
     differences: list[str]
     """The paths that differ, such as template.settings.index.number_of_shards."""
+    refusal: str = ""
+    """Why Elasticsearch did not take ours."""
 
 
 def compare_template(found: Mapping[str, object] | None, wanted: Mapping[str, object]) -> TemplateLook:
@@ -252,6 +300,41 @@ def day_of(prefix: str, index: str) -> datetime | None:
         return None
 
 
+CLOCK_TOLERANCE_MS: Final = 60_000
+"""Clocks that are further apart are not both right."""
+_GRACE_MS: Final = HOUR_MS
+"""A day is dropped when its time has been over for this long: an API whose clock is behind may still ask for it."""
+
+
+def doubt_clock(own_name: str, own_ms: float, others_ms: Mapping[str, float]) -> str | None:
+    """Tell why no index may be dropped at what a clock shows; None if it agrees with others.
+
+    Args:
+        own_name: whose clock it is, as text for people.
+        own_ms: what it shows.
+        others_ms: the clocks of other machines, by whose they are.
+    """
+    if not others_ms:
+        return "no other clock is known to compare with"
+    for name, other_ms in others_ms.items():
+        apart_ms = own_ms - other_ms
+        if abs(apart_ms) > CLOCK_TOLERANCE_MS:
+            direction = "ahead of" if apart_ms > 0 else "behind"
+            return f"the clock of {own_name} is {abs(apart_ms) / 1000:.0f} s {direction} that of {name}"
+    return None
+
+
+def elasticsearch_day_name(prefix: str) -> str:
+    """Return the name that Elasticsearch resolves, by its own clock, to the index of what was now before the grace."""
+    return f"<{prefix}-{{now-{_GRACE_MS // 60_000}m/d{{yyyy.MM.dd}}}}>"
+
+
+def earliest_ms(prefix: str, index: str) -> int | None:
+    """Return the earliest time at which that name resolves to this index; None where it is no name of a day."""
+    day = day_of(prefix, index)
+    return None if day is None else int(day.timestamp() * 1000) + _GRACE_MS
+
+
 def expired_indices(
     mappings: Mapping[str, Mapping[str, object]], prefix: str, now_ms: int, retention_days: int
 ) -> list[str]:
@@ -261,10 +344,12 @@ def expired_indices(
         mappings: the mapping of each index that exists.
         prefix: the index prefix of this installation.
         now_ms: the present.
-        retention_days: whole days to keep, today included; fewer than 4 is taken as 4.
+        retention_days: whole days to keep, today included; fewer than 4 is taken as 4. A day counts as begun when an
+            hour of it is over, so that the oldest one stays for that hour.
     """
     keep = max(retention_days, 4)
-    today = datetime.fromtimestamp(now_ms // 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    grace_begun = datetime.fromtimestamp((now_ms - _GRACE_MS) // 1000, UTC)
+    today = grace_begun.replace(hour=0, minute=0, second=0, microsecond=0)
     oldest_kept = today - timedelta(days=keep - 1)
     days = ((day_of(prefix, index), index) for index, mapping in mappings.items() if _is_ours(mapping))
     return [index for day, index in sorted((day, index) for day, index in days if day is not None) if day < oldest_kept]

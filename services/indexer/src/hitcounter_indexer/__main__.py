@@ -19,6 +19,7 @@ from hitcounter import __version__
 from hitcounter.elastic import Indices, open_client
 from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import Readiness, serve_management
+from hitcounter.indices import doubt_clock
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
 from hitcounter.settings import TracingSettings, load_settings_or_exit, variable_name
@@ -82,7 +83,9 @@ def _build_parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", metavar="COMMAND")
     actions.add_parser("run", help="index until stopped (the default)")
     actions.add_parser("audit", help="compare the ledger with the entries really in the stream; exit 1 if they differ")
-    retention = actions.add_parser("retention", help="drop the indices whose days are over")
+    retention = actions.add_parser(
+        "retention", help="drop the indices whose days are over; exit 1 if a clock is doubted"
+    )
     retention.add_argument("--dry-run", action="store_true", help="only say which")
     _add_dead_letters(actions.add_parser("dead-letters", help="look at hits that could not be indexed, or try again"))
     parser.set_defaults(action="run")
@@ -237,11 +240,18 @@ async def _dead_letters(settings: IndexerSettings, action: str, letter_id: str) 
 
 async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:
     async with _open_stores(settings) as stores:
-        report = await stores.indices.drop_expired(time.time_ns() // 1_000_000, is_dry_run=is_dry_run)
+        redis_ms = (await stores.stream.status()).now_ms
+        own_ms = time.time_ns() // 1_000_000
+        if doubt := doubt_clock("this machine", own_ms, {"Redis": redis_ms}):
+            sys.stderr.write(f"nothing was dropped: {doubt}; set the clocks right, then run it again\n")
+            return 1
+        report = await stores.indices.drop_expired(min(own_ms, redis_ms), is_dry_run=is_dry_run)
     for index in report.dropped:
         sys.stdout.write(f"{'would drop' if is_dry_run else 'dropped'} {index}\n")
+    for index in report.doubtful:
+        sys.stdout.write(f"kept {index}, for by Elasticsearch's clock it may not go yet\n")
     sys.stdout.write(f"{len(report.dropped)} dropped, {report.kept} kept\n")
-    return 0
+    return 1 if report.doubtful else 0
 
 
 if __name__ == "__main__":

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from hitcounter.reasons import find_cause
+
 _DOCUMENTS_OWN_FAULT = frozenset({"document_parsing_exception", "mapper_parsing_exception"})
 _INDEX_IS_LOST = "index_not_found_exception"
+_FIELD_IS_UNKNOWN = "strict_dynamic_mapping_exception"
 _SHARD_IS_FULL = "Number of documents in the shard"
 """How Elasticsearch begins to say that a shard holds as many documents as it ever can: 2,147,483,519."""
 
@@ -44,6 +47,11 @@ class ItemResult(NamedTuple):
         return self.reason == _INDEX_IS_LOST
 
     @property
+    def is_field_unknown(self) -> bool:
+        """True where the mapping of the index lacks a field of the document."""
+        return self.reason == _FIELD_IS_UNKNOWN
+
+    @property
     def is_shard_full(self) -> bool:
         """True where the shard takes no new document, though it still meets its old ones."""
         return self.detail.startswith(_SHARD_IS_FULL)
@@ -72,4 +80,6 @@ def read_item(item: Mapping[str, object]) -> ItemResult:
 def _read_error(error: object) -> tuple[str, str]:
     if not isinstance(error, Mapping):
         return "", ""
-    return str(error.get("type", "")), str(error.get("reason", ""))[:300]
+    detail = str(error.get("reason", ""))[:300]
+    cause = find_cause(error)
+    return str(error.get("type", "")), f"{detail}; caused by {cause}" if cause else detail

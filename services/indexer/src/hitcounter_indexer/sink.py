@@ -16,7 +16,7 @@ _SINK_IS_BUSY_OR_AWAY: Final = (None, 429, 502, 503, 504)
 """The status of an answer that says nothing of the index; None where there was no answer."""
 _BULK_PARAMETERS: Final = {
     "require_alias": "true",
-    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason",
+    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by",
 }
 _BULK_HEADERS: Final = {"accept": "application/json", "content-type": "application/x-ndjson"}
 
@@ -96,7 +96,7 @@ class ElasticsearchSink:
         suspect = {
             action.index_name
             for action, result in zip(actions, results, strict=True)
-            if result.is_index_lost or result.outcome is ItemOutcome.REJECT
+            if result.is_index_lost or result.is_field_unknown or result.outcome is ItemOutcome.REJECT
         }
         for index in suspect:
             self._indices.forget(index)
@@ -108,4 +108,6 @@ def _judge(result: ItemResult, unfit: ItemResult | None) -> ItemResult:
     """Return what to make of a result, knowing what is wrong with its index, if anything."""
     if result.is_index_lost:
         return unfit or ItemResult(ItemOutcome.RETRY, result.reason, "the index was lost, and made anew")
+    if result.is_field_unknown:  # an older version made the index anew
+        return unfit or result
     return unfit or result if result.outcome is ItemOutcome.REJECT else result

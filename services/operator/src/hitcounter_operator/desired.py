@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hitcounter.indices import CLOCK_TOLERANCE_MS, doubt_clock
 from pydantic import ValidationError
 
 from hitcounter_operator.decide import Policy
@@ -12,8 +13,6 @@ from hitcounter_operator.notes import Problem
 from hitcounter_operator.objects import Deployment
 from hitcounter_operator.resource import Mode, ScalingSpec, Spec
 
-CLOCK_TOLERANCE_SECONDS: Final = 60.0
-"""Clocks that are further apart are not both right."""
 JUMP_HOLD_SECONDS: Final = 3600.0
 """No index is dropped for so long after a clock jumped: time for a person to look, and retention can wait."""
 
@@ -73,7 +72,7 @@ def find_obstacle(mode: Mode, deployment: Deployment | None, name: str, scalers:
     return None
 
 
-def doubt_clock(now_ms: float, others_ms: Mapping[str, float], seconds_since_jump: float | None) -> str | None:
+def doubt_own_clock(now_ms: float, others_ms: Mapping[str, float], seconds_since_jump: float | None) -> str | None:
     """Tell why no index may be dropped at what the operator's clock shows; None if it may be trusted.
 
     Args:
@@ -83,14 +82,7 @@ def doubt_clock(now_ms: float, others_ms: Mapping[str, float], seconds_since_jum
     """
     if seconds_since_jump is not None and seconds_since_jump < JUMP_HOLD_SECONDS:
         return f"the operator's clock jumped {seconds_since_jump:.0f} s ago"
-    if not others_ms:
-        return "no other clock is known to compare with"
-    for name, other_ms in others_ms.items():
-        apart_seconds = (now_ms - other_ms) / 1000
-        if abs(apart_seconds) > CLOCK_TOLERANCE_SECONDS:
-            direction = "ahead of" if apart_seconds > 0 else "behind"
-            return f"the operator's clock is {abs(apart_seconds):.0f} s {direction} that of {name}"
-    return None
+    return doubt_clock("the operator", now_ms, others_ms)
 
 
 class ClockWatch:
@@ -103,7 +95,7 @@ class ClockWatch:
     def look(self, wall_seconds: float, monotonic_seconds: float) -> float | None:
         """Return the seconds since the last jump, None if there was none."""
         offset = wall_seconds - monotonic_seconds
-        if self._offset_seconds is not None and abs(offset - self._offset_seconds) > CLOCK_TOLERANCE_SECONDS:
+        if self._offset_seconds is not None and abs(offset - self._offset_seconds) * 1000 > CLOCK_TOLERANCE_MS:
             self._jumped_at_seconds = monotonic_seconds
         self._offset_seconds = offset
         since = self._jumped_at_seconds

@@ -35,6 +35,7 @@ class IndexCare:
         self._indices = indices
         self._doubt: str | None = None
         self._is_newer_told = False
+        self._is_refusal_told = False
 
     async def look(self, *, now_ms: int, retention_days: int, clock_doubt: str | None) -> IndexLook:
         """Look at the indices and repair what can be; drop the old ones, unless the clock is doubted."""
@@ -49,6 +50,7 @@ class IndexCare:
                 retention = await self._indices.drop_expired(now_ms, retention_days=retention_days)
                 kept -= len(retention.dropped)
                 notes += _note_dropped(retention, retention_days)
+                clock_doubt = _doubt_elasticsearch(retention)
         except IndexUnavailable as error:
             return IndexLook(None, Problem("ElasticsearchUnavailable", f"{error}."), notes=tuple(notes))
         notes += self._note_doubt(clock_doubt)
@@ -60,6 +62,10 @@ class IndexCare:
             return [Note(Reason.TEMPLATE_CREATED, f"Put the index template {name}, which was not there.")]
         if look.state is TemplateState.OLDER:
             return [Note(Reason.TEMPLATE_UPGRADED, f"Put the index template {name} of this version over an older one.")]
+        was_refused, self._is_refusal_told = self._is_refusal_told, look.state is TemplateState.REFUSED
+        if look.state is TemplateState.REFUSED:
+            text = f"The index template is not as it should be, and hits are counted without it: {look.refusal}."
+            return [] if was_refused else [Note(Reason.TEMPLATE_REFUSED, text, is_warning=True)]
         if look.state is TemplateState.CHANGED:
             text = f"The index template {name} had been changed, and was put back: {list_names(look.differences)}."
             return [Note(Reason.TEMPLATE_REPAIRED, text, is_warning=True)]
@@ -78,8 +84,8 @@ class IndexCare:
 
 def _note_mended(report: IndicesReport) -> list[Note]:
     return [
-        Note(Reason.ALIASES_REPAIRED, f"The index {index} lacked {list_names(aliases)}; added.", is_warning=True)
-        for index, aliases in report.mended.items()
+        Note(Reason.INDEX_REPAIRED, f"Repaired the index {index}: {list_names(done)}.", is_warning=True)
+        for index, done in report.mended.items()
     ]
 
 
@@ -90,6 +96,12 @@ def _note_dropped(report: RetentionReport, retention_days: int) -> list[Note]:
     return [Note(Reason.INDICES_DROPPED, text)]
 
 
+def _doubt_elasticsearch(retention: RetentionReport) -> str | None:
+    if not retention.doubtful:
+        return None
+    return f"by Elasticsearch's clock {list_names(retention.doubtful)} may not go yet"
+
+
 def _find_problem(report: IndicesReport) -> Problem | None:
     if not report.faults:
         return None
@@ -98,7 +110,13 @@ def _find_problem(report: IndicesReport) -> Problem | None:
 
 
 def _build_remark(template: TemplateLook, doubt: str | None) -> str:
-    remarks = ["The index template is of a newer version."] if template.state is TemplateState.NEWER else []
+    remarks = []
+    if template.state is TemplateState.NEWER:
+        remarks.append("The index template is of a newer version.")
+    if template.state is TemplateState.REFUSED:
+        remarks.append(
+            f"The index template is not as it should be, and hits are counted without it: {template.refusal}."
+        )
     if doubt is not None:
         remarks.append("Retention waits, for the clock is doubted.")
     return " ".join(remarks)

@@ -19,7 +19,7 @@ from hitcounter.errors import TransientError
 from hitcounter.health import Readiness
 from hitcounter.logs import get_logger
 
-from hitcounter_operator.desired import ClockWatch, doubt_clock, read_spec
+from hitcounter_operator.desired import ClockWatch, doubt_own_clock, read_spec
 from hitcounter_operator.findings import Findings, IndexLook, QueueLook
 from hitcounter_operator.index_care import IndexCare
 from hitcounter_operator.lease import Lease
@@ -112,6 +112,9 @@ class Loop:
         self._seen_generation: int | None = None
         self._index: IndexLook | None = None
         self._index_task: asyncio.Task[IndexLook] | None = None
+        self._index_problems = 0
+        """Looks at the indices, one after the other, that found a problem."""
+        self._index_again_at_seconds = float("inf")
         self._cared_at_seconds: float | None = None
         self._written_at_seconds: float | None = None
 
@@ -186,10 +189,12 @@ class Loop:
         found = await self._parts.namespace.find_hitcounter(self.name)
         if found is None or (self._seen_uid not in (None, found.uid)):
             self._forget()
-        if found is not None:
-            self._seen_uid = found.uid
-            await self._serve(found)
-        await self._parts.teller.post()
+        try:
+            if found is not None:
+                self._seen_uid = found.uid
+                await self._serve(found)
+        finally:  # what was done is told, though the status could not be written
+            await self._parts.teller.post()
         return True
 
     def _forget(self) -> None:
@@ -197,6 +202,7 @@ class Loop:
         self._parts.scaling.forget()
         self._drop_index_task()
         self._seen_uid = self._seen_generation = self._index = None
+        self._index_problems, self._index_again_at_seconds = 0, float("inf")
         self._cared_at_seconds = self._written_at_seconds = None
         self._metrics.forget()
 
@@ -240,10 +246,16 @@ class Loop:
         self, found: HitCounter, queue: QueueLook, retention_days: int, *, is_care_due: bool
     ) -> None:
         """Begin a look where one is due, and take in what has come back by now."""
-        doubt = self._doubt_clock(queue)  # at each turn, so that no jump between two looks at the indices is missed
-        if self._index_task is None and is_care_due:
+        wall = self._clock.wall()
+        clocks_ms = self._find_other_clocks(queue, wall)
+        # At each turn, so that no jump between two looks at the indices is missed.
+        since_jump = self._clock_watch.look(wall, self._clock.monotonic())
+        now = self._clock.monotonic()
+        if self._index_task is None and (is_care_due or now >= self._index_again_at_seconds):
             look = self._parts.index.look(
-                now_ms=int(self._clock.wall() * 1000), retention_days=retention_days, clock_doubt=doubt
+                now_ms=int(min([wall * 1000, *clocks_ms.values()])),
+                retention_days=retention_days,
+                clock_doubt=doubt_own_clock(wall * 1000, clocks_ms, since_jump),
             )
             self._index_task = asyncio.create_task(look, name="look at the indices")
         if (task := self._index_task) is None:
@@ -253,18 +265,26 @@ class Loop:
             self._index_task = None
             self._index = task.result()
             self._note(found, self._index.notes)
-            if self._index.problem is not None:
-                self._cared_at_seconds = None  # look again at the next turn
+            self._plan_next_look(self._index)
 
-    def _doubt_clock(self, queue: QueueLook) -> str | None:
-        wall = self._clock.wall()
-        since_jump = self._clock_watch.look(wall, self._clock.monotonic())
-        others = {}
+    def _plan_next_look(self, look: IndexLook) -> None:
+        """Look again soon where there was a problem, and less and less often while it lasts."""
+        self._index_problems = 0 if look.problem is None else self._index_problems + 1
+        if look.problem is None:
+            self._index_again_at_seconds = float("inf")
+            return
+        turns = 2 ** min(self._index_problems - 1, 10)
+        wait_seconds = min(turns * self._pace.interval_seconds, self._pace.care_interval_seconds)
+        # Half a turn early, so that a turn which comes a moment too soon is not one too late.
+        self._index_again_at_seconds = self._clock.monotonic() + wait_seconds - self._pace.interval_seconds / 2
+
+    def _find_other_clocks(self, queue: QueueLook, wall: float) -> dict[str, float]:
+        clocks_ms = {}
         if queue.status is not None:
-            others["Redis"] = float(queue.status.now_ms)
+            clocks_ms["Redis"] = float(queue.status.now_ms)
         if (offset_ms := self._parts.namespace.clock_offset_ms) is not None:
-            others["Kubernetes"] = wall * 1000 + offset_ms
-        return doubt_clock(wall * 1000, others, since_jump)
+            clocks_ms["Kubernetes"] = wall * 1000 + offset_ms
+        return clocks_ms
 
     # ── telling ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

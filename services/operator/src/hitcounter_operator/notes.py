@@ -11,7 +11,6 @@ class Reason(StrEnum):
 
     SCALED = "Scaled"
     WOULD_SCALE = "WouldScale"
-    SCALE_FAILED = "ScaleFailed"
     GROUP_CREATED = "ConsumerGroupCreated"
     GROUP_REPAIRED = "ConsumerGroupRepaired"
     CONSUMERS_REMOVED = "DeadConsumersRemoved"
@@ -20,7 +19,8 @@ class Reason(StrEnum):
     TEMPLATE_REPAIRED = "TemplateRepaired"
     TEMPLATE_UPGRADED = "TemplateUpgraded"
     TEMPLATE_NEWER = "TemplateNewer"
-    ALIASES_REPAIRED = "AliasesRepaired"
+    TEMPLATE_REFUSED = "TemplateRefused"
+    INDEX_REPAIRED = "IndexRepaired"
     INDICES_DROPPED = "IndicesDropped"
     CLOCK_DOUBTED = "ClockDoubted"
     CONDITION_CHANGED = "ConditionChanged"

@@ -73,7 +73,7 @@ def _judge_index(look: IndexLook | None) -> Verdict:
         return Verdict(Truth.UNKNOWN, "NotLookedYet", "The first look at the indices has not come back yet.")
     if look.problem is not None:
         return Verdict(Truth.FALSE, look.problem.reason, look.problem.message)
-    text = "The index template is in place, and no index keeps hits out."
+    text = "No index keeps hits out."
     return Verdict(Truth.TRUE, "IndexWell", f"{text} {look.remark}".rstrip())
 
 
@@ -153,7 +153,7 @@ def find_turns(before: Status, after: Status) -> list[Note]:
 
 
 def _is_told(before: Condition | None, after: Condition) -> bool:
-    is_derived = after.type is ConditionType.READY and after.reason != "SpecInvalid"
+    is_derived = after.type == ConditionType.READY and after.reason != "SpecInvalid"
     if is_derived or after.status is Truth.UNKNOWN:
         return False
     if before is None or before.status is Truth.UNKNOWN:
