@@ -11,6 +11,7 @@ import pytest
 from hitcounter_operator.crd import build_crd
 from hitcounter_operator.decide import Policy
 from hitcounter_operator.resource import ConditionType, Mode, Spec, Status
+from hitcounter_operator.status import read_status
 
 VERSION = build_crd()["spec"]["versions"][0]
 SCHEMA = VERSION["schema"]["openAPIV3Schema"]
@@ -47,6 +48,19 @@ def test_every_column_shows_a_field_that_there_is() -> None:
         parent, _, field = column["jsonPath"].rpartition(".")
         is_condition = parent in conditions and f".status.conditions.{field}" in paths
         assert is_condition or column["jsonPath"] in paths | {".metadata.creationTimestamp"}
+
+
+def test_status_with_a_condition_of_a_type_that_this_version_does_not_know_is_valid() -> None:
+    condition = {
+        "type": "RollupsActive",
+        "status": "True",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-11-24T08:00:00Z",
+        "reason": "AllWell",
+        "message": "",
+    }
+    jsonschema.validate({"conditions": [condition]}, SCHEMA["properties"]["status"])
+    assert read_status({"backlog": 5, "conditions": [condition]}).backlog == 5
 
 
 def test_columns_are_those_of_a_dashboard() -> None:

@@ -7,6 +7,7 @@ made once: the next turn of the loop is the retry.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from hitcounter_operator.objects import (
 from hitcounter_operator.resource import GROUP, PLURAL, VERSION, HitCounter
 
 _TIMEOUT_SECONDS: Final = 5.0
+_ACCESS_SECONDS: Final = 60.0
+"""How long the token and the authority that were read are used: kubelet exchanges both from time to time."""
 _REASON_MAX_CHARACTERS: Final = 300
 _JSON: Final = "application/json"
 _MERGE: Final = "application/merge-patch+json"
@@ -67,6 +70,7 @@ class Cluster:
         self._session = session
         self._find_access = find_access
         self._access: Access | None = None
+        self._access_until_seconds = 0.0
 
     # ── the resource ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,12 +85,28 @@ class Cluster:
         await self._call("PATCH", path, {"status": status}, content_type=_MERGE)
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
-        """Post a Kubernetes Event. One that is there already (an answer was lost) is a success."""
+        """Post a Kubernetes Event, or raise the count of the one that it repeats, unless that is gone by now.
+
+        One that is there already (an answer was lost) is a success.
+        """
+        if event["count"] > 1 and await self._raise_count(event):
+            return
         try:
             await self._call("POST", self._path("/api/v1", "events"), event)
         except ClusterUnavailable as error:
             if error.status != 409:
                 raise
+
+    async def _raise_count(self, event: Mapping[str, Any]) -> bool:
+        path = self._path("/api/v1", "events", event["metadata"]["name"])
+        patch = {name: event[name] for name in ("count", "message", "lastTimestamp")}
+        try:
+            await self._call("PATCH", path, patch, content_type=_MERGE)
+        except ClusterUnavailable as error:
+            if error.status not in (403, 404):  # expired; or the Role is of a version that never did this
+                raise
+            return False
+        return True
 
     # ── the indexers ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,7 +183,41 @@ class Cluster:
         content_type: str = _JSON,
         query: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        access = self._access = self._access or self._find_access()
+        try:
+            return await self._try_call(self._get_access(), method, path, body, content_type=content_type, query=query)
+        except ClusterUnavailable as error:
+            # The token was exchanged, or the authority: what is on disk now may be right. Nothing was done.
+            if error.status != 401 and not isinstance(error.__cause__, aiohttp.ClientSSLError):
+                raise
+            self._access = None
+        return await self._try_call(self._get_access(), method, path, body, content_type=content_type, query=query)
+
+    def _get_access(self) -> Access:
+        """Return how to get to the API server, read anew now and then.
+
+        Raises:
+            ClusterUnavailable: it cannot be read, and what was read before is of no use.
+        """
+        now = time.monotonic()
+        if self._access is None or now >= self._access_until_seconds:
+            try:
+                self._access = self._find_access()
+            except (ClusterUnavailable, OSError, ValueError) as error:  # being exchanged at this very moment
+                if self._access is None:
+                    raise ClusterUnavailable(f"cannot read how to get to Kubernetes ({error})") from error
+            self._access_until_seconds = now + _ACCESS_SECONDS
+        return self._access
+
+    async def _try_call(
+        self,
+        access: Access,
+        method: str,
+        path: str,
+        body: object,
+        *,
+        content_type: str,
+        query: Mapping[str, str] | None,
+    ) -> dict[str, Any]:
         try:
             async with self._session.request(
                 method,
@@ -174,8 +228,6 @@ class Cluster:
                 ssl=access.tls,
             ) as answer:
                 self._note_clock(answer.headers.get("Date"))
-                if answer.status == 401:
-                    self._access = None  # tokens are exchanged now and then: the next call reads the new one
                 if answer.status >= 400:
                     raise ClusterUnavailable(
                         f"Kubernetes answers {answer.status} to {method} {path}: {await _describe(answer)}",

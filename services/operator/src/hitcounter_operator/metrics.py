@@ -42,7 +42,7 @@ class OperatorMetrics:
     def show_status(self, status: Status) -> None:
         """Show the conditions; one that is unknown counts as not so."""
         for condition in status.conditions:
-            self.conditions.labels(condition.type.value).set(condition.status is Truth.TRUE)
+            self.conditions.labels(condition.type).set(condition.status is Truth.TRUE)
 
     def forget(self) -> None:
         """Show nothing of a resource that is gone, or is another operator's to look after."""

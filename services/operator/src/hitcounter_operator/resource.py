@@ -144,7 +144,15 @@ class Truth(StrEnum):
 class Condition(Part):
     """One thing that is so, or is not, and why."""
 
-    type: ConditionType = Field(description="What is spoken of.")
+    # Open, as the API conventions want it: Helm leaves an installed definition alone, and a type that it does not list
+    # would have the API server refuse the whole status of a newer operator.
+    type: str = Field(
+        min_length=1,
+        max_length=316,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+        r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+        description="What is spoken of.",
+    )
     status: Truth = Field(description="Whether it is so.")
     observed_generation: Whole = Field(description="The generation of the spec that this was found for.")
     last_transition_time: datetime = Field(description="Since when the status is what it is.")

@@ -18,7 +18,7 @@ from hitcounter_operator.indexers import StartWatch
 from hitcounter_operator.lease import Lease
 from hitcounter_operator.looks import SHORTEST_INTERVAL_SECONDS, IndexerCounters, Observation
 from hitcounter_operator.metrics import OperatorMetrics
-from hitcounter_operator.notes import Note, Reason
+from hitcounter_operator.notes import Note, Problem, Reason
 from hitcounter_operator.objects import Deployment, Pod
 from hitcounter_operator.resource import Mode, Spec
 
@@ -124,13 +124,19 @@ class Scaling:
     async def look_and_act(self, queue: QueueLook, spec: Spec) -> ScalingLook:
         """Look at the indexers, decide, and scale where the operator is to.
 
-        Raises:
-            ClusterUnavailable: the API server is away or refuses.
+        What Kubernetes refuses, or does not answer, is an obstacle: it keeps nothing else of the turn from being done.
         """
         name, mode = spec.indexer.deployment, spec.scaling.mode
         if mode is Mode.NONE:
             self.forget()
             return ScalingLook(obstacle=find_obstacle(mode, None, name, None))
+        try:
+            return await self._try(queue, spec, name, mode)
+        except TransientError as error:
+            log.warning("cannot look at the indexers", error=str(error))
+            return ScalingLook(obstacle=Problem("IndexersUnknown", f"The indexers cannot be looked at: {error}."))
+
+    async def _try(self, queue: QueueLook, spec: Spec, name: str, mode: Mode) -> ScalingLook:
         deployment = await self._scaled.find_deployment(name)
         obstacle = find_obstacle(mode, deployment, name, await self._find_scalers(name))
         look = ScalingLook(deployment=deployment, obstacle=obstacle)
@@ -203,8 +209,9 @@ class Scaling:
         try:
             is_done = await self._scaled.scale(name, current=decision.current_replicas, wanted=decision.replicas)
         except TransientError as error:
-            note = Note(Reason.SCALE_FAILED, f"Could not scale {sentence}: {error}.", is_warning=True)
-            return replace(look, notes=(note,))
+            log.warning("could not scale", decision=sentence, error=str(error))
+            # Without the decision, whose numbers move: the condition is told once, and not at each try.
+            return replace(look, obstacle=Problem("ScaleFailed", f"The Deployment {name} cannot be scaled: {error}."))
         if not is_done:
             log.info("somebody else changed the Deployment meanwhile; looking again", wanted=decision.replicas)
             return look

@@ -1,13 +1,12 @@
 """Tells what happened: one line of the log and one Kubernetes Event for each note.
 
 What cannot be told to Kubernetes is kept and told later, with its own time, up to a bound: while the API server is
-away, what matters still happens.
+away, what matters still happens. How many Events there may be, `event_limits` decides.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -15,9 +14,9 @@ from typing import Any, Final, Protocol
 from hitcounter.errors import TransientError
 from hitcounter.logs import get_logger
 
+from hitcounter_operator.event_limits import EventLimits
 from hitcounter_operator.metrics import OperatorMetrics
 from hitcounter_operator.notes import Note
-from hitcounter_operator.objects import build_event
 from hitcounter_operator.resource import HitCounter
 
 _KEPT: Final = 100
@@ -29,7 +28,7 @@ class Events(Protocol):
     """Where Events are posted."""
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
-        """Post one."""
+        """Post one, or raise its count."""
 
 
 class Teller:
@@ -38,8 +37,9 @@ class Teller:
     def __init__(self, events: Events, metrics: OperatorMetrics, *, identity: str) -> None:
         self._events = events
         self._metrics = metrics
-        self._identity = identity
-        self._waiting: deque[Mapping[str, Any]] = deque(maxlen=_KEPT)
+        self._limits = EventLimits(identity)
+        self._waiting: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
+        """By their names: one that is raised while it waits is posted once."""
 
     def note(self, about: HitCounter, notes: Iterable[Note], now: datetime) -> None:
         """Log the notes, and keep their Events to be posted."""
@@ -47,24 +47,21 @@ class Teller:
             write = log.warning if note.is_warning else log.info
             write(note.message, reason=note.shown_reason, hitcounter=about.name)
             self._metrics.notes.labels(note.reason.value).inc()
-            self._waiting.append(
-                build_event(
-                    about,
-                    name=f"{about.name}.{secrets.token_hex(8)}",
-                    reason=note.shown_reason,
-                    message=note.message,
-                    is_warning=note.is_warning,
-                    now=now,
-                    reporter=self._identity,
-                )
+            event = self._limits.build(
+                about, reason=note.shown_reason, message=note.message, is_warning=note.is_warning, now=now
             )
+            if event is not None:
+                self._waiting[event["metadata"]["name"]] = event
+            if len(self._waiting) > _KEPT:
+                self._waiting.popitem(last=False)
 
     async def post(self) -> None:
         """Post what waits, the oldest first; what fails waits on."""
         while self._waiting:
+            name, event = next(iter(self._waiting.items()))
             try:
-                await self._events.post_event(self._waiting[0])
+                await self._events.post_event(event)
             except TransientError as error:
                 log.warning("cannot post an Event", error=str(error), waiting=len(self._waiting))
                 return
-            self._waiting.popleft()
+            del self._waiting[name]
