@@ -54,6 +54,7 @@ async def publish(stream: HitStream) -> None:
     sample = await stream.sample_as_of("me", lease_ms=10_000)
     assert sample is not None
     assert await stream.publish_as_of(sample)
+    assert await stream.is_publisher("me")
 
 
 async def go_through_dead_letters(stream: HitStream) -> None:
@@ -95,10 +96,10 @@ BY_INDEXER: dict[str, Call] = {
     "hand_over": hand_over,
     "settle": settle_as_dead,
     "leave": read_and_leave,
-    "sample_as_of publish_as_of": publish,
+    "sample_as_of publish_as_of is_publisher": publish,
     "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter": go_through_dead_letters,
     "audit": lambda stream: stream.audit(),
-    "audit_backlog": lambda stream: stream.audit_backlog(),
+    "audit_backlog": lambda stream: stream.audit_backlog(max_seconds=5),
     "status": lambda stream: stream.status(),
     "ping": lambda stream: stream.ping(),
 }
@@ -123,6 +124,7 @@ class RenderedRedis(RedisServer):
         users = self.data_dir / "users.acl"
         environment = os.environ | {f"{name.upper()}_PASSWORD": password for name, password in PASSWORDS.items()}  # noqa: TID251
         subprocess.run(["sh", self.data_dir / "write-users.sh", users], env=environment, check=True)
+        users.write_text(users.read_text() + "user tests on nopass ~* +@all\n")
         here = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self.data_dir), "aclfile": str(users)}
         kept = [line for line in found["data"]["redis.conf"].splitlines() if line.split(" ")[0] not in here]
         configuration = self.data_dir / "redis.conf"
@@ -141,9 +143,10 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def prefix(request: pytest.FixtureRequest) -> str:
-    """Keys of each test's own."""
-    return f"test{abs(hash(request.node.nodeid))}"
+def prefix(server: RenderedRedis) -> str:
+    """The prefix of the users' keys, and none of those keys there."""
+    assert ask(server, "AUTH tests tests", "FLUSHALL") == ["+OK", "+OK"]
+    return "hitcounter"
 
 
 def settings(server: RenderedRedis, user: str, prefix: str) -> RedisSettings:
@@ -191,6 +194,13 @@ async def test_api_may_not_do_what_indexers_do(server: RenderedRedis, prefix: st
             await BY_INDEXER[method](stream)
 
 
+@pytest.mark.parametrize("user", ["api", "indexer", "operator"])
+async def test_nobody_reaches_another_installation_in_the_same_redis(server: RenderedRedis, user: str) -> None:
+    async with open_stream(settings(server, user, "another")) as stream:
+        with pytest.raises(StreamUnavailable, match="permission"):
+            await stream.status()
+
+
 def test_versions_that_the_chart_names_are_tried() -> None:
     cases = {find_redis: Case(""), find_valkey: Case("", files=("k8s/samples/values-valkey.yaml",))}
     for find, case in cases.items():
@@ -234,17 +244,17 @@ def test_probe_may_ping_and_nothing_else(server: RenderedRedis) -> None:
 async def test_everything_is_there_after_a_restart(find: Callable[[], Path], tmp_path: Path) -> None:
     """The append-only file is loaded in the name of the default user, whose rights count though nobody can be it."""
     with RenderedRedis(tmp_path / "redis", binary=find()) as server:
-        async with open_stream(settings(server, "api", "restart")) as stream:
+        async with open_stream(settings(server, "api", "hitcounter")) as stream:
             for sequence in (1, 2, 3):
                 await stream.append(batch(sequence), timeout_seconds=2.0)
-        async with open_stream(settings(server, "indexer", "restart")) as stream:
+        async with open_stream(settings(server, "indexer", "hitcounter")) as stream:
             await settle_as_dead(stream)
             before = (await stream.status()).ledger
         server.stop()
         server.log_file.unlink()
         server.start().wait_ready()
         assert "NOPERM" not in server.log_text()
-        async with open_stream(settings(server, "api", "restart")) as stream:
+        async with open_stream(settings(server, "api", "hitcounter")) as stream:
             assert (await stream.status()).ledger == before
 
 

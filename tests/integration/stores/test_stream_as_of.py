@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hitcounter.entries import Settlement
 from hitcounter.errors import StreamUnavailable
 from hitcounter.ledger import Ledger, StreamStatus
-from hitcounter.stream import HitStream
+from hitcounter.stream import HitStream, open_stream
+from hitcounter_devstack import RedisServer
+from hitcounter_devstack.server import Command
 from redis.asyncio import Redis
 
-from tests.integration.stores.conftest import Producer, append
+from tests.integration.stores.conftest import Producer, append, patient_settings
 from tests.integration.stores.waiting import until
+from tests.support.shifted_clock import ShiftedClock
 
 LONG_LEASE_MS = 60_000
 
@@ -43,14 +51,87 @@ async def test_sample_is_the_time_of_the_oldest_entry_that_is_not_settled(
         assert sample_ms == int(oldest.entry_id.partition("-")[0])
 
 
-async def test_sample_is_never_later_than_the_clock_even_if_entries_are(stream: HitStream, raw: Redis) -> None:
-    """Redis's clock was set back: new ids follow the last one, ahead of the clock."""
-    an_hour_ahead_ms = await redis_time_ms(raw) + 3_600_000
-    await raw.xadd(stream.keys.stream, {"batch": b""}, id=f"{an_hour_ahead_ms}-0")
-    sample_ms = await stream.sample_as_of("me", lease_ms=LONG_LEASE_MS)
-    assert sample_ms is not None
-    assert sample_ms <= await redis_time_ms(raw)
-    assert (await stream.status()).oldest_age_seconds == 0
+class ClockedRedis(RedisServer):
+    """A Redis by a clock that can be set."""
+
+    def __init__(self, data_dir: Path, clock: ShiftedClock, **arguments: Any) -> None:
+        super().__init__(data_dir, **arguments)
+        self._clock = clock
+
+    def _prepare(self) -> Command:
+        return dataclasses.replace(super()._prepare(), environment=self._clock.environment)
+
+
+async def sample(stream: HitStream) -> int | None:
+    return await stream.sample_as_of("me", lease_ms=1)
+
+
+async def test_no_hit_gets_an_id_from_before_the_sample_after_the_clock_was_set_back(
+    tmp_path: Path, producer: Producer
+) -> None:
+    clock = ShiftedClock(tmp_path)
+    with ClockedRedis(tmp_path / "redis", clock) as server:
+        async with open_stream(patient_settings(server.url, "x")) as stream:
+            await stream.ensure_group()
+            sample_ms = await until(lambda: sample(stream))
+            assert sample_ms is not None
+            clock.set(-3600)
+            await append(stream, producer.batch())
+            oldest_ms = (await stream.status()).oldest_ms
+            assert oldest_ms is not None
+            assert oldest_ms >= sample_ms
+
+
+async def test_as_of_is_withdrawn_and_stands_still_while_ids_run_ahead_of_a_clock_that_was_set_back(
+    tmp_path: Path, producer: Producer
+) -> None:
+    clock = ShiftedClock(tmp_path)
+    with ClockedRedis(tmp_path / "redis", clock) as server:
+        async with open_stream(patient_settings(server.url, "x")) as stream:
+            await stream.ensure_group()
+            sample_ms = await until(lambda: sample(stream))
+            assert sample_ms is not None
+            assert await stream.publish_as_of(sample_ms)
+            clock.set(-3600)
+            await append(stream, producer.batch())  # accepted an hour before the as-of, by this clock, and not indexed
+            await asyncio.sleep(0.01)
+            assert await sample(stream) is None
+            assert (await stream.status()).as_of_ms is None
+            (entry,) = await stream.read("c", count=1, block_ms=100)
+            await stream.settle([Settlement(entry.entry_id, indexed=1)])
+            sample_ms = await until(lambda: sample(stream))
+            assert sample_ms is not None
+            assert await stream.publish_as_of(sample_ms)
+            assert sample_ms < int(entry.entry_id.partition("-")[0])
+
+
+async def test_no_hit_gets_an_id_from_before_the_sample_after_a_replica_took_over_whose_clock_is_behind(
+    tmp_path: Path, producer: Producer
+) -> None:
+    clock = ShiftedClock(tmp_path, seconds=-60)
+    with RedisServer(tmp_path / "first") as first:
+        follow = {"replicaof": f"127.0.0.1 {first.port}", "repl-diskless-sync-delay": "0"}
+        with ClockedRedis(tmp_path / "second", clock, options=follow) as second:
+            async with open_stream(patient_settings(first.url, "x")) as stream:
+                await stream.ensure_group()
+                sample_ms = await until(lambda: sample(stream))
+                assert sample_ms is not None
+            async with Redis.from_url(second.url) as client:
+
+                async def has_it() -> bool:
+                    if not await client.exists("{x}:hits"):
+                        return False
+                    last_id = (await client.xinfo_stream("{x}:hits"))["last-generated-id"]
+                    return int(last_id.partition(b"-")[0]) >= sample_ms
+
+                await until(has_it)
+                await client.replicaof("NO", "ONE")
+            first.kill()
+            async with open_stream(patient_settings(second.url, "x")) as stream:
+                await append(stream, producer.batch())
+                oldest_ms = (await stream.status()).oldest_ms
+                assert oldest_ms is not None
+                assert oldest_ms >= sample_ms
 
 
 # ── the lease ───────────────────────────────────────────────────────────────────────────────────────────────────────

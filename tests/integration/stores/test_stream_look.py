@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import pytest
 from hitcounter.ledger import Ledger
 from hitcounter.stream import HitStream
 from redis.asyncio import Redis
@@ -60,6 +63,45 @@ async def test_difference_is_what_the_stream_holds_beyond_the_ledger(
     stream: HitStream, producer: Producer, raw: Redis
 ) -> None:
     await append(stream, producer.batch("a", "b"))
-    assert await stream.audit_backlog() == 0
+    assert await stream.audit_backlog(max_seconds=5) == 0
     await raw.hincrby(stream.keys.ledger, next(iter(Ledger.__dataclass_fields__)), 5)
-    assert await stream.audit_backlog() == -5
+    assert await stream.audit_backlog(max_seconds=5) == -5
+
+
+async def test_walk_over_large_entries_needs_little_memory_here_and_little_time_at_once_in_redis(
+    stream: HitStream, raw: Redis
+) -> None:
+    for _ in range(10):
+        async with raw.pipeline(transaction=False) as pipeline:
+            for _ in range(20):
+                pipeline.xadd(stream.keys.stream, {"batch": b"x" * 1_000_000, "hits": "7"})
+            await pipeline.execute()
+    await raw.hincrby(stream.keys.ledger, "accepted", 1400)
+    await raw.config_resetstat()
+    tracemalloc.start()
+    try:
+        assert await stream.audit_backlog(max_seconds=60) == 0
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        await raw.delete(stream.keys.stream)
+    assert most_bytes < 2_000_000
+    script = (await raw.info("commandstats"))["cmdstat_evalsha"]
+    assert script["usec_per_call"] < 20_000
+
+
+async def test_walk_that_takes_too_long_finds_nothing(stream: HitStream, producer: Producer) -> None:
+    await append(stream, producer.batch())
+    assert await stream.audit_backlog(max_seconds=0) is None
+    assert (await stream.audit()).difference == 0
+
+
+@pytest.mark.parametrize("entries", [499, 500, 501, 1500])
+async def test_walk_looks_at_every_entry_once(stream: HitStream, raw: Redis, entries: int) -> None:
+    async with raw.pipeline(transaction=False) as pipeline:
+        for _ in range(entries):
+            pipeline.xadd(stream.keys.stream, {"batch": "b", "hits": "3"})
+        pipeline.xadd(stream.keys.stream, {"hits": "9999999"})  # not a number that we ever write
+        pipeline.xadd(stream.keys.stream, {"hits": "three"})
+        await pipeline.execute()
+    assert (await stream.audit()).stream_hits == 3 * entries

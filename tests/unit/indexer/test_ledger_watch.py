@@ -19,13 +19,26 @@ class FakeLedger:
     difference: int = 0
     entries: int = 1
     trouble: Exception | None = None
+    publisher: str = "me"
+    walks: int = 0
+    swept: int = 0
+
+    async def is_publisher(self, publisher: str) -> bool:
+        return publisher == self.publisher
+
+    async def sweep(self, *, min_idle_ms: int) -> list[str]:
+        assert min_idle_ms >= 60_000
+        self.swept += 1
+        return []
 
     async def status(self) -> StreamStatus:
         if self.trouble is not None:
             raise self.trouble
         return StreamStatus(Ledger(), self.entries, oldest_ms=None, as_of_ms=None, now_ms=0)
 
-    async def audit_backlog(self) -> int:
+    async def audit_backlog(self, *, max_seconds: float) -> int | None:
+        assert max_seconds <= 5
+        self.walks += 1
         return self.difference
 
 
@@ -33,7 +46,7 @@ class Rig:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.ledger = FakeLedger()
-        self.watch = LedgerWatch(self.ledger, create_metrics(self.registry).ledger_difference)
+        self.watch = LedgerWatch(self.ledger, create_metrics(self.registry).ledger_difference, name="me")
 
     async def shown(self) -> float | None:
         await self.watch.look_once()
@@ -55,6 +68,16 @@ async def test_a_long_stream_is_not_walked_and_what_was_found_stands() -> None:
     await rig.shown()
     rig.ledger.difference, rig.ledger.entries = 0, 1_000_000
     assert await rig.shown() == 5
+
+
+async def test_only_the_indexer_that_publishes_the_as_of_walks_and_removes_dead_consumers() -> None:
+    rig = Rig()
+    rig.ledger.difference = 5
+    assert await rig.shown() == 5
+    assert (rig.ledger.walks, rig.ledger.swept) == (1, 1)
+    rig.ledger.publisher = "another"
+    assert await rig.shown() == 0
+    assert (rig.ledger.walks, rig.ledger.swept) == (1, 1)
 
 
 @pytest.mark.parametrize("trouble", [StreamUnavailable("away"), ValueError("a bug")])

@@ -11,7 +11,9 @@ connect, and how redis-py's errors become ours: redis_lane.py, the only other mo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import math
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final, cast
@@ -56,7 +58,11 @@ entries at the indexer's count of 10."""
 _XAUTOCLAIM_ATTEMPTS: Final = 10
 """Redis examines this many entries for each one that XAUTOCLAIM may return."""
 _FIRST: Final = b"0-0"
-_AUDIT_PAGE: Final = 500
+_AUDIT_MAX_ENTRIES: Final = 500
+_AUDIT_MAX_BYTES: Final = 1024 * 1024
+"""What one call of the audit script looks at, whichever comes first: less than 2 ms in Redis."""
+_SETTLE_MAX_BYTES: Final = 8 * 1024 * 1024
+"""Dead letters carry their payloads; more than these go to Redis in several calls."""
 _NUMBER_MAX_DIGITS: Final = 6
 _Items = list[tuple[bytes, dict[bytes, bytes]]]
 """Entries as redis-py returns them, whose own types leave open what RESP2 settles."""
@@ -132,6 +138,7 @@ class HitStream:
         self._publish = _load_script(self._redis, "publish")
         self._leave = _load_script(self._redis, "leave")
         self._sweep = _load_script(self._redis, "sweep")
+        self._audit = _load_script(self._redis, "audit")
         self._replay = _load_script(self._redis, "replay")
 
     async def aclose(self) -> None:
@@ -314,21 +321,16 @@ class HitStream:
             )
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[str]:
-        """Acknowledge, delete and book the entries in one atomic step; return the ids of those this call settled.
+        """Acknowledge, delete and book each entry in one atomic step; return the ids of those this call settled.
 
         Safe to repeat: what was settled before, by anyone, is left alone.
         """
-        arguments: list[str | int | bytes] = [GROUP]
-        for settlement in settlements:
-            letters = settlement.dead_letters
-            dead = sum(letter.hits for letter in letters)
-            arguments += [settlement.entry_id, settlement.indexed, settlement.duplicate, dead, len(letters)]
-            for letter in letters:
-                positions = "" if letter.positions is None else ",".join(map(str, letter.positions))
-                arguments += [letter.reason, letter.detail, letter.hits, positions, letter.payload]
+        settled: list[str] = []
         with translated("settle entries"):
-            settled = await self._settle([self.keys.stream, self.keys.ledger, self.keys.dead], arguments)
-        return [entry_id.decode() for entry_id in settled]
+            for arguments in _build_settle_arguments(settlements):
+                found = await self._settle([self.keys.stream, self.keys.ledger, self.keys.dead], [GROUP, *arguments])
+                settled += [entry_id.decode() for entry_id in found]
+        return settled
 
     async def leave(self, consumer: str) -> bool:
         """Remove the consumer from the group if nothing of it is pending; tell whether it is gone."""
@@ -354,9 +356,13 @@ class HitStream:
     # ── as of ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def sample_as_of(self, publisher: str, *, lease_ms: int) -> int | None:
-        """Return the time before which every accepted hit is settled, or None where another publisher has the lease."""
+        """Return the time before which every accepted hit is settled.
+
+        None where another publisher has the lease, and while ids run ahead of a clock that was set back.
+        """
         with translated("sample the as-of"):
-            sample = await self._sample([self.keys.stream, self.keys.as_of_lease], [publisher, lease_ms])
+            keys = [self.keys.stream, self.keys.as_of_lease, self.keys.as_of]
+            sample = await self._sample(keys, [publisher, lease_ms])
         return None if sample is None else int(sample)
 
     async def publish_as_of(self, as_of_ms: int) -> bool:
@@ -366,6 +372,11 @@ class HitStream:
         """
         with translated("publish the as-of"):
             return bool(await self._publish([self.keys.as_of], [as_of_ms]))
+
+    async def is_publisher(self, publisher: str) -> bool:
+        """Tell whether it has the lease at present: what one process of an installation should do, it does."""
+        with translated("look up the lease"):
+            return bool(await self._redis.get(self.keys.as_of_lease) == publisher.encode())
 
     # ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -398,27 +409,53 @@ class HitStream:
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def audit(self) -> Audit:
-        """Walk over both streams and put what is there beside the ledger. Reads everything, in small steps."""
+        """Walk over both streams and put what is there beside the ledger. Looks at everything, in small steps."""
         before = (await self.status()).ledger
-        stream_hits = await self._count_hits(self.keys.stream)
-        dead_hits = await self._count_hits(self.keys.dead)
+        stream_hits = await self._count_hits(self.keys.stream) or 0
+        dead_hits = await self._count_hits(self.keys.dead) or 0
         return Audit(before, (await self.status()).ledger, stream_hits, dead_hits)
 
-    async def audit_backlog(self) -> int:
-        """Walk over the stream alone and return the difference to the ledger; 0 unless something is wrong."""
+    async def audit_backlog(self, *, max_seconds: float) -> int | None:
+        """Walk over the stream alone and return the difference to the ledger; 0 unless something is wrong.
+
+        None where that would take longer.
+        """
         before = (await self.status()).ledger
-        stream_hits = await self._count_hits(self.keys.stream)
+        stream_hits = await self._count_hits(self.keys.stream, max_seconds)
+        if stream_hits is None:
+            return None
         after = (await self.status()).ledger
         return Audit(before, after, stream_hits, dead_hits=after.dead).difference
 
-    async def _count_hits(self, stream: str) -> int:
-        hits = 0
-        start = "-"
+    async def _count_hits(self, stream: str, max_seconds: float = math.inf) -> int | None:
+        deadline = time.monotonic() + max_seconds
+        hits, last = 0, b"-"
         with translated("walk over the stream"):
-            while page := cast("_Items", await self._redis.xrange(stream, min=start, count=_AUDIT_PAGE)):
-                hits += sum(_read_hits(fields) for _, fields in page)
-                start = f"({page[-1][0].decode()}"
+            while last:
+                if time.monotonic() > deadline:
+                    return None
+                found, last = await self._audit([stream], [last, _AUDIT_MAX_ENTRIES, _AUDIT_MAX_BYTES])
+                hits += found
         return hits
+
+
+def _build_settle_arguments(settlements: Sequence[Settlement]) -> Iterator[list[str | int | bytes]]:
+    """Return the arguments of the settle script for all of them, in portions of bounded size."""
+    arguments: list[str | int | bytes] = []
+    size = 0
+    for settlement in settlements:
+        letters = settlement.dead_letters
+        bytes_more = sum(len(letter.payload) for letter in letters)
+        if arguments and size + bytes_more > _SETTLE_MAX_BYTES:
+            yield arguments
+            arguments, size = [], 0
+        size += bytes_more
+        dead = sum(letter.hits for letter in letters)
+        arguments += [settlement.entry_id, settlement.indexed, settlement.duplicate, dead, len(letters)]
+        for letter in letters:
+            positions = "" if letter.positions is None else ",".join(map(str, letter.positions))
+            arguments += [letter.reason, letter.detail, letter.hits, positions, letter.payload]
+    yield arguments
 
 
 def _read_script(name: str) -> str:

@@ -166,7 +166,7 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
 
         async with serve_management(settings.management, registry, readiness, is_alive):
             log.info("started", version=__version__, consumer=consumer)
-            watch = LedgerWatch(stores.stream, metrics.ledger_difference)
+            watch = LedgerWatch(stores.stream, metrics.ledger_difference, name=consumer)
             watching = asyncio.create_task(watch.run(), name="ledger watch")
             try:
                 await _work_until_signalled(indexer, publisher, settings.indexer.drain_seconds)

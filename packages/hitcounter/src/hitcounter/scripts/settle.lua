@@ -21,7 +21,7 @@ end
 redis.call('HMGET', KEYS[2], 'dead')
 redis.call('XLEN', KEYS[3])
 
-local settled = {}
+local settled, totals = {}, {indexed = 0, duplicate = 0, dead = 0}
 while at < #ARGV do
     local entry, indexed, duplicate, dead, letters = take(), take(), take(), take(), tonumber(take())
     local is_ours = redis.call('XACK', KEYS[1], ARGV[1], entry) == 1
@@ -34,10 +34,16 @@ while at < #ARGV do
     end
     if is_ours then
         redis.call('XDEL', KEYS[1], entry)
-        redis.call('HINCRBY', KEYS[2], 'indexed', indexed)
-        redis.call('HINCRBY', KEYS[2], 'duplicate', duplicate)
-        redis.call('HINCRBY', KEYS[2], 'dead', dead)
+        totals.indexed = totals.indexed + indexed
+        totals.duplicate = totals.duplicate + duplicate
+        totals.dead = totals.dead + dead
         settled[#settled + 1] = entry
+    end
+end
+-- One sum for all of them: each command here goes into the append-only file and to the replicas by itself.
+for _, field in ipairs({'indexed', 'duplicate', 'dead'}) do
+    if totals[field] ~= 0 then
+        redis.call('HINCRBY', KEYS[2], field, totals[field])
     end
 end
 return settled
