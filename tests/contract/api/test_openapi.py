@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 import schemathesis
+from hitcounter_api.routes.reference import render
 from hypothesis import HealthCheck, given, settings
 
 from tests.contract.api.server import Server, read_openapi
@@ -67,9 +69,53 @@ def test_null_is_as_wrong_by_the_document_as_by_the_rules(server: Server, docume
     assert server.track(orjson.dumps({"id": "a", field: None})).json["field"] == field
 
 
-def test_the_document_is_shown_to_people(server: Server) -> None:
+def test_the_document_is_shown_to_people(server: Server, document: Any) -> None:
     reply = server.ask("GET", "/docs")
     assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    page = reply.body.decode()
+    for method, path, operation in operations(document):
+        assert f'<section id="{operation["operationId"]}">' in page
+        assert f"<code>{method} {path}</code>" in page
+        assert all(f"<td>{status}</td>" in page for status in operation["responses"])
+    for name, schema in document["components"]["schemas"].items():
+        assert f'<section id="{name}">' in page
+        assert all(f"<code>{field}</code>" in page for field in schema["properties"])
+
+
+def test_the_shown_document_needs_no_other_host_no_script_and_no_path_of_its_own(server: Server) -> None:
+    reply = server.ask("GET", "/docs")
+    page = reply.body.decode()
+    sections = set(re.findall(r'<section id="([^"]+)">', page))
+    addresses = set(re.findall(r'(?:href|src|action)="([^"]*)"', page))
+    assert addresses == {"openapi.json", "data:,"} | {f"#{name}" for name in sections}
+    assert "<script" not in page
+    assert "@import" not in page
+    policy = reply.headers["content-security-policy"]
+    assert re.fullmatch(
+        r"default-src 'none'; img-src data:; style-src 'sha256-[^']+'; base-uri 'none'; form-action 'none'; "
+        r"frame-ancestors 'none'",
+        policy,
+    )
+
+
+def test_nothing_in_a_document_is_markup_where_it_is_shown() -> None:
+    text = "<b>&\"'`<i>`$title"
+    operation = {
+        "operationId": text,
+        "summary": text,
+        "description": text,
+        "parameters": [{"name": text, "in": text, "schema": {"enum": [text]}}],
+        "requestBody": {"content": {text: {"schema": {"type": text}, "example": {text: text}}}},
+        "responses": {text: {"description": text, "headers": {text: {}}}},
+    }
+    document = {
+        "info": {"title": text, "version": text, "description": text},
+        "paths": {text: {"post": operation}},
+        "components": {"schemas": {text: {"description": text, "properties": {text: {"format": text}}}}},
+    }
+    page = render(document)
+    assert "<b>" not in page
+    assert "<i>" not in page
 
 
 @pytest.mark.parametrize("operation_id", ["trackHit", "trackBatch", "readCounts", "readStatus"])

@@ -206,3 +206,14 @@ def test_everything_has_a_name_that_can_be_read_out(browser: Browser, api: Api) 
     assert {("textbox", "Look up an id"), ("button", "Look up"), ("radio", "last hour"), ("heading", "Ledger")} <= named
     assert not {role for role, name in named if not name.strip()}
     assert tab.evaluate("document.querySelectorAll('[role=status]').length") == 2
+
+
+@pytest.mark.parametrize("screen", SCREENS.values(), ids=SCREENS)
+def test_the_reference_is_readable_and_asks_nobody_else(browser: Browser, api: Api, screen: Screen) -> None:
+    tab = browser.open(f"{api.url}/docs", screen)
+    tab.wait_for("document.querySelector('h1') !== null")
+    assert tab.evaluate("getComputedStyle(document.querySelector('section')).borderTopWidth") == "1px", "has its style"
+    assert tab.evaluate(WEAK_TEXT.replace("AT_LEAST", str(CONTRAST_AT_LEAST))) == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= screen.width
+    assert tab.complaints == []
+    assert {url for url in tab.requests if not url.startswith("data:")} == {f"{api.url}/docs"}

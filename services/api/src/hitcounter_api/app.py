@@ -23,7 +23,7 @@ from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.requests import ClientGone, read_traceparent
-from hitcounter_api.routes import counts, history, liveness, page, status, track
+from hitcounter_api.routes import counts, history, liveness, page, reference, status, track
 
 _DESCRIPTION = """Track hits, and read how many an id had in the last 5 minutes, hour, day, 2 days and 3 days.
 
@@ -93,6 +93,7 @@ def create_app(
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         redirect_slashes=False,  # a slash at the end belongs to an id
+        docs_url=None,  # FastAPI's would load a script of another host: routes/reference.py
         redoc_url=None,
     )
     track.add_routes(app, intakes, clock_ms, max_batch_requests=max_batch_requests)
@@ -100,6 +101,7 @@ def create_app(
     history.add_routes(app, reads, clock_ms)
     status.add_routes(app, watch)
     liveness.add_routes(app)
+    reference.add_routes(app)
     if has_page:
         page.add_routes(app)
     _answer_with_problems(app, metrics)

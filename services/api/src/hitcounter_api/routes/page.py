@@ -40,8 +40,8 @@ def build_policy(page: str) -> str:
             "default-src 'none'",
             "connect-src 'self'",
             "img-src data:",  # its icon
-            f"script-src {_hash_of('script', page)}",
-            f"style-src {_hash_of('style', page)}",
+            f"script-src {hash_of('script', page)}",
+            f"style-src {hash_of('style', page)}",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
@@ -49,6 +49,7 @@ def build_policy(page: str) -> str:
     )
 
 
-def _hash_of(tag: str, page: str) -> str:
+def hash_of(tag: str, page: str) -> str:
+    """Return what a Content-Security-Policy says to allow the one element of this kind in the page."""
     (content,) = re.findall(f"<{tag}\\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)
     return f"'sha256-{b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
