@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 
+import orjson
 import pytest
-from hitcounter.codec import SEQUENCE_MAX
+from hitcounter.codec import SEQUENCE_MAX, build_batch, encode
 from hitcounter.entries import Durability
 from hitcounter.errors import DurabilityUnavailable, Outcome
-from hitcounter.hits import BATCH_MAX_HITS, Hit
-from hitcounter_api.intake import Intake, Intakes, Refusal, RefusalReason
+from hitcounter.hits import BATCH_MAX_HITS, WEIGHT_MAX, Hit, read_hit
+from hitcounter_api.intake import ENTRY_MAX_BYTES, Intake, Intakes, Refusal, RefusalReason, _measure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +87,7 @@ async def test_hits_of_one_request_never_spread_over_two_entries() -> None:
 def test_every_hit_of_any_mix_of_requests_arrives_once_and_in_order(sizes: Sequence[int]) -> None:
     async def take_all() -> list[str]:
         stream = FakeStream()
-        intake = build_intake(stream, limit=BATCH_MAX_HITS * len(sizes))
+        intake = build_intake(stream, limit=2 * BATCH_MAX_HITS * len(sizes))
         requests = [hits(size, f"request-{place}") for place, size in enumerate(sizes)]
         answers = [add(intake, request[0]) if len(request) == 1 else intake.add_all(request) for request in requests]
         assert not any([await answer for answer in answers])
@@ -209,6 +211,43 @@ async def test_a_fault_of_our_own_answers_the_batch_and_spares_the_next() -> Non
     assert await add(intake, hit("b")) is None
 
 
+@pytest.mark.parametrize("broken", ["accepted_hits", "entry_hits", "track_seconds", "refused_hits"])
+async def test_a_fault_while_a_batch_is_counted_leaves_nobody_without_an_answer(broken: str) -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> object:
+            raise ValueError("a bug")
+
+    metrics, _ = build_metrics()
+    release = asyncio.Event()
+    stream = FakeStream()
+    stream.steps.append(release.wait())  # type: ignore[arg-type]
+    intake = Intake(stream, metrics, producer=PRODUCER, limit=20_000, budget_seconds=0.1)
+    first = add(intake, hit("first"))
+    await stream.attempted.wait()
+    behind = [add(intake, one) for one in hits(BATCH_MAX_HITS)] + [add(intake, one) for one in hits(5)]
+    intake._metrics = dataclasses.replace(metrics, **{broken: Broken()})  # type: ignore[arg-type]
+    if broken == "refused_hits":
+        stream.trouble = FULL
+    release.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(first, *behind)
+        await add(intake, hit("later"))
+        await intake.drain()
+    assert intake._waiting_hits == 0
+
+
+async def test_a_batch_that_cannot_be_built_is_refused_since_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a bug")
+
+    stream = FakeStream()
+    monkeypatch.setattr("hitcounter_api.intake.build_batch", fail)
+    refusal = await add(build_intake(stream), hit("a"))
+    assert refusal is not None
+    assert refusal.outcome is Outcome.REFUSED
+    assert not stream.attempts
+
+
 # ── bounds ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -227,6 +266,99 @@ async def test_hits_beyond_the_limit_are_refused_at_once() -> None:
     release.set()
     assert await waiting[0] is None
     assert await add(intake, hit("room again")) is None
+
+
+async def test_single_hits_keep_a_quarter_of_the_room_that_batches_cannot_take() -> None:
+    release = asyncio.Event()
+    stream = FakeStream()
+    stream.steps.append(release.wait())  # type: ignore[arg-type]
+    intake = build_intake(stream, limit=20_000)
+    answers = [add(intake, hit("in flight"))]
+    await stream.attempted.wait()
+    batches = [intake.add_all(hits(1000)) for _ in range(20)]
+    assert [batch.done() for batch in batches] == [False] * 15 + [True] * 5
+    answers += [add(intake, one) for one in hits(5000)]
+    assert not any(answer.done() for answer in answers)
+    assert add(intake, hit("beyond")).done()
+    release.set()
+    assert not any(await asyncio.gather(*answers, *batches[:15]))
+
+
+@pytest.mark.parametrize("limit", [BATCH_MAX_HITS, BATCH_MAX_HITS + 1, 20_000])
+async def test_the_largest_batch_fits_into_an_idle_intake_whatever_the_limit(limit: int) -> None:
+    largest = [Hit(f"{number:0512d}", NOW_MS, 1, "k" * 128) for number in range(1600)]
+    assert await build_intake(FakeStream(), limit=limit).add_all(largest) is None
+    assert await build_intake(FakeStream(), limit=limit).add_all(hits(BATCH_MAX_HITS)) is None
+
+
+async def test_an_entry_of_many_requests_holds_a_mebibyte_at_most() -> None:
+    stream = FakeStream()
+    intake = build_intake(stream)
+    answers = [add(intake, Hit(f"{number:0509d}€", NOW_MS, 1_000_000, "k" * 128)) for number in range(5000)]
+    assert not any(await asyncio.gather(*answers))
+    sizes = [len(encode(batch)) for batch in stream.accepted]
+    assert len(sizes) > 1
+    assert max(sizes) <= ENTRY_MAX_BYTES + _HEAD_BYTES
+    assert min(sizes[:-1]) > 0.9 * ENTRY_MAX_BYTES, "the bound is near to what it bounds"
+
+
+async def test_batches_share_an_entry_up_to_a_mebibyte() -> None:
+    release = asyncio.Event()
+    stream = FakeStream()
+    stream.steps.append(release.wait())  # type: ignore[arg-type]
+    intake = build_intake(stream)
+    answers = [add(intake, hit("in flight"))]
+    await stream.attempted.wait()
+    answers += [intake.add_all([Hit(f"{number:0200d}", NOW_MS) for number in range(2000)]) for _ in range(5)]
+    release.set()
+    assert not any(await asyncio.gather(*answers))
+    assert [len(batch) for batch in stream.accepted] == [1, 4000, 4000, 2000]
+
+
+_HEAD_BYTES = 128
+"""What an entry takes besides its hits."""
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=120)
+_TIMES = st.sampled_from(["2026-11-21T08:00:00Z", "2026-11-24T08:05:00Z", "2026-11-24T07:00:00.123Z"])
+_HITS = st.lists(
+    st.fixed_dictionaries(
+        {"id": _TEXT},
+        optional={"weight": st.integers(1, WEIGHT_MAX), "timestamp": _TIMES},
+    )
+    | st.fixed_dictionaries({"id": _TEXT, "timestamp": _TIMES, "key": st.text("k", min_size=1, max_size=128)}),
+    min_size=1,
+    max_size=50,
+)
+
+
+@given(_HITS, st.sampled_from([b"\n", b","]), st.integers(1, 200))
+def test_an_entry_is_no_larger_than_the_body_of_the_only_request_in_it(
+    found: list[dict[str, object]], separator: bytes, times: int
+) -> None:
+    body = separator.join([orjson.dumps(fields) for fields in found * times])
+    if separator == b",":
+        body = b"[" + body + b"]"
+    for part in read_slices(body):
+        entry = encode(build_batch(PRODUCER, SEQUENCE_MAX, part))
+        assert len(entry) <= len(body) + _HEAD_BYTES
+        assert len(entry) <= _measure(part) + _HEAD_BYTES
+
+
+def read_slices(body: bytes) -> list[list[Hit]]:
+    """Return the hits of the body, as one request has them."""
+    found = orjson.loads(body) if body.startswith(b"[") else [orjson.loads(line) for line in body.split(b"\n")]
+    return [[read_hit(fields, NOW_MS) for fields in found]]
+
+
+def test_the_smallest_hits_that_json_can_write_take_no_more_in_an_entry() -> None:
+    # A first hit of three days ago gives each of the others the longest time, one weight and one key a column each.
+    fields = [
+        b'{"id":"a","timestamp":"2026-11-21T08:00:00Z","weight":2}',
+        b'{"id":"a","timestamp":"2026-11-24T08:00:00Z","key":"k"}',
+        *[b'{"id":"a"}'] * (BATCH_MAX_HITS - 2),
+    ]
+    body = b"\n".join(fields)
+    (found,) = read_slices(body)
+    assert len(encode(build_batch(PRODUCER, SEQUENCE_MAX, found))) <= len(body) + _HEAD_BYTES
 
 
 async def test_room_is_free_again_after_a_failure() -> None:

@@ -17,19 +17,25 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count, product
-from typing import Protocol
+from typing import Final, Protocol
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import HitBatch, build_batch
 from hitcounter.entries import Durability
 from hitcounter.errors import DurabilityUnavailable, Outcome, StreamUnavailable
-from hitcounter.hits import BATCH_MAX_HITS, Hit
+from hitcounter.hits import BATCH_MAX_HITS, ID_MAX_BYTES, KEY_MAX_BYTES, Hit
 from hitcounter.logs import get_logger
 
 from hitcounter_api.metrics import ApiMetrics
+
+ENTRY_MAX_BYTES: Final = 1024 * 1024
+"""Requests share an entry up to this size. One request alone may bring as much, and then has an entry of its own."""
+_HIT_BYTES: Final = 14
+"""What a hit takes in an entry besides its id and its key, at most: tag and length of both, time, weight."""
+_HIT_MAX_BYTES: Final = ID_MAX_BYTES + KEY_MAX_BYTES + _HIT_BYTES
 
 log = get_logger()
 
@@ -66,6 +72,8 @@ class Refusal:
     cause: str = ""
 
 
+_NOT_HANDED_OVER: Final = Refusal(RefusalReason.STREAM, "the hits could not be handed over", Outcome.UNKNOWN)
+
 Listener = Callable[["Refusal | None"], None]
 """Told once what became of a hit: None when it is in Redis, else why it was not acknowledged."""
 
@@ -73,12 +81,27 @@ Listener = Callable[["Refusal | None"], None]
 class WaitingBatch:
     """Hits that will go into one entry."""
 
-    __slots__ = ("hits", "listeners", "opened_at")
+    __slots__ = ("_measured_bytes", "_measured_hits", "_sure_hits", "hits", "listeners", "opened_at")
 
     def __init__(self, opened_at: float) -> None:
         self.hits: list[Hit] = []
         self.listeners: list[Listener] = []
         self.opened_at = opened_at
+        self._measured_hits = 0
+        self._measured_bytes = 0
+        self._sure_hits = ENTRY_MAX_BYTES // _HIT_MAX_BYTES
+        """So many hits fit, however long their ids are: to measure each as it comes would cost it two percent."""
+
+    def takes(self, hits: Sequence[Hit]) -> bool:
+        """Tell whether the entry has room for these hits, too."""
+        number = len(self.hits) + len(hits)
+        if number <= self._sure_hits:
+            return True
+        self._measured_bytes += _measure(self.hits[self._measured_hits :])
+        self._measured_hits = len(self.hits)
+        left_bytes = ENTRY_MAX_BYTES - self._measured_bytes
+        self._sure_hits = min(BATCH_MAX_HITS, self._measured_hits + max(0, left_bytes) // _HIT_MAX_BYTES)
+        return number <= BATCH_MAX_HITS and _measure(hits) <= left_bytes
 
 
 class Intake:
@@ -100,7 +123,8 @@ class Intake:
             stream: takes the batches.
             metrics: counted once a batch.
             producer: names this process life: 12 random bytes, never used again.
-            limit: hits that may wait behind the batch in flight.
+            limit: hits that may wait behind the batch in flight. A quarter of it is kept for requests of a single hit,
+                as far as that leaves room for the largest batch, so that batches cannot starve them.
             budget_seconds: how long one batch is tried.
             durability: what each batch has survived when it is acknowledged.
         """
@@ -108,6 +132,7 @@ class Intake:
         self._metrics = metrics
         self._producer = producer
         self._limit = limit
+        self._limit_of_many = min(limit, max(limit * 3 // 4, BATCH_MAX_HITS))
         self._budget_seconds = budget_seconds
         self._durability = durability
         self._sequence = 0
@@ -139,48 +164,60 @@ class Intake:
     async def drain(self) -> None:
         """Refuse what comes from now on, and wait until all that came before has its answer."""
         self._is_draining = True
-        if self._flight is not None:
-            await self._flight
+        while self._flight is not None:
+            await asyncio.wait([self._flight])
 
     def _queue(self, hits: Sequence[Hit], listener: Listener) -> None:
-        batch = self._find_room(len(hits))
+        batch = self._find_room(hits)
         if batch is None:
             listener(self._refuse(len(hits)))
             return
         batch.hits.extend(hits)
         batch.listeners.append(listener)
-
-    def _find_room(self, hits: int) -> WaitingBatch | None:
-        """Return the batch that takes so many hits together, None if they must be refused."""
-        if self._is_draining or self._waiting_hits + hits > self._limit:
-            return None
-        self._waiting_hits += hits
-        if self._waiting and len(self._waiting[-1].hits) + hits <= BATCH_MAX_HITS:
-            return self._waiting[-1]
-        return self._open_batch()
-
-    def _open_batch(self) -> WaitingBatch:
-        loop = asyncio.get_running_loop()
-        batch = WaitingBatch(loop.time())
-        self._waiting.append(batch)
         if self._flight is None:
-            # In a context of its own: what it logs belongs to many requests, not to the one that came first.
-            self._flight = loop.create_task(self._fly(), name="intake", context=contextvars.Context())
+            self._begin_flight()
+
+    def _find_room(self, hits: Sequence[Hit]) -> WaitingBatch | None:
+        """Return the batch that takes the hits together, None if they must be refused."""
+        number = len(hits)
+        waiting_hits = self._waiting_hits + number
+        if self._is_draining or waiting_hits > (self._limit if number == 1 else self._limit_of_many):
+            return None
+        self._waiting_hits = waiting_hits
+        if self._waiting and self._waiting[-1].takes(hits):
+            return self._waiting[-1]
+        batch = WaitingBatch(asyncio.get_running_loop().time())
+        self._waiting.append(batch)
         return batch
+
+    def _begin_flight(self) -> None:
+        # In a context of its own: what it logs belongs to many requests, not to the one that came first.
+        self._flight = asyncio.get_running_loop().create_task(self._fly(), name="intake", context=contextvars.Context())
+        self._flight.add_done_callback(self._end_flight)
+
+    def _end_flight(self, flight: asyncio.Task[None]) -> None:
+        """Note that it ended; begin another where something waits: for what it failed of, too, nobody waits in vain."""
+        self._flight = None
+        if flight.cancelled():
+            return
+        if self._waiting:
+            self._begin_flight()
+        if (error := flight.exception()) is not None:
+            log.error("the intake failed, and goes on", exc_info=error)
 
     async def _fly(self) -> None:
         """Send batch after batch until none is waiting."""
-        try:
-            while self._waiting:
-                batch = self._waiting.popleft()
-                self._waiting_hits -= len(batch.hits)
-                self._is_full = False
+        while self._waiting:
+            batch = self._waiting.popleft()
+            self._waiting_hits -= len(batch.hits)
+            self._is_full = False
+            refusal: Refusal | None = _NOT_HANDED_OVER
+            try:
                 refusal = await self._send(batch)
+            finally:
                 self._answer(batch, refusal)
-                if refusal is not None:
-                    self._refuse_waiting(refusal)
-        finally:
-            self._flight = None
+            if refusal is not None:
+                self._refuse_waiting(refusal)
 
     async def _send(self, batch: WaitingBatch) -> Refusal | None:
         self._sequence += 1
@@ -192,7 +229,7 @@ class Intake:
                 return await self._append(hit_batch)
         except Exception:  # a fault of our own must not leave thousands of requests without an answer
             log.exception("a batch of hits failed", hits=len(batch.hits))
-            return Refusal(RefusalReason.STREAM, "the hits could not be handed over", outcome)
+            return replace(_NOT_HANDED_OVER, outcome=outcome)
 
     async def _append(self, batch: HitBatch) -> Refusal | None:
         """Append the batch, again and again while that may help and the budget lasts."""
@@ -225,26 +262,32 @@ class Intake:
         raise AssertionError("count() has no end")
 
     def _answer(self, batch: WaitingBatch, refusal: Refusal | None) -> None:
+        """Tell all listeners, whatever else may fail."""
+        for listener in batch.listeners:
+            try:
+                listener(refusal)
+            except Exception:  # one connection must not keep the others from their answers
+                log.exception("an answer could not be written")
+        self._note_answer(batch, refusal)
+
+    def _note_answer(self, batch: WaitingBatch, refusal: Refusal | None) -> None:
         hits = len(batch.hits)
         if refusal is None:
             self._metrics.accepted_hits.inc(hits)
             self._metrics.entry_hits.observe(hits)
         else:
             self._count_refusal(refusal, hits)
-            log.warning("hits were not acknowledged", hits=hits, outcome=str(refusal.outcome), reason=refusal.detail)
+            reason = f"{refusal.detail} ({refusal.cause})" if refusal.cause else refusal.detail
+            log.warning("hits were not acknowledged", hits=hits, outcome=str(refusal.outcome), reason=reason)
         self._metrics.track_seconds.observe(asyncio.get_running_loop().time() - batch.opened_at)
-        for listener in batch.listeners:
-            try:
-                listener(refusal)
-            except Exception:  # one connection must not keep the others from their answers
-                log.exception("an answer could not be written")
 
     def _refuse_waiting(self, cause: Refusal) -> None:
         """Refuse all that queued behind a batch that was given up: none of it was sent."""
-        refusal = Refusal(cause.reason, cause.detail, Outcome.REFUSED, cause.retry_after_seconds)
+        refusal = replace(cause, outcome=Outcome.REFUSED)
         while self._waiting:
-            self._answer(self._waiting.popleft(), refusal)
-        self._waiting_hits = 0
+            batch = self._waiting.popleft()
+            self._waiting_hits -= len(batch.hits)
+            self._answer(batch, refusal)
 
     def _refuse(self, hits: int) -> Refusal:
         """Return what to answer to hits that were not even queued."""
@@ -260,6 +303,12 @@ class Intake:
 
     def _count_refusal(self, refusal: Refusal, hits: int) -> None:
         self._metrics.refused_hits.labels(refusal.reason, refusal.outcome).inc(hits)
+
+
+def _measure(hits: Sequence[Hit]) -> int:
+    """Return how many bytes the hits take in an entry, at most."""
+    texts = "".join([text for hit in hits for text in (hit.id, hit.key)])
+    return len(texts.encode()) + _HIT_BYTES * len(hits)
 
 
 class Intakes:

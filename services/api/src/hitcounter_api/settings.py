@@ -49,8 +49,9 @@ class IntakeSettings(Section):
         ge=BATCH_MAX_HITS,
         le=1_000_000,
         description="Hits that may wait for Redis; any more are refused with 503. 20,000 is what one process takes in "
-        "about a second: those further behind would get their answer too late to be of use. Bounds the memory, too. "
-        "Too low: refusals at every hiccup of Redis.",
+        "about a second: those further behind would get their answer too late to be of use. Bounds the memory, too. A "
+        "quarter of it, as far as that leaves room for the largest batch, is kept for requests of a single hit. Too "
+        "low: refusals at every hiccup of Redis.",
     )
     budget_seconds: float = Field(
         0.7,
