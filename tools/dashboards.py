@@ -337,6 +337,26 @@ PATH = Dashboard(
             ],
         ),
         Row(
+            "Connections of clients",
+            [
+                Panel(
+                    "Connections: open",
+                    "Connections of clients to each API. At HITCOUNTER_HTTP__MAX_CONNECTIONS more are refused.",
+                    "short",
+                    [Query(f"max(hitcounter_open_connections{{{S}}})", "most open at one API")],
+                ),
+                Panel(
+                    "Connections: refused, and bugs",
+                    "Connections that were one too many, and requests that met a bug of the API (500).",
+                    "short",
+                    [
+                        Query(rate("hitcounter_refused_connections_total"), "refused per second"),
+                        Query(rate("hitcounter_internal_errors_total"), "bugs per second"),
+                    ],
+                ),
+            ],
+        ),
+        Row(
             "Append: from the API to Redis",
             [
                 Panel(

@@ -165,7 +165,7 @@ class _App:
         self.hot_path = hot_path
 
     async def __call__(self, scope: object, receive: object, send: object) -> None:
-        raise AssertionError("every request goes the short way")
+        raise AssertionError("every request takes the fast path")
 
 
 class _Transport:

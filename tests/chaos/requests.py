@@ -15,7 +15,7 @@ _HEADER_SHARE: Final = 0.3
 _DISK_SHARE: Final = 0.15
 """Of requests that ask to be acknowledged only once they are on disk: these have a lane of their own."""
 _CHUNKED_SHARE: Final = 0.05
-"""Of requests whose body comes in chunks: these do not take the short way."""
+"""Of requests whose body comes in chunks: these do not take the fast path."""
 
 
 def build_request(target: Target, hit: TrackedHit, draw: random.Random) -> bytes:

@@ -57,8 +57,9 @@ class Reply:
 class Server:
     """The API on a port and a thread of its own. Its clock stands still at NOW_MS."""
 
-    def __init__(self, *, has_page: bool = False) -> None:
+    def __init__(self, *, has_page: bool = False, settings: HttpSettings | None = None) -> None:
         self._has_page = has_page
+        self._settings = settings or HttpSettings()
         self.stream = FakeStream()
         self.reader = FakeReader()
         self._listener = socket.create_server((HOST, 0))
@@ -114,13 +115,17 @@ class Server:
                 pieces.append(piece)
         return b"".join(pieces)
 
+    def read_metric(self, name: str, **labels: str) -> float:
+        """Return the value of a metric; 0 where it has none yet."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
     async def _serve(self) -> None:
-        metrics, registry = build_metrics()
+        metrics, self.registry = build_metrics()
         intake = Intake(self.stream, metrics, producer=PRODUCER, limit=10_000, budget_seconds=0.3)
         disk_intake = Intake(
             self.stream, metrics, producer=PRODUCER, limit=10_000, budget_seconds=0.3, durability=Durability.DISK
         )
-        watch = QueueWatch(self.stream, QueueMetrics(registry), Readiness())
+        watch = QueueWatch(self.stream, QueueMetrics(self.registry), Readiness())
         app = create_app(
             intakes=Intakes({Durability.MEMORY: intake, Durability.DISK: disk_intake}, Durability.MEMORY),
             reads=Reads(self.reader, watch, metrics, max_concurrent=4, max_wait_seconds=0.5, remembered_ids=10),
@@ -129,7 +134,7 @@ class Server:
             has_page=self._has_page,
             clock_ms=lambda: NOW_MS,
         )
-        self._server = EmbeddedServer(build_config(app, HttpSettings()))
+        self._server = EmbeddedServer(build_config(app, self._settings))
         await self._server.serve(sockets=[self._listener])
         await intake.drain()
 

@@ -9,13 +9,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
 
 import orjson
 import pytest
 from hitcounter_api import protocol
 from hitcounter_api.protocol import HEAD_MAX_BYTES
+from hitcounter_api.settings import HttpSettings
 
+from tests.contract.api.corpus import HIT, framed, in_chunks, request
 from tests.contract.api.server import HOST, Server
+from tests.contract.api.wire import Wire
 from tests.support.stack import wait_until
 
 BEGINNING = b"POST /analytics HTTP/1.1\r\nhost: x\r\n"
@@ -197,3 +202,162 @@ def test_connections_of_all_kinds_at_once_do_not_keep_a_good_one_from_its_answer
     assert server.track(b'{"id":"a"}').status == 204
     for connection in connections:
         connection.close()
+
+
+def test_a_connection_on_which_nothing_comes_is_not_kept_as_long_as_an_idle_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_MAX_SECONDS", 0.3)
+    with Wire(server.port) as silent, Wire(server.port) as idle:
+        idle.send([request()])
+        assert idle.read_statuses(1) == (204,)
+        assert silent.read_answer() is None, "closed after 0.3 s"
+        idle.send([request()])
+        assert idle.read_statuses(1) == (204,), "the keep-alive timeout is 75 s"
+
+
+@pytest.mark.parametrize(
+    ("last", "between"),
+    [
+        (b"0\r\n\r\n", b""),
+        (b"0\r\nx: y\r\n\r\n", b""),
+        (b"0\r\n\r\n", b"P"),
+    ],
+    ids=["last chunk", "trailer", "last chunk and the next head's beginning"],
+)
+def test_a_last_chunk_in_a_packet_of_its_own_takes_no_time_from_the_next_head(
+    server: Server, monkeypatch: pytest.MonkeyPatch, last: bytes, between: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_MAX_SECONDS", 0.5)
+    chunked = framed(b"transfer-encoding: chunked\r\n", in_chunks().removesuffix(b"0\r\n\r\n"))
+    with Wire(server.port) as wire:
+        wire.send([chunked])
+        server.ask("GET", "/nowhere")  # that has been read, then
+        started = time.monotonic()
+        wire.send([last + between])
+        assert wire.read_statuses(1) == (204,)
+        if not between:
+            time.sleep(0.7)  # longer than a head may take
+        for piece in (request()[len(between) : 20], request()[20:]):
+            wire.send([piece])
+            server.ask("GET", "/nowhere")
+        assert not between or time.monotonic() - started < 0.5
+        assert wire.read_statuses(1) == (204,)
+
+
+def test_a_head_that_waits_behind_pipelined_requests_has_its_time_afterwards(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_MAX_SECONDS", 0.3)
+    may_answer = threading.Event()
+    server.stream.steps.append(asyncio.to_thread(may_answer.wait))  # type: ignore[arg-type]
+    with Wire(server.port) as wire:
+        wire.send([request() * 2 + request()[:20]])
+        time.sleep(0.5)
+        may_answer.set()
+        assert wire.read_statuses(2) == (204, 204)
+        wire.send([request()[20:30]])
+        server.ask("GET", "/nowhere")
+        wire.send([request()[30:]])
+        assert wire.read_statuses(1) == (204,)
+
+
+def test_while_pipelined_requests_wait_nothing_more_is_read_or_parsed(server: Server) -> None:
+    may_answer = threading.Event()
+    server.stream.steps.append(asyncio.to_thread(may_answer.wait))  # type: ignore[arg-type]
+    shortest = b"GET / HTTP/1.1\r\nhost:\r\n\r\n"
+    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+        connection.sendall(request())
+        wait_until(lambda: server.stream.attempts, bool)
+        connection.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < 64 * 1024 * 1024:
+                sent += connection.send(shortest * 1000)
+        (waiting,) = wait_until(lambda: find_pipelines(server), lambda found: len(found) == 1)
+        server.ask("GET", "/nowhere")
+        assert find_pipelines(server) == [waiting], "it does not grow"
+        assert waiting.requests <= protocol.SLICE_BYTES / len(shortest) + 1
+        assert waiting.unparsed_bytes <= 256 * 1024
+    may_answer.set()
+    wait_until(lambda: find_pipelines(server), lambda found: not found)
+    assert protocol.ApiProtocol.unparsed_bytes == 0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits on a connection."""
+
+    requests: int
+    unparsed_bytes: int
+
+
+def find_pipelines(server: Server) -> list[Waiting]:
+    assert server._server is not None
+    connections = cast(list[protocol.ApiProtocol], list(server._server.server_state.connections))
+    return [Waiting(len(each.pipeline), len(each._unparsed)) for each in connections if each.pipeline]
+
+
+def test_pipelines_that_wait_on_many_connections_have_a_limit_together(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNPARSED_MAX_BYTES", 40_000)
+    may_answer = threading.Event()
+    server.stream.steps.append(asyncio.to_thread(may_answer.wait))  # type: ignore[arg-type]
+    with Wire(server.port) as first, Wire(server.port) as second:
+        first.send([request() * 500])
+        wait_until(lambda: protocol.ApiProtocol.unparsed_bytes, lambda found: found > 20_000)
+        second.send([request() * 500])
+        assert second.read_answer() is None
+        may_answer.set()
+        assert first.read_statuses(500) == (204,) * 500
+    assert protocol.ApiProtocol.unparsed_bytes == 0
+
+
+def test_one_connection_too_many_is_answered_with_503_and_closed() -> None:
+    with Server(settings=HttpSettings(max_connections=10)) as server:
+        server.ask("GET", "/nowhere")
+        wait_until(lambda: server.read_metric("hitcounter_open_connections"), lambda found: found == 0)
+        with contextlib.ExitStack() as stack:
+            wires = [stack.enter_context(Wire(server.port)) for _ in range(10)]
+            wait_until(lambda: server.read_metric("hitcounter_open_connections"), lambda found: found == 10)
+            with Wire(server.port) as one_too_many:
+                answer = one_too_many.read_answer()
+                assert answer is not None
+                assert answer.status == 503
+                assert b"\r\nretry-after: 1\r\n" in answer.head
+                assert orjson.loads(answer.body)["type"] == "urn:hitcounter:problem:too-many-connections"
+                assert orjson.loads(answer.body)["outcome"] == "refused"
+                assert one_too_many.read_answer() is None
+            for wire in wires:
+                wire.send([request()])
+                assert wire.read_statuses(1) == (204,)
+        assert server.read_metric("hitcounter_refused_connections_total") == 1
+        wait_until(lambda: server.read_metric("hitcounter_open_connections"), lambda found: found == 0)
+        assert server.track(HIT).status == 204
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "says"),
+    [
+        (request(host=b""), "malformed-request", b"0 Host headers"),
+        (framed(b"content-length: +10\r\n", HIT), "malformed-request", b"Invalid character in Content-Length"),
+        (request(line=b"POST /\xc3\xa9 HTTP/1.1"), "malformed-request", b"must be percent-encoded"),
+        (framed(b"transfer-encoding: gzip, chunked\r\n", in_chunks()), "not-implemented", b"chunked"),
+        (request(headers=b"x: " + b"y" * 2 * HEAD_MAX_BYTES + b"\r\n"), "head-too-large", b"65,536"),
+    ],
+)
+def test_what_is_refused_names_its_own_cause_and_is_counted(
+    server: Server, sent: bytes, kind: str, says: bytes
+) -> None:
+    def count() -> float:
+        return server.read_metric("hitcounter_invalid_requests_total", problem=kind, field="")
+
+    counted = count()
+    with Wire(server.port) as wire:
+        wire.send([sent])
+        answer = wire.read_answer()
+    assert answer is not None
+    assert says in answer.body
+    assert (b"percent-encoded" in answer.body) == (b"percent-encoded" in says)
+    assert count() == counted + 1

@@ -13,6 +13,7 @@ import structlog
 from hitcounter.errors import IndexUnavailable
 from hitcounter.logs import configure_logging
 from hitcounter.settings import LogSettings
+from hitcounter_api.protocol import ApiProtocol
 
 from tests.contract.api.server import Server
 from tests.support.stack import wait_until
@@ -90,3 +91,22 @@ def test_hits_leave_no_line_and_a_batch_that_is_given_up_leaves_one_that_is_no_s
     assert [line["event"] for line in lines] == ["a batch of hits failed", "hits were not acknowledged"]
     assert [line["hits"] for line in lines] == [1, 1]
     assert not [line for line in lines if "traceparent" in line]
+
+
+def fail_to_choose(_protocol: ApiProtocol) -> bool:
+    raise KeyError("an attribute that uvicorn renamed")
+
+
+def test_a_bug_in_the_protocol_is_a_500_and_a_traceback_and_not_the_clients_fault(
+    server: Server, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ApiProtocol, "_may_take_fast_path", fail_to_choose)
+    reply = server.track(b'{"id": "a"}')
+    assert (reply.status, reply.kind) == (500, "internal-error")
+    assert reply.headers["connection"] == "close"
+    line = log.wait_for_line()
+    assert line["level"] == "error"
+    assert "KeyError: 'an attribute that uvicorn renamed'" in line["exception"]
+    assert "fail_to_choose" in line["exception"], "it says where"
+    assert server.read_metric("hitcounter_internal_errors_total") >= 1
+    assert not server.stream.attempts

@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import itertools
 import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 import pytest
 from hitcounter.errors import Outcome, StreamUnavailable
+from hitcounter_api.app import Api
 from hitcounter_api.times import format_time
 
 from tests.contract.api.server import HOST, Reply, Server
@@ -39,8 +41,11 @@ def fields_of(server: Server) -> list[tuple[str, int, int, str]]:
 # ── good hits ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_hit_is_answered_with_204_and_nothing_else(server: Server) -> None:
-    assert server.track(b'{"id":"a"}') == Reply(204, {}, b"")
+def test_a_hit_is_answered_with_204_and_a_date_and_nothing_else(server: Server) -> None:
+    reply = server.track(b'{"id":"a"}')
+    date = parsedate_to_datetime(reply.headers["date"])
+    assert reply == Reply(204, {"date": reply.headers["date"]}, b"")
+    assert abs(date.timestamp() - time.time()) < 5, "Date is the real time (RFC 9110, 6.6.1)"
     assert fields_of(server) == [("a", NOW_MS, 1, "")]
 
 
@@ -341,3 +346,19 @@ def test_after_ten_thousand_bad_requests_good_ones_still_work(server: Server) ->
     assert connection.getresponse().status == 204
     connection.close()
     assert fields_of(server) == [("good", NOW_MS, 1, "")]
+
+
+def test_there_is_no_middleware_since_a_hit_would_not_pass_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def refuse(_app: object, scope: dict[str, str], *_: object) -> None:
+        asked.append(scope["path"])
+
+    server.ask("GET", "/nowhere")
+    assert server._server is not None
+    app = server._server.config.app
+    assert isinstance(app, Api)
+    assert app.user_middleware == [], "POST /analytics would bypass it: routes/track.py"
+    monkeypatch.setattr(type(app), "__call__", refuse)
+    assert server.track(b'{"id":"a"}').status == 204
+    assert asked == [], "neither FastAPI nor anything around it sees a hit that comes whole"

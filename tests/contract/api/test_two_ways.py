@@ -1,6 +1,6 @@
-"""The short way and the long way to the hot path give the same answers, byte for byte.
+"""The fast path and the ASGI path to the hot path give the same answers, byte for byte.
 
-A request that comes whole takes the short way; the same request in two pieces takes the long one (protocol.py).
+A request that comes whole takes the fast path; the same request in two pieces takes the ASGI path (protocol.py).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_both_ways_answer_alike(api: Api, headers: bytes, body: bytes) -> None:
     request = _request(body, headers)
     whole, in_pieces = _exchange(api, [request]), _exchange(api, [request[:-1] or request, request[-1:]])
-    assert whole == in_pieces
+    assert without_date(whole) == without_date(in_pieces)
     assert whole.startswith(b"HTTP/1.1 ")
     assert (b"connection: close" in whole) == (b"connection: close" in headers)
 
@@ -105,6 +105,13 @@ def test_a_client_that_hangs_up_within_its_request_counts_nothing(api: Api) -> N
             connection.sendall(_request(b'{"id": "gone"}')[:cut])
     assert _exchange(api, [_request(b'{"id": "1"}')]).startswith(b"HTTP/1.1 204 ")
     assert wait_until(api.status, lambda status: status["accepted"] > accepted)["accepted"] == accepted + 1
+
+
+def without_date(answer: bytes) -> bytes:
+    """Return the answer as it is at any time: the two of a pair may come in different seconds."""
+    found, times = re.subn(rb"\r\ndate: [^\r]+", b"", answer)
+    assert times == 1
+    return found
 
 
 def _request(body: bytes, headers: bytes = b"") -> bytes:

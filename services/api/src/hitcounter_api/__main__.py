@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import re
+import resource
 import secrets
 import signal
 import socket
@@ -46,6 +47,8 @@ except ImportError as error:  # uvicorn would go on without them, at a third of 
     raise SystemExit(f"hitcounter-api needs uvloop and httptools: {error}") from error
 
 DRAINING: Final = "draining"
+FILES_BESIDE_CONNECTIONS: Final = 512
+"""Open files that are not connections of clients: those to Redis, Elasticsearch and the management port, and a few."""
 
 _USER_IN_URL = re.compile(r"//[^/@]+@")
 
@@ -116,6 +119,7 @@ async def _serve(
     settings: ApiSettings, listener: socket.socket, registry: CollectorRegistry, readiness: Readiness
 ) -> None:
     """Serve on the socket until a signal says to stop; at the end every hit that was taken has its answer."""
+    allow_open_files(settings.http.max_connections)
     async with _open_server(settings, registry, readiness) as server:
 
         def drain() -> None:
@@ -224,6 +228,23 @@ def _build_intakes(stream: HitStream, metrics: ApiMetrics, settings: IntakeSetti
     return Intakes(intakes, settings.durability)
 
 
+def allow_open_files(connections: int) -> None:
+    """Raise the soft limit of open files so that so many connections fit: container runtimes often leave it at 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + FILES_BESIDE_CONNECTIONS
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    if possible < wanted:
+        log.warning(
+            "the hard limit of open files is lower than what this many connections need",
+            setting=variable_name("http", "max_connections"),
+            connections=connections,
+            open_files=possible,
+        )
+
+
 def build_config(app: Any, settings: HttpSettings) -> Config:
     """Return how uvicorn is to serve the application: nothing is logged or sent for a request that nobody asked for."""
     return Config(
@@ -235,8 +256,9 @@ def build_config(app: Any, settings: HttpSettings) -> Config:
         proxy_headers=False,
         access_log=False,
         log_config=None,
-        date_header=False,
+        date_header=True,  # RFC 9110, 6.6.1: a server with a clock has to send it
         server_header=False,
+        limit_concurrency=settings.max_connections,  # which our protocol takes for a limit of connections alone
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
     )

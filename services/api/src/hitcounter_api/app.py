@@ -113,8 +113,10 @@ def _answer_with_problems(app: FastAPI, metrics: ApiMetrics) -> None:
         if isinstance(error, ClientGone):
             return Response(status_code=400)  # which nobody will see
         problem = _problem_of_routing(request, error) if isinstance(error, HTTPException) else problem_of(error)
-        if problem.kind.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if problem.kind.is_invalid:
             metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
+        elif problem.kind is Kind.INTERNAL:
+            metrics.internal_errors.inc()
         return Response(problem.render(), problem.kind.status, headers=dict(problem.headers), media_type=MEDIA_TYPE)
 
     app.add_exception_handler(Exception, answer)

@@ -72,7 +72,7 @@ class HotPath:
 
     def __init__(self, intakes: Intakes, metrics: ApiMetrics, clock_ms: Callable[[], int]) -> None:
         self._intakes = intakes
-        self._metrics = metrics
+        self.metrics = metrics
         self._clock_ms = clock_ms
 
     def take(self, headers: Headers, body: bytes, request: Answerable) -> None:
@@ -118,6 +118,7 @@ class HotPath:
                 problem = error
             case _:
                 log.error("a hit could not be handled", exc_info=error, traceparent=read_traceparent(headers))
+                self.metrics.internal_errors.inc()
                 return problem_of(error)
-        self._metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
+        self.metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
         return problem

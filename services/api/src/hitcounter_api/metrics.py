@@ -26,6 +26,9 @@ class ApiMetrics:
     track_seconds: Histogram
     entry_hits: Histogram
     invalid_requests: Counter
+    internal_errors: Counter
+    open_connections: Gauge
+    refused_connections: Counter
     reads: Counter
     read_seconds: Histogram
 
@@ -110,6 +113,30 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
                 "If it jumps, a client was changed; the labels tell what it sends wrongly.",
             ),
             ["problem", "field"],
+            registry=registry,
+        ),
+        internal_errors=Counter(
+            "hitcounter_internal_errors",
+            explain(
+                "Requests that met a bug of the API and were answered with 500.",
+                "There should be none: the log has each with its traceback. Report it.",
+            ),
+            registry=registry,
+        ),
+        open_connections=Gauge(
+            "hitcounter_open_connections",
+            explain(
+                "Connections of clients that are open.",
+                "If it comes near HITCOUNTER_HTTP__MAX_CONNECTIONS, add APIs, or find the client that opens too many.",
+            ),
+            registry=registry,
+        ),
+        refused_connections=Counter(
+            "hitcounter_refused_connections",
+            explain(
+                "Connections answered with 503 and closed, because HITCOUNTER_HTTP__MAX_CONNECTIONS were open.",
+                "If it goes on: more APIs, a balancer that reuses its connections, or a client that opens too many.",
+            ),
             registry=registry,
         ),
         reads=Counter(

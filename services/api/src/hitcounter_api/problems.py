@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
+from http import HTTPStatus
 from typing import Final
 
 import orjson
@@ -40,6 +41,8 @@ class Kind(Enum):
     DURABILITY_UNAVAILABLE = (422, "durability-unavailable", "This durability is not to be had here")
     INVALID_BATCH = (422, "invalid-batch", "Hits of the batch break a rule; none was taken")
     INVALID_QUERY = (422, "invalid-query", "The query breaks a rule")
+    NOT_IMPLEMENTED = (501, "not-implemented", "The request asks for what this server does not do")
+    TOO_MANY_CONNECTIONS = (503, "too-many-connections", "Too many connections are open")
     INTERNAL = (500, "internal-error", "The server failed")
     INTAKE_FULL = (503, "intake-full", "Too many hits are waiting")
     STREAM_UNAVAILABLE = (503, "stream-unavailable", "The queue of hits is not available")
@@ -56,6 +59,11 @@ class Kind(Enum):
     def type(self) -> str:
         """The problem type: a name, not an address."""
         return f"urn:hitcounter:problem:{self.slug}"
+
+    @property
+    def is_invalid(self) -> bool:
+        """True if it is the sender who must change the request."""
+        return self.status < HTTPStatus.INTERNAL_SERVER_ERROR or self is Kind.NOT_IMPLEMENTED
 
 
 _KIND_OF_REFUSAL: Final = {

@@ -1,64 +1,114 @@
-"""uvicorn's HTTP protocol, with a short way for the one request that nearly all are.
+"""uvicorn's HTTP/1.1 protocol, with a fast path for the one request that nearly all are.
 
-A `POST /analytics` that arrives whole in one read is handed to the hot path as it stands, and its answer is written
-as soon as its batch is in Redis. No ASGI scope, no task and no messages are made for it: they cost more than all else
-that a hit needs (docs/decisions tells how much). Everything out of the ordinary (a body in pieces, a pipelined
-request, Expect, HTTP/1.0, an upgrade, a query) goes the long way, uvicorn's own, to the same hot path as an ASGI
-application. Both ways give the same answers; the contract tests send everything over both.
+A `POST /analytics` that arrives whole in one read takes the *fast path*: it is handed to the hot path as it is, and its
+answer is written as soon as its batch is in Redis. No ASGI scope, task or message is made for it: they cost more than
+everything else that a hit needs (docs/decisions/0010). Every other request (a body in pieces, a pipelined request,
+Expect, HTTP/1.0, a query) takes the *ASGI path*, which is uvicorn's own, to the same hot path as an ASGI application.
+Both paths give the same answers; the contract tests send everything over both.
 
-Two more differences: what is not HTTP gets a problem, too; and no client can keep its part in memory for as long as it
-likes, as uvicorn would let it. A head has a limit in size and in time, a client that falls silent is not waited for,
-and one that does not read its answers loses its connection.
+What uvicorn leaves open is decided here (docs/decisions/0022):
+
+- An upgrade that a client offers is ignored, and its request is served with its body.
+- While pipelined requests wait, nothing more is read or parsed, so one connection cannot fill the memory.
+- A head is limited in size and time (slowloris), a silent client is not waited for, and a client that does not read its
+  answers loses its connection. The number of connections is limited.
+- A request that is not valid HTTP/1.1 gets a problem, is counted, and ends its connection. A bug of our own is a 500,
+  with its traceback in the log.
+
+Section numbers are those of RFC 9110 (HTTP Semantics) and RFC 9112 (HTTP/1.1).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+import re
+from typing import Any, ClassVar, Final
 
+import httptools
+from hitcounter.logs import get_logger
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hitcounter_api.hot_path import PATH, HotPath
 from hitcounter_api.intake import Refusal
 from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of_refusal
+from hitcounter_api.requests import HIT_MAX_BYTES
 
 HEAD_MAX_BYTES: Final = 64 * 1024
-"""How much may arrive without any of it being a body: neither the parser nor uvicorn has a limit of its own."""
+"""How large a head may be: neither the parser nor uvicorn has a limit of its own."""
 HEAD_MAX_SECONDS: Final = 10.0
-"""How long a head may take that did not come whole: as long as a body (requests.py)."""
+"""How long a head may take, from the first byte of it or, for a new connection, from its beginning: as long as a body
+(requests.py)."""
 ANSWER_MAX_SECONDS: Final = 30.0
-"""How long an answer may wait for a client that does not read it, beyond what the kernel takes off our hands: the
-faults of a large batch are some megabytes."""
+"""How long an answer may wait for a client that does not read it, after the kernel's buffers are full: the errors of a
+large batch are some megabytes."""
+SLICE_BYTES: Final = 2048
+"""How much is parsed at a time: no more is parsed while pipelined requests wait, and each turn of the loop parses one
+slice with requests at most. A slice has at most 80 of them, at 2.3 KB of memory each; nearly every request fits."""
+UNPARSED_MAX_BYTES: Final = 32 * 1024 * 1024
+"""How much of what pipelining clients sent may wait to be parsed, on all connections together: for one connection it is
+at most one read, 256 KB."""
+RETRY_AFTER_SECONDS: Final = 1
+
 _URL: Final = PATH.encode()
-_NO_CONTENT: Final = STATUS_LINE[204] + b"\r\n"
-_NO_CONTENT_AND_CLOSE: Final = STATUS_LINE[204] + b"connection: close\r\n\r\n"
+_NOTEWORTHY: Final = frozenset((b"host", b"transfer-encoding", b"expect"))
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
+
+log = get_logger()
 
 
 class ApiProtocol(HttpToolsProtocol):
     """One connection. The application it serves has the hot path as its attribute ``hot_path``."""
 
+    unparsed_bytes: ClassVar = 0
+    """What waits to be parsed on all connections of this process."""
+
+    flow: _PipelineFlowControl
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hot_path: HotPath = self.app.hot_path  # see app.Api
-        self._short: _ShortCycle | None = None
-        """The request that is arriving, as long as it may go the short way."""
+        self._max_connections = self.limit_concurrency
+        self.limit_concurrency = None  # uvicorn's own check counts tasks, too, and would not see the fast path
+        self._fast_cycle: _FastCycle | None = None
+        """The request that is arriving, as long as it may take the fast path."""
+        self._head: list[tuple[bytes, bytes]] = []
+        """The headers of the request that is arriving; `headers` collects its trailers meanwhile."""
         self._body = b""
+        self._known_host = b""
+        """The last Host that was found valid: a client nearly always sends the same."""
+        self._unparsed = b""
+        """What was read and must wait until the pipelined requests before it have their answers."""
+        self._will_parse_on = False
+        self._silent_since = 0.0
+        """When the client last sent something, or was answered."""
         self._head_bytes = 0
-        """What has arrived of a head that is not complete."""
-        self._head_deadline = 0.0
-        self._unread: asyncio.TimerHandle | None = None
-        """Gives up on a client that does not read its answer."""
+        """How much has arrived of a head (or of trailers) that is not complete."""
+        self._head_deadline: float | None = None
+        """When it must be complete."""
         self._has_moved_on = False
-        """The head is complete, or more of the body is there, since the last read began."""
+        """The last slice brought the rest of a head, a piece of a body, or the end of a message."""
+        self._unread_answer: asyncio.TimerHandle | None = None
+        """Gives up on a client that does not read its answer."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Wait for a request, but not for ever."""
+        """Wait for a request, but not for ever; refuse one connection too many."""
         super().connection_made(transport)
-        self._close_if_silent()
+        self.flow = _PipelineFlowControl(transport)
+        self.hot_path.metrics.open_connections.inc()
+        if self._max_connections is not None and len(self.connections) > self._max_connections:
+            self._refuse_connection(self._max_connections)
+        else:
+            self._silent_since = self.loop.time()
+            self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
+        self.hot_path.metrics.open_connections.dec()
         self._wait_for_reader(None)
+        self._unset_keepalive_if_required()
+        self._keep_unparsed(b"")
+        self.pipeline.clear()  # nobody would get their answers
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -71,52 +121,15 @@ class ApiProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._wait_for_reader(None)
 
-    def on_message_begin(self) -> None:
-        """Begin a request, without the ASGI scope that only the long way needs."""
-        self.url = b""
-        self.expect_100_continue = False
-        self.headers = []
-
-    def on_headers_complete(self) -> None:
-        """Choose the way."""
-        self._has_moved_on = True
-        if self.url == _URL and self._is_ordinary():
-            self._short = _ShortCycle(self, keep_alive=self.parser.should_keep_alive())
-            self._body = b""
-        else:
-            self._take_long_way()
-
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        self._has_moved_on = True
-        if self._short is None:
-            super().on_body(body)
-        else:
-            self._body += body
-
-    def on_message_complete(self) -> None:
-        """Hand over a request that has come whole."""
-        if self._short is None:
-            super().on_message_complete()
-            return
-        cycle, self._short = self._short, None
-        self.cycle = cycle  # type: ignore[assignment]  # of the same shape, as far as this protocol looks at it
-        self.hot_path.take(self.headers, self._body, cycle)
-
     def data_received(self, data: bytes) -> None:
-        """Read; a request that has not come whole with it goes the long way from here."""
-        self._has_moved_on = False
-        super().data_received(data)
-        if self._has_moved_on:
-            self._head_bytes = 0
+        """Read; a request that has not come whole with it takes the ASGI path from here."""
+        self._silent_since = self.loop.time()
+        if len(data) > SLICE_BYTES:
+            self._parse_in_slices(data)
         else:
-            self._bear_head(len(data))
-        if self._short is not None:
-            self._short = None
-            if not self.transport.is_closing():
-                self._take_long_way()
-                super().on_body(self._body)
-        self._close_if_silent()
+            self._parse(data)
+        if self._fast_cycle is not None:
+            self._leave_fast_path()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows it; uvicorn never keeps its side open
         """Let a client that has closed its side, having sent a whole request, still have the answer to it."""
@@ -126,90 +139,384 @@ class ApiProtocol(HttpToolsProtocol):
         cycle.keep_alive = False
         return True
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that cannot be parsed, such as a path that is not ASCII, and hang up."""
-        self._short = None
-        self._hang_up(Problem(Kind.MALFORMED_REQUEST, f"{msg} Bytes outside of ASCII must be percent-encoded."))
+    def on_message_begin(self) -> None:
+        """Begin a request, without the ASGI scope that only the ASGI path needs."""
+        self._has_moved_on = False  # whatever came before belongs to another request, and so does its deadline
+        self._head_bytes = 0
+        self._head_deadline = None
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
-    def _bear_head(self, size_bytes: int) -> None:
-        """Take note of a read that brought only part of a head (or of trailers); too much of that is refused."""
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or a trailer."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Check what concerns HTTP itself, and choose the path.
+
+        Raises:
+            Problem: the request is refused, and its connection closed. The parser stops at once.
+        """
+        self._has_moved_on = True
+        if self.parser.should_upgrade():
+            self._check_upgrade()
+            return
+        self._check_head()
+        # Trailers must not be merged into the headers (RFC 9110, 6.5.1): they go to a list that nobody reads.
+        self._head, self.headers = self.headers, []
+        if self.url == _URL and self._may_take_fast_path():
+            self._fast_cycle = _FastCycle(self, self.parser.should_keep_alive())
+            self._body = b""
+        else:
+            self._take_asgi_path()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._has_moved_on = True
+        if self._fast_cycle is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """Hand over a request that has come whole."""
+        self._has_moved_on = True  # the last chunk may come by itself, and must not pass for a part of the next head
+        cycle = self._fast_cycle
+        if cycle is not None:
+            self._fast_cycle = None
+            self.cycle = cycle  # type: ignore[assignment]  # of the same shape, as far as this protocol looks at it
+            self.hot_path.take(self._head, self._body, cycle)
+        elif not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Start the next pipelined request, or wait for one. In place of uvicorn's, which would read on regardless."""
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if not self._head_bytes:
-            self._head_deadline = self.loop.time() + HEAD_MAX_SECONDS
-        self._head_bytes += size_bytes
-        if self._head_bytes > HEAD_MAX_BYTES:
-            limit = {"limit": HEAD_MAX_BYTES}
-            self._hang_up(Problem(Kind.HEAD_TOO_LARGE, f"the head has more than {HEAD_MAX_BYTES:,} bytes", limit))
+        self._silent_since = self.loop.time()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        if self.pipeline:
+            return
+        if self.flow.is_held:
+            self._parse_on_soon()
+        else:
+            self.flow.resume_reading()
 
-    def _close_if_silent(self) -> None:
-        """Close the connection if nothing more comes for as long as an idle one is kept, or a head takes too long.
+    def _parse_in_slices(self, data: bytes) -> None:
+        """Parse a large read up to the first slice that begins or completes a request, and keep the rest.
 
-        Not while a request waits for its answer: that has a limit of its own. What was read last may belong to one that
-        has its answer already, such as the rest of a body that is too large.
+        The rest waits for the pipelined requests in that slice, or else for the next turn of the loop: a read may hold
+        thousands of bad hits, and the fast path answers each at once.
         """
-        is_answered = self.cycle is None or self.cycle.response_complete
-        if is_answered and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            wait_seconds = float(self.timeout_keep_alive)
-            if self._head_bytes:
-                wait_seconds = min(wait_seconds, self._head_deadline - self.loop.time())
-            self.timeout_keep_alive_task = self.loop.call_later(wait_seconds, self.timeout_keep_alive_handler)
-
-    def _wait_for_reader(self, timer: asyncio.TimerHandle | None) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-        self._unread = timer
-
-    def _hang_up(self, problem: Problem) -> None:
-        """Close, and say why, but not where a whole request would take that for its answer: its hit may be counted."""
+        view = memoryview(data)
         cycle = self.cycle
-        may_answer = cycle is None or cycle.response_complete or cycle.more_body
-        if may_answer and not self.pipeline:
-            self.transport.write(_render(problem, keep_alive=False))
-        self.transport.close()
+        for start in range(0, len(data), SLICE_BYTES):
+            if self.cycle is not cycle:
+                self._keep_unparsed(data[start:])
+                self.flow.hold()
+                if not self.pipeline:
+                    self._parse_on_soon()
+                return
+            self._parse(view[start : start + SLICE_BYTES])
+            if self.transport.is_closing():
+                return
+            if self._fast_cycle is not None and len(self._body) > HIT_MAX_BYTES:
+                self._leave_fast_path()
 
-    def _is_ordinary(self) -> bool:
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Give the parser its next slice."""
+        self._has_moved_on = False
+        try:
+            rest = self._feed(data)
+            while rest is not None:
+                rest = self._ignore_upgrade(rest)
+        except httptools.HttpParserError as error:
+            self._refuse(error)
+            return
+        if self._has_moved_on:
+            self._head_bytes = 0
+            self._head_deadline = None
+        else:
+            self._limit_head(len(data))
+
+    def _feed(self, data: bytes | memoryview) -> memoryview | None:
+        """Give the parser data; return what follows a head that offers an upgrade."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            return memoryview(data)[offer.args[0] :]
+        return None
+
+    def _ignore_upgrade(self, rest: memoryview) -> memoryview | None:
+        """Serve a request that offers an upgrade as if it did not; return what follows the next such head.
+
+        A server may ignore the offer, and then has to serve the request, body included (RFC 9110, 7.8). The parser
+        cannot: it takes all that follows the head for another protocol. If it were fed on, it would read the body as
+        the next request. So a new parser gets the same head without the offer, and then the rest of the slice.
+        """
+        head = self._render_head_without_upgrade()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's __init__ does
+        self.parser.feed_data(head)
+        return self._feed(rest)
+
+    def _render_head_without_upgrade(self) -> bytes:
+        # With `Upgrade` gone, the parser does not mind that `Connection` still names it.
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(lines))
+
+    def _parse_on_soon(self) -> None:
+        if not self._will_parse_on:
+            self._will_parse_on = True
+            self.loop.call_soon(self._parse_on)  # not within the answer to somebody else's hit
+
+    def _parse_on(self) -> None:
+        """Go on, once the last of the pipelined requests is under way or has its answer."""
+        self._will_parse_on = False
+        if self.pipeline or not self.flow.is_held or self.transport.is_closing():
+            return
+        if self._head_deadline is not None:  # it was us who did not read
+            self._begin_head()
+        unparsed = self._unparsed
+        self._keep_unparsed(b"")
+        if unparsed:
+            self.data_received(unparsed)
+        if not self.pipeline and not self._unparsed:
+            self.flow.release()
+
+    def _keep_unparsed(self, data: bytes) -> None:
+        ApiProtocol.unparsed_bytes += len(data) - len(self._unparsed)
+        self._unparsed = data
+        if data and ApiProtocol.unparsed_bytes > UNPARSED_MAX_BYTES:
+            self._keep_unparsed(b"")
+            log.warning("a connection is closed: too much of pipelined requests waits", limit_bytes=UNPARSED_MAX_BYTES)
+            self.transport.close()
+
+    def _check_upgrade(self) -> None:
+        if self.parser.get_method() == b"CONNECT":  # which the parser treats as an upgrade as well
+            raise Problem(Kind.MALFORMED_REQUEST, "CONNECT is for proxies, and this is an origin server")
+
+    def _check_head(self) -> None:
+        hosts = 0
+        for name, value in self.headers:
+            if name in _NOTEWORTHY:
+                if name == b"host":
+                    hosts += 1
+                    if value != self._known_host:
+                        self._check_host(value)
+                elif name == b"expect":
+                    self.expect_100_continue |= value.lower() == b"100-continue"
+                else:
+                    self._check_coding(value)
+        # A server must refuse these (RFC 9112, 3.2): a proxy in front of it may have gone by another Host.
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            raise Problem(Kind.MALFORMED_REQUEST, f"the request has {hosts} Host headers; it must have one")
+
+    def _check_host(self, value: bytes) -> None:
+        if _HOST.fullmatch(value) is None:
+            raise Problem(
+                Kind.MALFORMED_REQUEST, "the Host header is not a host name or address with or without a port"
+            )
+        self._known_host = value
+
+    def _check_coding(self, value: bytes) -> None:
+        # RFC 9112, 6.1: 501 for a coding that is not understood. The parser itself only looks whether the last is
+        # chunked, and would hand over the gzipped body as it is.
+        if value.lower() != b"chunked":
+            raise Problem(
+                Kind.NOT_IMPLEMENTED,
+                "the only transfer coding that is understood is chunked",
+                {"field": "Transfer-Encoding", "value": value[:100].decode("latin-1"), "limit": "chunked"},
+            )
+        if self.parser.get_http_version() != "1.1":
+            # RFC 9112, 6.1: its framing is faulty, since a proxy of that time would not have understood it.
+            raise Problem(Kind.MALFORMED_REQUEST, "Transfer-Encoding is only for HTTP/1.1")
+
+    def _may_take_fast_path(self) -> bool:
         parser = self.parser
         return (
             parser.get_method() == b"POST"
             and (self.cycle is None or self.cycle.response_complete)
-            and not self.flow.write_paused  # its client does not read: the long way waits for that
+            and not self.flow.write_paused  # its client does not read: the ASGI path waits for that
             and not self.expect_100_continue
             and parser.get_http_version() == "1.1"
-            and not parser.should_upgrade()
         )
 
-    def _take_long_way(self) -> None:
-        url, headers, expect_100_continue = self.url, self.headers, self.expect_100_continue
+    def _leave_fast_path(self) -> None:
+        """Hand a request that is not whole, or larger than a hit may be, to the ASGI path."""
+        self._fast_cycle = None
+        if not self.transport.is_closing():
+            self._take_asgi_path()
+            super().on_body(self._body)
+        self._body = b""
+
+    def _take_asgi_path(self) -> None:
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise Problem(Kind.MALFORMED_REQUEST, f"HTTP/{version} is not spoken here; HTTP/1.1 is")
+        url = self._read_url()
+        # An expectation in HTTP/1.0 must be ignored (RFC 9110, 10.1.1).
+        expect_100_continue = self.expect_100_continue and version == "1.1"
+        trailers = self.headers
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect_100_continue
-        self.headers += headers  # the scope holds this very list
+        self.headers += self._head  # the scope holds this very list
         super().on_headers_complete()
+        self.headers = trailers
+        if self.pipeline:
+            self.flow.hold()
+
+    def _read_url(self) -> bytes:
+        """Return the target in origin-form: a server must accept the absolute-form, too (RFC 9112, 3.2.2)."""
+        url = self.url
+        if url.startswith(b"/") or url == b"*":
+            return url
+        try:
+            parsed = httptools.parse_url(url)
+        except httptools.HttpParserInvalidURLError as error:
+            raise Problem(Kind.MALFORMED_REQUEST, "the target of the request is not a URL") from error
+        query = b"" if parsed.query is None else b"?" + parsed.query
+        return (parsed.path or b"/") + query
+
+    def _limit_head(self, size_bytes: int) -> None:
+        """Take note of a slice that brought only part of a head (or of trailers); too much of that is refused."""
+        if self._head_deadline is None:
+            self._begin_head()
+        self._head_bytes += size_bytes
+        if self._head_bytes > HEAD_MAX_BYTES and not self.transport.is_closing():
+            limit = {"limit": HEAD_MAX_BYTES}
+            self._hang_up(Problem(Kind.HEAD_TOO_LARGE, f"the head has more than {HEAD_MAX_BYTES:,} bytes", limit))
+
+    def _begin_head(self) -> None:
+        self._head_deadline = self.loop.time() + HEAD_MAX_SECONDS
+        self._look_again(min(HEAD_MAX_SECONDS, self.timeout_keep_alive))
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been silent for the keep-alive timeout, or its head has taken too long.
+
+        Not while a request waits for its answer: that has a limit of its own. One timer runs all the time and looks how
+        long it has been: to set and cancel one for each request, as uvicorn does, costs more than all HTTP checks.
+        """
+        if self.transport.is_closing():
+            return
+        wait_seconds = float(self.timeout_keep_alive)
+        if self.cycle is None or self.cycle.response_complete:
+            deadline = self._silent_since + wait_seconds
+            if self._head_deadline is not None:
+                deadline = min(deadline, self._head_deadline)
+            wait_seconds = deadline - self.loop.time()
+        if wait_seconds > 0:
+            self._look_again(wait_seconds)
+        else:
+            self.transport.close()
+
+    def _look_again(self, wait_seconds: float) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(wait_seconds, self.timeout_keep_alive_handler)
+
+    def _wait_for_reader(self, timer: asyncio.TimerHandle | None) -> None:
+        if self._unread_answer is not None:
+            self._unread_answer.cancel()
+        self._unread_answer = timer
+
+    def _refuse_connection(self, limit: int) -> None:
+        self.hot_path.metrics.refused_connections.inc()
+        log.warning("connections are refused: too many are open", limit=limit)
+        detail = f"this process has {limit:,} connections, and takes no more; nothing of this one was read"
+        headers = [("retry-after", str(RETRY_AFTER_SECONDS))]
+        self._hang_up(Problem(Kind.TOO_MANY_CONNECTIONS, detail, {"outcome": "refused"}, headers=headers))
+
+    def _refuse(self, error: httptools.HttpParserError) -> None:
+        """Answer what the parser, or a check of ours within it, did not accept, or a bug of ours."""
+        cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+        match cause:
+            case Problem():
+                problem = cause
+            case httptools.HttpParserInvalidURLError():
+                detail = (
+                    f"the target of the request is not a URL: {cause}. Bytes outside of ASCII must be percent-encoded"
+                )
+                problem = Problem(Kind.MALFORMED_REQUEST, detail)
+            case httptools.HttpParserError():
+                problem = Problem(Kind.MALFORMED_REQUEST, f"this cannot be read as HTTP/1.1: {cause}")
+            case _:
+                log.error("a request could not be read: a bug", exc_info=cause or error)
+                self.hot_path.metrics.internal_errors.inc()
+                problem = Problem(Kind.INTERNAL, "the fault is ours, and the log has its details")
+        self._hang_up(problem)
+
+    def _hang_up(self, problem: Problem) -> None:
+        """Close, and say why, but not where a whole request would take that for its answer: its hit may be counted."""
+        self._fast_cycle = None
+        if problem.kind.is_invalid:
+            self.hot_path.metrics.count_invalid(problem.kind.slug, None)
+        cycle = self.cycle
+        may_answer = cycle is None or cycle.response_complete or cycle.more_body
+        if may_answer and not self.pipeline:
+            self.transport.write(self.render_problem(problem, keep_alive=False))
+        self.transport.close()
+
+    def render_problem(self, problem: Problem, *, keep_alive: bool) -> bytes:
+        """Return the whole answer."""
+        body = problem.render()
+        headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), *problem.headers]
+        if not keep_alive:
+            headers.append(("connection", "close"))
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        always = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        return STATUS_LINE[problem.kind.status] + always + lines.encode() + b"\r\n" + body
 
 
-class _ShortCycle:
-    """One request on the short way, in the shape of uvicorn's cycles: the protocol asks whether it is complete."""
+class _PipelineFlowControl(FlowControl):
+    """Does not read on while pipelined requests wait; uvicorn does so with each answer, however many there are."""
 
-    __slots__ = ("_protocol", "disconnected", "keep_alive", "message_event", "response_complete")
+    is_held = False
+
+    def hold(self) -> None:
+        """Read nothing until the release."""
+        self.is_held = True
+        self.pause_reading()
+
+    def release(self) -> None:
+        """Read on."""
+        self.is_held = False
+        self.resume_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, unless pipelined requests wait."""
+        if not self.is_held:
+            super().resume_reading()
+
+
+class _FastCycle:
+    """One request on the fast path, in the shape of uvicorn's cycles: the protocol asks whether it is complete."""
+
+    __slots__ = ("_protocol", "disconnected", "keep_alive", "response_complete")
     more_body: Final = False
+    message_event: ClassVar = asyncio.Event()
+    """uvicorn sets it when the connection is lost; on the fast path nobody waits for that."""
 
-    def __init__(self, protocol: ApiProtocol, *, keep_alive: bool) -> None:
+    def __init__(self, protocol: ApiProtocol, keep_alive: bool) -> None:
         self._protocol = protocol
         self.keep_alive = keep_alive
         self.disconnected = False
         self.response_complete = False
-        self.message_event = _NOBODY
 
     def answer(self, refusal: Refusal | None) -> None:
         """Write the answer: accepted, or why not."""
         if refusal is None:
-            self._write(_NO_CONTENT if self.keep_alive else _NO_CONTENT_AND_CLOSE)
+            self._write(_no_content.render(self._protocol.server_state.default_headers, keep_alive=self.keep_alive))
         else:
             self.answer_problem(problem_of_refusal(refusal))
 
     def answer_problem(self, problem: Problem) -> None:
         """Write what is wrong."""
-        self._write(_render(problem, keep_alive=self.keep_alive))
+        self._write(self._protocol.render_problem(problem, keep_alive=self.keep_alive))
 
     def _write(self, answer: bytes) -> None:
         self.response_complete = True
@@ -222,20 +529,19 @@ class _ShortCycle:
         self._protocol.on_response_complete()
 
 
-class _Nobody:
-    """Stands where an ASGI application waits to hear that the client has gone; on the short way nobody waits."""
+class _NoContent:
+    """The 204 of a hit, rendered anew only when its Date changes (RFC 9110, 6.6.1): once a second."""
 
-    def set(self) -> None:
-        """Tell nobody."""
+    def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] | None = None
+        self._keep_alive = self._close = b""
+
+    def render(self, headers: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
+        """Return the whole answer, with uvicorn's default headers: once a second it makes a new list of them."""
+        if headers is not self._headers:
+            head = STATUS_LINE[204] + b"".join([b"%b: %b\r\n" % header for header in headers])
+            self._headers, self._keep_alive, self._close = headers, head + b"\r\n", head + b"connection: close\r\n\r\n"
+        return self._keep_alive if keep_alive else self._close
 
 
-_NOBODY: Final = _Nobody()
-
-
-def _render(problem: Problem, *, keep_alive: bool) -> bytes:
-    body = problem.render()
-    headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), *problem.headers]
-    if not keep_alive:
-        headers.append(("connection", "close"))
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return STATUS_LINE[problem.kind.status] + lines.encode() + b"\r\n" + body
+_no_content: Final = _NoContent()

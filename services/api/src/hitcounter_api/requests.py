@@ -26,6 +26,7 @@ BATCH_MAX_BYTES: Final = 1024 * 1024
 BODY_MAX_SECONDS: Final = 10.0
 """How long a body may take that did not come whole with its head: a slow client must not keep its part in memory."""
 
+_NOTEWORTHY = frozenset((b"content-length", b"idempotency-key", b"hitcounter-durability", b"content-encoding"))
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
@@ -132,6 +133,8 @@ def read_headers(headers: Headers) -> TrackHeaders:
     key = None
     durability = None
     for name, value in headers:
+        if name not in _NOTEWORTHY:
+            continue
         if name == b"content-length":
             declared_bytes = int(value)
         elif name == b"idempotency-key":
@@ -140,7 +143,7 @@ def read_headers(headers: Headers) -> TrackHeaders:
             key = _read_key(value)
         elif name == b"hitcounter-durability":
             durability = _read_durability(value)
-        elif name == b"content-encoding":
+        else:
             _check_encoding(value)
     return TrackHeaders(declared_bytes, key, durability)
 

@@ -33,6 +33,14 @@ class HttpSettings(Section):
         description="How long an idle connection is kept. Must be longer than the balancer's own (60 s for most): "
         "else it now and then sends a request into a connection that we are closing, and its client sees a 502.",
     )
+    max_connections: int = Field(
+        10_000,
+        ge=10,
+        le=1_000_000,
+        description="Connections that may be open at once; any more are answered with 503 and closed. An idle one "
+        "costs 6 KB of memory, one that is sending 20 KB or more: 10,000 fit into the 512 MiB of a pod. Each takes an "
+        "open file, too: the soft limit of files is raised as far as the hard limit allows.",
+    )
     drain_seconds: int = Field(
         15,
         ge=1,
