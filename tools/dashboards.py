@@ -764,6 +764,18 @@ STORES = Dashboard(
                     alerts=["HitcounterIndexingStandsStill"],
                 ),
                 Panel(
+                    "Days left aside",
+                    "Indices that refuse their documents while others take theirs, and the entries that wait for them. "
+                    "/readyz of an indexer names them.",
+                    "short",
+                    [
+                        Query(f"max(hitcounter_open_circuit_breakers{{{S}}})", "open circuit breakers"),
+                        Query(f"sum(hitcounter_left_entries{{{S}}})", "entries left"),
+                    ],
+                    limits=(1, 10_000),
+                    alerts=["HitcounterOldestEntryStuck"],
+                ),
+                Panel(
                     "Reads: duration",
                     "Of one read of an id's counts.",
                     "s",

@@ -90,7 +90,7 @@ async def index_one(settings: ElasticsearchSettings, id_: str) -> None:
         (result,) = await ElasticsearchSink(client, indices).write(build_actions(documents))
         assert result.outcome is ItemOutcome.INDEXED
         await indices.flush({document.index_name for document in documents})
-        await indices.refresh()
+        await indices.refresh(indices_to_prepare(settings.index_prefix, now_ms))
         assert (await indices.mend()).indices
         report = await indices.drop_expired(now_ms + 30 * 86_400_000, is_dry_run=True)
         assert report.dropped

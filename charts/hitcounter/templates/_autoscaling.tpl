@@ -20,7 +20,8 @@ backlog  hits accepted and not settled       T      seconds in which a backlog s
   neither through. What one of several can still see counts.
 - μ is measured by the busy second, so idling does not lower it. Idle is 0/0, which is no number and not above 0: then
   the last one known counts, and before there ever was one, the one in the values.
-- Where Elasticsearch sends back more than one document in a hundred, more indexers would only push harder: then the
+- Where Elasticsearch sends back more than one document in a hundred, having too much to do (those that a closed or
+  read-only index refuses are not counted), more indexers would only push harder: then the
   number of those that are there is the answer, until it can keep up again. */}}
 {{- define "hitcounter.scaling.query" -}}
 {{- $selector := include "hitcounter.scaling.selector" . -}}

@@ -32,6 +32,7 @@ from hitcounter_devstack import ElasticsearchServer, RedisServer
 from hitcounter_indexer import metrics as indexer_metrics
 from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.indexer import Indexer
+from hitcounter_indexer.pacing import Conditions
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import ElasticsearchSink
 from hypothesis import Phase, settings
@@ -176,7 +177,9 @@ class World:
     def build_publication(self, gate: Gate, who: int) -> Callable[[], Awaitable[int | None]]:
         """Return what a publisher does each time."""
         stream, indices = Gated(self.stream, gate), Gated(self.indices, gate)
-        return AsOfPublisher(stream, indices, name=f"publisher-{who}", interval_ms=50).publish_once  # type: ignore[arg-type]
+        conditions = Conditions(Readiness(), indexer_metrics.create_metrics(CollectorRegistry()))
+        name = f"publisher-{who}"
+        return AsOfPublisher(stream, indices, conditions, name=name, interval_ms=50).publish_once  # type: ignore[arg-type]
 
     async def end_lease(self) -> None:
         """Do what time does to a publisher that was silent for too long."""

@@ -10,9 +10,10 @@ from hitcounter.elastic import Indices
 from hitcounter.health import Readiness
 from hitcounter.ledger import Ledger
 from hitcounter.stream import HitStream
+from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.metrics import create_metrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
+from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import ElasticsearchSink
 from prometheus_client import CollectorRegistry
@@ -42,6 +43,13 @@ class Indexers:
             settings=IndexerSection.model_validate(changed),
             metrics=create_metrics(CollectorRegistry()),
             readiness=self.readiness,
+        )
+
+    def build_publisher(self, indices: Indices) -> AsOfPublisher:
+        """Build what publishes the as-of, with a name of its own."""
+        conditions = Conditions(self.readiness, create_metrics(CollectorRegistry()))
+        return AsOfPublisher(
+            self.stream, indices, conditions, name=f"publisher-{secrets.token_hex(4)}", interval_ms=500
         )
 
     async def drain(self) -> Ledger:

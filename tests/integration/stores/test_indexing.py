@@ -6,19 +6,20 @@ The oldest and the newest of both lines stand for the matrix, which the other mo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from elasticsearch import AsyncElasticsearch
 from hitcounter.codec import encode
-from hitcounter.elastic import Indices
+from hitcounter.elastic import Indices, open_client
 from hitcounter.hits import DAY_MS, Hit
 from hitcounter.ledger import Ledger
+from hitcounter.settings import ElasticsearchSettings, IndexSettings
 from hitcounter.stream import GROUP, HitStream, open_stream
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
-from hitcounter_devstack import ElasticsearchServer, RedisServer
-from hitcounter_indexer.as_of import AsOfPublisher
-from hitcounter_indexer.pacing import ELASTICSEARCH
+from hitcounter_devstack import ElasticsearchServer, RedisServer, free_port
+from hitcounter_indexer.pacing import AS_OF
 from redis.asyncio import Redis
 
 from tests.integration.stores.conftest import NOW_MS, TODAY, Producer, append, count, patient_settings
@@ -109,8 +110,8 @@ async def test_many_indexers_at_once_share_the_entries_and_count_each_hit_once(
 async def test_as_of_covers_what_is_countable(
     indexers: Indexers, stream: HitStream, indices: Indices, client: AsyncElasticsearch, name: str, producer: Producer
 ) -> None:
-    publisher = AsOfPublisher(stream, indices, name="me", interval_ms=500)
-    await append(stream, producer.batch("a"))
+    publisher = indexers.build_publisher(indices)
+    await append(stream, producer.batch("a", time_ms=time.time_ns() // 1_000_000))
     waiting = await stream.status()
     assert waiting.oldest_ms is not None
     assert await publisher.publish_once() == waiting.oldest_ms
@@ -207,6 +208,33 @@ async def test_group_that_was_lost_brings_entries_back_and_counts_nothing_twice(
     assert await count(client, name) == 2
 
 
+# ── the as-of ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_publisher_that_reaches_redis_but_not_elasticsearch_leaves_the_as_of_to_one_that_does(
+    indexers: Indexers, stream: HitStream, indices: Indices, name: str, index_settings: IndexSettings
+) -> None:
+    """Issue 14, 5: it kept the lease for ever."""
+    async with open_client(ElasticsearchSettings(url=f"http://127.0.0.1:{free_port()}")) as nowhere:
+        sick = indexers.build_publisher(Indices(nowhere, name, index_settings))
+        running = [asyncio.create_task(sick.run())]
+
+        async def has_failed() -> bool:
+            return AS_OF in indexers.readiness.warnings
+
+        await until(has_failed)
+        healthy = indexers.build_publisher(indices)
+        running.append(asyncio.create_task(healthy.run()))
+
+        async def is_published() -> bool:
+            return (await stream.status()).as_of_ms is not None
+
+        await until(is_published, timeout_seconds=5)
+        for publisher in (sick, healthy):
+            publisher.stop()
+        await asyncio.gather(*running)
+
+
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -218,17 +246,31 @@ async def test_day_that_is_closed_holds_up_nobody_and_makes_no_dead_letters(
     await client.indices.close(index=f"{name}-{TODAY}")
     await append(stream, producer.batch("kept"), producer.batch("others", time_ms=NOW_MS - DAY_MS))
     indexer = indexers.build(max_deliveries=2)
-    for _ in range(4):
-        await until(indexer.run_until_empty)  # the refused entry comes back each time
-    status = await stream.status()
-    assert status.ledger == Ledger(accepted=3, indexed=2)
-    assert "index_closed_exception" in indexers.readiness.problems[ELASTICSEARCH]
+    running = asyncio.create_task(indexer.run())
 
+    async def is_left() -> bool:
+        return f"{name}-{TODAY}" in indexers.readiness.warnings
+
+    await until(is_left)
+    assert "index_closed_exception" in indexers.readiness.warnings[f"{name}-{TODAY}"]
+    await append(stream, *[producer.batch("more", time_ms=NOW_MS - DAY_MS) for _ in range(10)])
+
+    async def are_counted() -> bool:
+        return (await stream.status()).ledger == Ledger(accepted=13, indexed=12)
+
+    await until(are_counted)
     await client.indices.open(index=f"{name}-{TODAY}")
-    ledger = await indexers.drain()
-    assert (ledger.indexed + ledger.duplicate, ledger.dead) == (3, 0)
-    assert indexers.readiness.is_ready
-    assert await count(client, name) == 3
+
+    async def is_drained() -> bool:
+        return (await stream.status()).entries == 0
+
+    await until(is_drained, timeout_seconds=30)
+    indexer.stop()
+    await running
+    ledger = (await stream.status()).ledger
+    assert (ledger.indexed + ledger.duplicate, ledger.dead) == (13, 0)
+    assert indexers.readiness.warnings == {}
+    assert await count(client, name) == 13
 
 
 async def test_wiped_elasticsearch_gets_its_indices_back_and_the_turn_goes_on(

@@ -23,7 +23,7 @@ from hitcounter.indices import (
     write_alias,
 )
 from hitcounter.settings import ElasticsearchSettings, IndexSettings
-from hitcounter_devstack import free_port
+from hitcounter_devstack import ElasticsearchServer, free_port
 
 from tests.integration.stores.conftest import NOW_MS, TODAY, count
 from tests.support.next_version import NEXT_MAPPING, next_mapping
@@ -125,7 +125,7 @@ async def test_day_is_looked_at_once_until_it_is_forgotten(
 async def test_elasticsearch_that_is_not_there_is_an_error_in_our_words(name: str) -> None:
     async with open_client(ElasticsearchSettings(url=f"http://127.0.0.1:{free_port()}")) as client:
         indices = Indices(client, name, IndexSettings())
-        for doing in (indices.ensure([f"{name}-{TODAY}"]), indices.ensure_template(), indices.refresh()):
+        for doing in (indices.ensure([f"{name}-{TODAY}"]), indices.ensure_template(), indices.refresh([TODAY])):
             with pytest.raises(IndexUnavailable, match="does not answer") as caught:
                 await doing
             assert caught.value.status is None
@@ -370,12 +370,55 @@ async def test_refresh_makes_documents_countable(
     await client.search(index=today)  # so that a shard asleep does not refresh by itself now
     await client.index(index=today, document={"id": "1", "timestamp": NOW_MS, "n": 1})
     assert (await client.count(index=name))["count"] == 0
-    await indices.refresh()
+    await indices.refresh([today, f"{name}-2026.11.25"])
     assert (await client.count(index=name))["count"] == 1
 
 
-async def test_refresh_without_any_index_is_no_fault(indices: Indices) -> None:
-    await indices.refresh()
+async def test_refresh_of_days_that_are_not_there_is_no_fault(indices: Indices, today: str) -> None:
+    await indices.refresh([today])
+
+
+async def create_red(client: AsyncElasticsearch, index: str, **body: Any) -> None:
+    """Make an index whose primary shard no node may have."""
+    settings = {"number_of_replicas": 0, "routing.allocation.include._name": "nobody"}
+    await client.indices.create(index=index, settings=settings, wait_for_active_shards=0, **body)
+
+
+async def test_refresh_of_a_day_waits_for_no_other_index_and_for_no_stranger(
+    elasticsearch: ElasticsearchServer, client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    """Issue 14, 13: `hits-*` waited for a stranger's red index, for another installation's, and for days long over."""
+    await indices.ensure([today])
+    await create_red(client, f"{name}-archive")
+    await create_red(client, f"{name}-eu-{TODAY}", mappings=MAPPING)
+    await create_red(client, f"{name}-2026.10.26", mappings=MAPPING)
+    await create_red(client, f"{name}-2026.11.25")  # a stranger's, though it is called like one of our days
+    async with open_client(ElasticsearchSettings(url=elasticsearch.url, timeout_seconds=2)) as hasty:
+        refreshing = Indices(hasty, name, IndexSettings(replicas=0))
+        for _ in range(2):
+            await refreshing.refresh([f"{name}-2026.11.23", today, f"{name}-2026.11.25"])
+
+
+async def test_refresh_of_a_day_without_its_shard_names_it(
+    elasticsearch: ElasticsearchServer, client: AsyncElasticsearch, indices: Indices, name: str, today: str
+) -> None:
+    await indices.ensure([today])
+    await create_red(client, f"{name}-2026.11.23", mappings=MAPPING)
+    async with open_client(ElasticsearchSettings(url=elasticsearch.url, timeout_seconds=2)) as hasty:
+        with pytest.raises(IndexUnavailable, match=f"{name}-2026.11.23"):
+            await Indices(hasty, name, IndexSettings()).refresh([f"{name}-2026.11.23", today])
+
+
+async def test_index_is_made_without_waiting_for_shards_that_nobody_can_have(
+    client: AsyncElasticsearch, name: str, today: str
+) -> None:
+    """Bulks with a document for this day would wait as long, and those of other days with them."""
+    await client.cluster.put_settings(transient={"cluster.routing.allocation.enable": "none"})
+    try:
+        async with asyncio.timeout(10):
+            await Indices(client, name, IndexSettings(replicas=0)).ensure([today])
+    finally:
+        await client.cluster.put_settings(transient={"cluster.routing.allocation.enable": None})
 
 
 async def test_refresh_passes_over_closed_indices(
@@ -383,7 +426,7 @@ async def test_refresh_passes_over_closed_indices(
 ) -> None:
     await indices.ensure([today, f"{name}-2026.11.25"])
     await client.indices.close(index=today)
-    await indices.refresh()
+    await indices.refresh([today, f"{name}-2026.11.25"])
 
 
 async def test_flush_of_an_index_that_is_gone_is_an_error(indices: Indices, today: str) -> None:

@@ -9,5 +9,5 @@ from tests.unit.indexer.fakes import Rig
 def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     """An indexer between fakes that does not wait long before it tries again."""
     for module in ("indexer", "turn"):
-        monkeypatch.setattr(f"hitcounter_indexer.{module}.backoff_seconds", lambda _attempt: 0.001)
+        monkeypatch.setattr(f"hitcounter_indexer.{module}.backoff_seconds", lambda _attempt, **_bounds: 0.001)
     return Rig()

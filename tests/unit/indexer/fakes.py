@@ -7,8 +7,9 @@ document can be created once), which the ring of stores holds the real ones to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import orjson
@@ -32,10 +33,21 @@ from prometheus_client import CollectorRegistry
 PRODUCER = bytes(range(12))
 NOW_MS = 1_795_507_200_000  # 2026-11-24T08:00:00Z
 TODAY = "hits-2026.11.24"
+YESTERDAY = "hits-2026.11.23"
 
 DUPLICATE = ItemResult(ItemOutcome.DUPLICATE)
 BUSY = ItemResult(ItemOutcome.RETRY, "es_rejected_execution_exception", "queue is full")
-REFUSED = ItemResult(ItemOutcome.HOLD, "cluster_block_exception", "index is read-only")
+REFUSED = ItemResult(ItemOutcome.HOLD, "cluster_block_exception", "index is read-only", 403)
+INVALID = ItemResult(ItemOutcome.HOLD, "strict_dynamic_mapping_exception", "a field too many", 400)
+RED = read_item(
+    {
+        "status": 503,
+        "error": {
+            "type": "unavailable_shards_exception",
+            "reason": "[hits-2026.11.23][0] primary shard is not active Timeout: [10s], request: [...]",
+        },
+    }
+)
 SHARD_FULL = read_item(
     {
         "status": 400,
@@ -160,6 +172,8 @@ class FakeSink:
         self.max_documents = 1_000_000
         self.max_in_time = 1_000_000
         """How many documents it writes before its client has given it up."""
+        self.silent_indices: set[str] = set()
+        """A request with a document for one of them gets no answer, and nothing of it is written."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.under_way = 0
@@ -174,6 +188,9 @@ class FakeSink:
             self.under_way -= 1
         if len(actions) > self.max_documents:
             raise IndexUnavailable("the bulk is too large", status=413)
+        if self.silent_indices & {action.index_name for action in actions}:
+            await asyncio.sleep(0.03)
+            raise SINK_AWAY
         if self.failures:
             raise self.failures.pop(0)
         results = [self._store(*document) for document in documents]
@@ -202,16 +219,27 @@ class FakeIndices(Indices):
         self.journal = journal
         self.prefix = "hits"
         self.failures: list[Exception] = []
+        self.refusals: dict[str, Exception] = {}
+        """By index; or by "template"."""
+        self.refreshed: list[str] = []
 
     async def ensure_template(self) -> TemplateLook:
         self._note("template", None)
+        self._refuse("template")
         return TemplateLook(TemplateState.SAME, [])
 
     async def ensure(self, indices: Collection[str]) -> None:
         self._note("indices", list(indices))
+        for index in indices:
+            self._refuse(index)
 
-    async def refresh(self) -> None:
+    async def refresh(self, days: Collection[str]) -> None:
         self._note("refresh", None)
+        self.refreshed = sorted(days)
+
+    def _refuse(self, name: str) -> None:
+        if refusal := self.refusals.get(name):
+            raise refusal
 
     def _note(self, call: str, about: object) -> None:
         self.journal.append((call, about))
@@ -263,6 +291,18 @@ class Rig:
 
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def running(indexer: Indexer) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the indexer during the block, then stop it and wait for its end."""
+    task = asyncio.create_task(indexer.run())
+    try:
+        yield task
+    finally:
+        indexer.stop()
+        async with asyncio.timeout(5):
+            await task
 
 
 def answers(*results: ItemResult, ids: Collection[str]) -> Rule:

@@ -6,9 +6,14 @@ import asyncio
 
 import pytest
 from hitcounter.errors import IndexUnavailable
+from hitcounter.health import Readiness
+from hitcounter.hits import HOUR_MS
 from hitcounter_indexer.as_of import AsOfPublisher
+from hitcounter_indexer.metrics import create_metrics
+from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
+from prometheus_client import CollectorRegistry
 
-from tests.unit.indexer.fakes import REDIS_AWAY, SINK_AWAY, FakeIndices, FakeStream, Journal, until
+from tests.unit.indexer.fakes import NOW_MS, REDIS_AWAY, SINK_AWAY, FakeIndices, FakeStream, Journal, until
 
 
 class LeasedStream(FakeStream):
@@ -46,8 +51,18 @@ def indices(journal: Journal) -> FakeIndices:
 
 
 @pytest.fixture
-def publisher(stream: LeasedStream, indices: FakeIndices) -> AsOfPublisher:
-    return AsOfPublisher(stream, indices, name="me", interval_ms=10)
+def readiness() -> Readiness:
+    return Readiness(REDIS, ELASTICSEARCH)
+
+
+@pytest.fixture
+def conditions(readiness: Readiness) -> Conditions:
+    return Conditions(readiness, create_metrics(CollectorRegistry()))
+
+
+@pytest.fixture
+def publisher(stream: LeasedStream, indices: FakeIndices, conditions: Conditions) -> AsOfPublisher:
+    return AsOfPublisher(stream, indices, conditions, name="me", interval_ms=10)
 
 
 async def test_sample_is_published_only_after_a_refresh(publisher: AsOfPublisher, journal: Journal) -> None:
@@ -80,17 +95,62 @@ async def test_nothing_is_published_when_the_refresh_fails(
 
 
 async def test_lease_outlasts_several_intervals_and_is_never_too_short(
-    stream: LeasedStream, indices: FakeIndices
+    stream: LeasedStream, indices: FakeIndices, conditions: Conditions
 ) -> None:
     for interval_ms, least_ms in ((50, 3_000), (60_000, 120_000)):
-        await AsOfPublisher(stream, indices, name="me", interval_ms=interval_ms).publish_once()
+        await AsOfPublisher(stream, indices, conditions, name="me", interval_ms=interval_ms).publish_once()
         assert stream.lease_ms >= least_ms
 
 
+async def test_publisher_that_cannot_refresh_says_so_and_leaves_the_lease_to_others_for_a_while(
+    publisher: AsOfPublisher, stream: LeasedStream, indices: FakeIndices, journal: Journal, readiness: Readiness
+) -> None:
+    """Issue 14, 5: one that reached Redis but not Elasticsearch kept the lease for ever, and nobody published."""
+    indices.failures = [SINK_AWAY] * 100
+    task = asyncio.create_task(publisher.run())
+    await until(lambda: readiness.warnings == {"as-of": "Elasticsearch does not answer"})
+    await until(lambda: stream.lease_ms == 1)
+    journal.clear()
+    await asyncio.sleep(0.1)  # ten intervals
+    assert journal == []
+    publisher.stop()
+    await task
+
+
+async def test_lease_is_kept_while_a_refresh_lasts(
+    publisher: AsOfPublisher, indices: FakeIndices, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "_lease_ms", 30)
+    done = asyncio.Event()
+
+    async def refresh(days: object) -> None:
+        await done.wait()
+
+    monkeypatch.setattr(indices, "refresh", refresh)
+    task = asyncio.create_task(publisher.publish_once())
+    await until(lambda: len(journal) > 3)
+    assert {name for name, _ in journal} == {"sample"}
+    done.set()
+    assert await task == 1_000
+
+
+async def test_days_of_windows_and_of_hits_dated_ahead_are_refreshed_and_no_others(
+    publisher: AsOfPublisher, indices: FakeIndices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hitcounter_indexer.as_of.time.time_ns", lambda: (NOW_MS + 16 * HOUR_MS - 60_000) * 1_000_000)
+    await publisher.publish_once()
+    assert indices.refreshed == [f"hits-2026.11.{day}" for day in (21, 22, 23, 24, 25)]
+
+
 async def test_failures_let_the_as_of_stand_still_and_pass(
-    publisher: AsOfPublisher, stream: LeasedStream, indices: FakeIndices, journal: Journal
+    publisher: AsOfPublisher,
+    stream: LeasedStream,
+    indices: FakeIndices,
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream.fail("sample", REDIS_AWAY, REDIS_AWAY)
+    monkeypatch.setattr(publisher, "_lease_ms", 10)
     indices.failures = [SINK_AWAY]
     task = asyncio.create_task(publisher.run())
     await until(lambda: "publish" in dict(journal))
@@ -99,12 +159,13 @@ async def test_failures_let_the_as_of_stand_still_and_pass(
 
 
 async def test_it_is_published_once_more_after_the_last_entry_was_settled(
-    stream: LeasedStream, indices: FakeIndices, journal: Journal
+    stream: LeasedStream, indices: FakeIndices, journal: Journal, conditions: Conditions
 ) -> None:
-    publisher = AsOfPublisher(stream, indices, name="me", interval_ms=60_000)
+    publisher = AsOfPublisher(stream, indices, conditions, name="me", interval_ms=60_000)
     task = asyncio.create_task(publisher.run())
     await asyncio.sleep(0)
     assert journal == []
     publisher.stop()
     await task
-    assert [name for name, _ in journal] == ["sample", "refresh", "publish"]
+    assert [name for name, _ in journal] == ["sample", "refresh", "publish", "sample"]
+    assert stream.lease_ms == 1, "the lease is left to the others"

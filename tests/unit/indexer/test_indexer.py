@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from hitcounter.codec import READER_VERSION
 from hitcounter.entries import Entry
+from hitcounter.errors import IndexUnavailable
 from hitcounter.hits import Hit
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
-from hitcounter_indexer.indexer import Indexer
 
-from tests.unit.indexer.fakes import BUSY, NOW_MS, REDIS_AWAY, SINK_AWAY, Rig, until
+from tests.unit.indexer.fakes import BUSY, NOW_MS, REDIS_AWAY, SINK_AWAY, Rig, running, until
 
 
 def hit(id_: str) -> Hit:
     return Hit(id_, NOW_MS)
 
 
-@contextlib.asynccontextmanager
-async def running(indexer: Indexer) -> AsyncIterator[asyncio.Task[None]]:
-    """Run the indexer during the block, then stop it and wait for its end."""
-    task = asyncio.create_task(indexer.run())
-    try:
-        yield task
-    finally:
-        indexer.stop()
-        async with asyncio.timeout(5):
-            await task
-
-
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_group_template_and_indices_are_made_before_the_first_read(rig: Rig) -> None:
+async def test_group_is_made_before_the_first_read(rig: Rig) -> None:
     async with running(rig.indexer()):
         await until(lambda: rig.calls("read"))
-    assert [name for name, _ in rig.journal][:3] == ["group", "template", "indices"]
+    assert next(iter(rig.journal)) == ("group", None)
 
 
-async def test_indices_of_today_and_tomorrow_are_made(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_template_and_the_indices_of_today_and_tomorrow_are_made(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hitcounter_indexer.indexer.time.time_ns", lambda: NOW_MS * 1_000_000)
     await rig.indexer().run_until_empty()
-    assert rig.calls("indices") == [("indices", ["hits-2026.11.24", "hits-2026.11.25"])]
+    assert rig.calls("indices", "template") == [
+        ("indices", ["hits-2026.11.24"]),
+        ("indices", ["hits-2026.11.25"]),
+        ("template", None),
+    ]
+
+
+async def test_hits_are_counted_while_tomorrows_index_and_the_template_cannot_be_made(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 14, 7: a shard limit, or a stranger's index or template, kept an indexer from starting."""
+    monkeypatch.setattr("hitcounter_indexer.indexer._KEEP_INDICES_SECONDS", 0.01)
+    refusal = IndexUnavailable("this action would add [2] shards, but this cluster has [1000]/[1000]", status=400)
+    rig.indices.refusals = {"hits-2026.11.25": refusal, "template": refusal}
+    monkeypatch.setattr("hitcounter_indexer.indexer.time.time_ns", lambda: NOW_MS * 1_000_000)
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: rig.counts == {"a": 1})
+        await until(lambda: rig.readiness.is_ready)
+        assert rig.readiness.warnings.keys() == {"tomorrow's index", "index template"}
+        tries = len(rig.calls("indices"))
+        await until(lambda: len(rig.calls("indices")) > tries + 6)
+        assert rig.readiness.is_ready, "it is tried again beside the work"
+        rig.indices.refusals.clear()
+        await until(lambda: not rig.readiness.warnings)
 
 
 async def test_indexer_is_ready_once_both_servers_did_what_it_asked(rig: Rig) -> None:
@@ -63,13 +75,13 @@ async def test_indexer_waits_for_redis_and_says_so_and_starts_by_itself(rig: Rig
         await until(lambda: rig.readiness.is_ready)
 
 
-async def test_indexer_waits_for_elasticsearch_before_it_takes_an_entry(rig: Rig) -> None:
-    rig.indices.failures = [SINK_AWAY] * 20
-    rig.stream.add(hit("a"))
+async def test_indexer_waits_for_elasticsearch_and_says_so_and_starts_by_itself(rig: Rig) -> None:
+    rig.indices.failures = [SINK_AWAY] * 3
     async with running(rig.indexer()):
         await until(lambda: rig.readiness.problems == {"elasticsearch": "Elasticsearch does not answer"})
-        assert rig.calls("read") == []
+        rig.stream.add(hit("a"))
         await until(lambda: rig.counts == {"a": 1})
+        await until(lambda: rig.readiness.is_ready)
 
 
 async def test_indexer_that_still_waits_for_its_servers_can_be_stopped(rig: Rig) -> None:
@@ -261,15 +273,14 @@ async def test_bulk_under_way_is_finished_and_settled_before_the_indexer_ends(ri
     assert rig.stream.has_left
 
 
-async def test_turn_that_is_stopped_while_it_tries_again_leaves_its_entries_pending(rig: Rig) -> None:
+async def test_turn_that_is_stopped_while_it_tries_again_leaves_its_entries_to_others_at_once(rig: Rig) -> None:
     rig.sink.rule = lambda id_: BUSY if id_ == "b" else None
     rig.stream.add(hit("a"))
     rig.stream.add(hit("b"))
     async with running(rig.indexer()):
         await until(lambda: len(rig.writes) > 3)
     assert list(rig.stream.settlements) == ["1-0"]
-    assert list(rig.stream.pending) == ["2-0"]
-    assert rig.stream.has_left is False
+    assert rig.stream.handed_over == ["2-0"]
 
 
 async def test_pause_between_two_tries_ends_when_the_indexer_is_to_stop(
@@ -280,7 +291,19 @@ async def test_pause_between_two_tries_ends_when_the_indexer_is_to_stop(
     rig.stream.add(hit("a"))
     async with running(rig.indexer()):
         await until(lambda: rig.writes)
-    assert list(rig.stream.pending) == ["1-0"]
+    assert rig.stream.handed_over == ["1-0"]
+
+
+async def test_entries_of_a_bulk_that_is_not_done_in_time_are_left_to_others(rig: Rig) -> None:
+    rig.sink.gate.clear()
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer()
+    async with running(indexer):
+        await until(lambda: rig.sink.under_way)
+        indexer.stop()
+        await indexer.abandon()
+        assert rig.stream.handed_over == ["1-0"]
+        rig.sink.gate.set()
 
 
 async def test_redis_away_while_leaving_is_no_failure(rig: Rig) -> None:

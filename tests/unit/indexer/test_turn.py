@@ -13,23 +13,29 @@ from hitcounter.hits import DAY_MS, Hit
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 from hitcounter_indexer import turn
 from hitcounter_indexer.documents import Document, build_documents
+from hitcounter_indexer.indexer import Indexer
+from hitcounter_indexer.outcomes import ItemResult
 
 from tests.unit.indexer.fakes import (
     BUSY,
+    INVALID,
     NOW_MS,
+    RED,
     REDIS_AWAY,
     REFUSED,
     REJECTED,
     SHARD_FULL,
     SINK_AWAY,
     TODAY,
+    YESTERDAY,
     Rig,
     answers,
+    running,
     until,
 )
 
 TOO_OFTEN = 6
-"""Deliveries beyond those after which an entry is tried by itself."""
+"""Deliveries beyond those after which a document that is refused may become a dead letter."""
 
 
 def hit(id_: str, *, key: str = "") -> Hit:
@@ -213,16 +219,144 @@ async def test_refused_documents_are_left_pending_after_a_while_so_that_nothing_
     assert list(rig.stream.pending) == ["1-0"]
 
 
+# ── circuit breakers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def late(id_: str) -> Hit:
+    return Hit(id_, NOW_MS - DAY_MS)
+
+
+async def open_breaker(rig: Rig, indexer: Indexer, refusal: ItemResult) -> None:
+    """Have yesterday refuse its documents while today takes its own, until its breaker is open."""
+    rig.sink.rule = lambda id_: refusal if id_.startswith("late") else None
+    rig.stream.add(hit("a"))
+    rig.stream.add(late("late"), hit("beside"))
+    await indexer.run_until_empty()
+    assert rig.metric("hitcounter_open_circuit_breakers") == 1
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hitcounter_indexer.breaker.OPEN_AFTER_SECONDS", 0.02)
+    monkeypatch.setattr("hitcounter_indexer.breaker.PROBE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("refusal", [REFUSED, RED])
+async def test_day_that_refuses_while_another_takes_is_left_aside_and_all_else_is_settled(
+    rig: Rig, refusal: ItemResult
+) -> None:
+    indexer = rig.indexer()
+    await open_breaker(rig, indexer, refusal)
+    assert rig.counts == {"a": 1, "beside": 1}
+    assert list(rig.stream.pending) == ["2-0"]
+    assert YESTERDAY in rig.readiness.warnings
+    assert rig.readiness.is_ready
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_nothing_is_sent_to_an_index_whose_breaker_is_open_and_no_turn_waits_for_it(rig: Rig) -> None:
+    indexer = rig.indexer()
+    await open_breaker(rig, indexer, REFUSED)
+    rig.journal.clear()
+    for number in range(5):
+        rig.stream.add(late(f"late-{number}"), hit(f"new-{number}"))
+        await indexer.run_until_empty()
+    assert rig.writes == [[f"new-{number}"] for number in range(5)]
+    assert len(rig.stream.pending) == 6
+    assert rig.metric("hitcounter_left_entries") == 6
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_probe_that_is_taken_closes_the_breaker_and_what_was_left_is_settled(rig: Rig) -> None:
+    indexer = rig.indexer()
+    await open_breaker(rig, indexer, REFUSED)
+    async with running(indexer):
+        await until(lambda: len(rig.writes) > 3)  # probes that are refused
+        assert list(rig.stream.pending) == ["2-0"]
+        rig.sink.rule = lambda _id: None
+        await until(lambda: not rig.stream.pending and not rig.stream.silent)
+    assert rig.counts == {"a": 1, "beside": 1, "late": 1}
+    assert rig.readiness.warnings == {}
+    assert rig.metric("hitcounter_left_entries") == 0
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_claims_of_entries_that_were_left_are_renewed_so_that_nobody_takes_them_only_to_leave_them_again(
+    rig: Rig,
+) -> None:
+    indexer = rig.indexer(reclaim_after_seconds=0.5)
+    await open_breaker(rig, indexer, REFUSED)
+    async with running(indexer):
+        await until(lambda: ["2-0"] in rig.stream.renewed)
+    assert rig.stream.handed_over == ["2-0"], "at its end it leaves them to others"
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_index_that_does_not_answer_is_found_by_asking_index_by_index(rig: Rig) -> None:
+    """A bulk with a document for it gets no answer at all."""
+    rig.sink.silent_indices = {YESTERDAY}
+    rig.stream.add(late("late"), hit("a"))
+    rig.stream.add(hit("b"))
+    await rig.indexer().run_until_empty()
+    assert rig.counts == {"a": 1, "b": 1}
+    assert list(rig.stream.settlements) == ["2-0"]
+    assert rig.metric("hitcounter_open_circuit_breakers") == 1
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_no_breaker_opens_while_every_index_refuses(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: RED
+    rig.stream.add(late("late"), hit("a"))
+    indexer = rig.indexer(reclaim_after_seconds=0.5)
+    await indexer.run_until_empty()
+    assert rig.metric("hitcounter_open_circuit_breakers") == 0
+    assert not rig.readiness.is_ready
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_push_back_of_one_index_opens_no_breaker(rig: Rig) -> None:
+    rig.sink.rule = answers(*[BUSY] * 100, ids=["late"])
+    rig.stream.add(late("late"), hit("a"))
+    await rig.indexer().run_until_empty()
+    assert rig.stream.settlements["1-0"].indexed == 2
+    assert len(rig.writes) == 101
+
+
+async def test_refused_documents_are_no_push_back_for_the_autoscalers(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: REFUSED if id_ == "refused" else None
+    rig.stream.add(hit("a"))
+    rig.stream.add(hit("refused"))
+    await rig.indexer().run_until_empty()
+    assert rig.metric("hitcounter_bulk_items_total", outcome="hold") == 1
+    assert rig.metric("hitcounter_retried_documents_total", reason="cluster_block_exception") == 0
+
+
+async def test_flush_that_fails_holds_up_only_the_duplicates_of_its_index(rig: Rig) -> None:
+    indexer = rig.indexer()
+    entry = rig.stream.add(late("again"))
+    await indexer.run_until_empty()
+    rig.stream.add_entry(entry, deliveries=2)
+    rig.stream.add(hit("new"))
+    rig.sink.flush_failures = [SINK_AWAY]
+    rig.journal.clear()
+    await indexer.run_until_empty()
+    assert rig.calls("write", "settle") == [
+        ("write", ["again", "new"]),
+        ("settle", ["2-0"]),
+        ("write", ["again"]),
+        ("settle", ["1-0"]),
+    ]
+
+
 # ── entries that came back too often ────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_entry_delivered_too_often_is_tried_by_itself_behind_the_others(rig: Rig) -> None:
-    rig.stream.add(hit("suspect"), deliveries=TOO_OFTEN)
-    rig.stream.add(hit("a"))
-    rig.stream.add(hit("b"))
+async def test_entries_that_came_back_often_are_written_together(rig: Rig) -> None:
+    for number in range(20):
+        rig.stream.add(hit(str(number)), deliveries=TOO_OFTEN)
     await rig.indexer().run_until_empty()
-    assert rig.writes == [["a", "b"], ["suspect"]]
-    assert rig.stream.settlements["1-0"].indexed == 1
+    assert [len(ids) for ids in rig.writes if isinstance(ids, list)] == [20]
 
 
 async def test_high_delivery_count_alone_condemns_nothing(rig: Rig) -> None:
@@ -231,79 +365,48 @@ async def test_high_delivery_count_alone_condemns_nothing(rig: Rig) -> None:
     assert rig.stream.settlements["1-0"] == Settlement("1-0", indexed=1, dead_letters=[])
 
 
-async def test_entry_refused_alone_is_left_pending_while_its_index_takes_nothing(rig: Rig) -> None:
-    rig.sink.rule = lambda _id: REFUSED
-    indexer = rig.indexer()
-    for _ in range(3):
-        rig.stream.add(hit("a"), deliveries=TOO_OFTEN)
-        await indexer.run_until_empty()
+async def test_entry_that_came_back_often_is_left_pending_while_its_index_takes_nothing(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: INVALID
+    rig.stream.add(hit("a"), deliveries=TOO_OFTEN)
+    await rig.indexer(reclaim_after_seconds=0.5).run_until_empty()
     assert rig.stream.settlements == {}
-    assert len(rig.stream.pending) == 3
+    assert len(rig.stream.pending) == 1
 
 
-async def test_entry_refused_alone_just_after_its_index_took_others_is_left_pending(rig: Rig) -> None:
-    """The index may have been closed in the very moment between: that is no proof against the entry."""
+async def test_document_refused_again_and_again_beside_another_of_its_index_that_is_taken_is_a_dead_letter(
+    rig: Rig,
+) -> None:
+    rig.sink.rule = lambda id_: INVALID if id_ == "bad" else None
     indexer = rig.indexer()
-    rig.stream.add(hit("a"))
+    entry = rig.stream.add(hit("bad"), hit("good"), deliveries=TOO_OFTEN - 1)
     await indexer.run_until_empty()
-    rig.sink.rule = lambda _id: REFUSED
-    rig.stream.add(hit("b"), deliveries=TOO_OFTEN)
+    assert rig.stream.settlements == {}, "it did not come back often enough"
+    rig.stream.add_entry(entry, deliveries=TOO_OFTEN)
     await indexer.run_until_empty()
-    assert list(rig.stream.pending) == ["2-0"]
-
-
-async def test_entry_refused_in_one_request_with_a_document_that_is_met_there_is_a_dead_letter(rig: Rig) -> None:
-    rig.sink.rule = lambda id_: REFUSED if id_ == "bad" else None
-    indexer = rig.indexer()
-    entry = rig.stream.add(hit("bad"), deliveries=TOO_OFTEN)
-    await indexer.run_until_empty()
-    assert rig.stream.settlements == {}, "there is no witness yet"
-    rig.stream.add(hit("good"))
-    await indexer.run_until_empty()
-    rig.stream.add_entry(entry, deliveries=TOO_OFTEN + 1)
-    await indexer.run_until_empty()
-    assert rig.writes[-2:] == [["bad"], ["bad", "good"]]
     (letter,) = rig.stream.settlements[entry.entry_id].dead_letters
-    assert letter.reason == "refused_too_often"
-    assert "index is read-only" in letter.detail
+    assert (letter.reason, letter.hits) == ("refused_too_often", 1)
+    assert "a field too many" in letter.detail
     assert rig.counts == {"good": 1}
 
 
-async def test_shard_that_is_full_but_meets_what_it_holds_condemns_nobody(rig: Rig) -> None:
-    indexer = rig.indexer()
-    rig.stream.add(hit("there"))
-    await indexer.run_until_empty()
-    rig.sink.rule = lambda id_: None if id_ == "there" else SHARD_FULL
-    rig.stream.add(hit("new"), deliveries=TOO_OFTEN)
-    await indexer.run_until_empty()
-    assert rig.writes[-2:] == [["new"], ["new", "there"]]
-    assert list(rig.stream.pending) == ["2-0"]
+@pytest.mark.parametrize("refusal", [REFUSED, SHARD_FULL, RED, BUSY])
+async def test_what_says_nothing_of_the_document_makes_no_dead_letter_though_others_are_taken(
+    rig: Rig, refusal: ItemResult
+) -> None:
+    """Such as a shard that is full: it meets the documents that it holds, and refuses all others."""
+    rig.sink.rule = answers(*[refusal] * 3, ids=["new"])
+    rig.stream.add(hit("new"), hit("there"), deliveries=TOO_OFTEN)
+    await rig.indexer(reclaim_after_seconds=0.5).run_until_empty()
+    assert not [letter for settlement in rig.stream.settlements.values() for letter in settlement.dead_letters]
 
 
-async def test_index_that_refuses_everybody_now_and_then_condemns_nobody(rig: Rig) -> None:
-    indexer = rig.indexer()
-    entry = rig.stream.add(hit("a"), deliveries=TOO_OFTEN)
-    for _ in range(3):
-        rig.sink.rule = lambda _id: REFUSED
-        await indexer.run_until_empty()
-        rig.stream.add_entry(entry)
-        await indexer.run_until_empty()
-        rig.sink.rule = lambda id_: REFUSED if id_ == "a" else None  # as if open for the moment in which others came
-        rig.stream.add(hit("b"))
-        await indexer.run_until_empty()
-        rig.sink.rule = lambda _id: REFUSED
-        rig.stream.add_entry(entry)
-        await indexer.run_until_empty()
-    assert entry.entry_id not in rig.stream.settlements
-
-
-async def test_entry_tried_alone_while_elasticsearch_is_away_is_left_pending(rig: Rig) -> None:
+async def test_whole_request_that_fails_makes_no_dead_letter(rig: Rig) -> None:
     indexer = rig.indexer()
     for number in range(3):
         rig.sink.failures = [SINK_AWAY]
         rig.stream.add(hit("a"), deliveries=TOO_OFTEN + number)
         await indexer.run_until_empty()
-    assert rig.stream.settlements == {}
+    assert [settlement.dead_letters for settlement in rig.stream.settlements.values()] == [[]] * 3
 
 
 # ── an Elasticsearch that is too slow ───────────────────────────────────────────────────────────────────────────────

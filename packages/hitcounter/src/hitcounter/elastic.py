@@ -6,7 +6,7 @@ is decided in indices.py; this module only carries it there and back.
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,10 +23,11 @@ from elasticsearch import (
     UnsupportedProductError,
 )
 
-from hitcounter.errors import ConfigurationError, IndexUnavailable
+from hitcounter.errors import IndexUnavailable
 from hitcounter.indices import (
     CLOCK_TOLERANCE_MS,
     DURABLE_SETTINGS,
+    OWNER,
     TemplateLook,
     TemplateState,
     build_index,
@@ -45,7 +46,7 @@ from hitcounter.indices import (
     template_name,
 )
 from hitcounter.reasons import SUPPORTED, describe_answer, find_unsupported, shorten
-from hitcounter.settings import ElasticsearchSettings, IndexSettings, variable_name
+from hitcounter.settings import ElasticsearchSettings, IndexSettings
 
 _BULK_WITHOUT_ERRORS: Final = b'{"errors":false'
 """How the answer to a bulk begins whose filter_path names `errors` first and leaves out what comes before."""
@@ -69,31 +70,14 @@ async def open_client(settings: ElasticsearchSettings, *, connections: int = 10)
     Args:
         settings: where Elasticsearch is.
         connections: to each of its addresses; requests beyond wait for one, within their time-out.
-
-    Raises:
-        ConfigurationError: no client can be made from these settings.
     """
-    try:
-        client = _build_client(settings, connections)
-    except (TypeError, ValueError, OSError) as error:
-        # Its text may contain a password.
-        name, variable = type(error).__name__, variable_name("elasticsearch", "url")
-        raise ConfigurationError(f"{variable}: cannot be used with these settings ({name})") from error
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-def _build_client(settings: ElasticsearchSettings, connections: int) -> AsyncElasticsearch:
-    api_key = settings.api_key
-    return AsyncElasticsearch(
+    password, api_key = settings.password, settings.api_key
+    basic_auth = (settings.username, password.get_secret_value()) if settings.username and password else None
+    client = AsyncElasticsearch(
         settings.url.split(","),
-        basic_auth=None if api_key else _encode_basic_auth(settings),
+        basic_auth=None if api_key else basic_auth,
         api_key=api_key.get_secret_value() if api_key else None,
         ca_certs=settings.ca_file or DEFAULT,
-        client_cert=settings.cert_file or DEFAULT,
-        client_key=settings.key_file or DEFAULT,
         serializers={"application/json": _AnswerSerializer()},
         request_timeout=settings.timeout_seconds,
         connections_per_node=connections,
@@ -101,13 +85,10 @@ def _build_client(settings: ElasticsearchSettings, connections: int) -> AsyncEla
         retry_on_timeout=False,
         http_compress=False,  # costs more processor time than it saves on the way to a near node
     )
-
-
-def _encode_basic_auth(settings: ElasticsearchSettings) -> str | None:
-    """Return user and password in base64, as UTF-8 (RFC 7617, section 2.1): the client itself takes only ASCII."""
-    if settings.username is None or settings.password is None:
-        return None
-    return base64.b64encode(f"{settings.username}:{settings.password.get_secret_value()}".encode()).decode()
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 @contextlib.contextmanager
@@ -156,6 +137,7 @@ class Indices:
         self.prefix = prefix
         self._settings = settings
         self._checked: set[str] = set()
+        self._has_met_stranger = False
 
     async def ensure_template(self) -> TemplateLook:
         """Put the index template where it is not as it should be; return what was there before.
@@ -194,15 +176,43 @@ class Indices:
         """Look at this index again before the next write: what was found of it earlier no longer holds."""
         self._checked.discard(index)
 
-    async def refresh(self) -> None:
-        """Make every document that was written before this call countable.
+    async def refresh(self, days: Collection[str]) -> None:
+        """Make every document countable that was written to these indices before, as far as they are there and ours.
 
         Raises:
-            IndexUnavailable: not on all shards.
+            IndexUnavailable: not on all shards of one of them, which it names.
         """
-        async with self._calling("refresh the indices"):
-            answer = await self._client.indices.refresh(index=f"{self.prefix}-*", expand_wildcards="open")
-        _check_shards(answer["_shards"], "refresh the indices")
+        ours = set(days)
+        if self._has_met_stranger:
+            ours -= await self._find_strangers(ours)
+        try:
+            await self._refresh_each(ours)
+        except IndexUnavailable:
+            strangers = await self._find_strangers(ours)
+            if not strangers:
+                raise
+            await self._refresh_each(ours - strangers)
+
+    async def _refresh_each(self, days: Collection[str]) -> None:
+        """Refresh all, also if one of them has to be waited for."""
+        ends = await asyncio.gather(*[self._refresh_one(day) for day in sorted(days)], return_exceptions=True)
+        if failures := [end for end in ends if end is not None]:
+            raise failures[0]
+
+    async def _refresh_one(self, day: str) -> None:
+        doing = f"refresh the index {day}"
+        async with self._calling(doing):
+            answer = await self._client.indices.refresh(index=day, ignore_unavailable=True)
+        _check_shards(answer["_shards"], doing)
+
+    async def _find_strangers(self, days: Collection[str]) -> set[str]:
+        """Return those that are there and not ours; they are looked for anew as long as there are any."""
+        async with self._calling("look at the indices"):
+            found = await self._client.indices.get_mapping(index=sorted(days), ignore_unavailable=True)
+        owners = {index: described["mappings"].get("_meta", {}).get("owner") for index, described in found.items()}
+        strangers = {index for index, owner in owners.items() if owner != OWNER}
+        self._has_met_stranger = bool(strangers)
+        return strangers
 
     async def flush(self, indices: Collection[str]) -> None:
         """Have every document that Elasticsearch holds in these indices on its disks.
@@ -295,7 +305,9 @@ class Indices:
     async def _create_or_check(self, index: str) -> None:
         async with self._calling(f"create the index {index}"):
             try:
-                await self._client.indices.create(index=index, **build_index(self.prefix, index, self._settings))  # type: ignore[arg-type]  # a plain body
+                body = build_index(self.prefix, index, self._settings)
+                # Not to wait for its shards: where none can be allocated, that concerns the hits of this day alone.
+                await self._client.indices.create(index=index, wait_for_active_shards=0, **body)  # type: ignore[arg-type]  # a plain body
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
                     raise

@@ -22,7 +22,7 @@ from hitcounter.health import Readiness, serve_management
 from hitcounter.indices import doubt_clock
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
-from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
+from hitcounter.settings import TracingSettings, load_settings_or_exit, variable_name
 from hitcounter.stream import HitStream, open_stream
 
 from hitcounter_indexer import dead_letters
@@ -30,13 +30,15 @@ from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.ledger_watch import LedgerWatch
 from hitcounter_indexer.metrics import create_metrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
+from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.settings import IndexerSettings
 from hitcounter_indexer.sink import ElasticsearchSink
 from hitcounter_indexer.turn import TurnWriter
 
 _STUCK_AFTER_SECONDS = 120.0
 """Longer than any single step may take (the bulk's time-out included), so that only a hung loop is killed."""
+
+_ABANDON_SECONDS = 2.0
 
 log = get_logger()
 
@@ -57,8 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging(settings.log, "indexer")
     try:
         status = uvloop.run(_build_action(options, settings))
-    except ConfigurationError as error:
-        exit_for(error)
     except HitcounterError as error:
         sys.stderr.write(f"{error}\n")
         status = 1
@@ -108,7 +108,8 @@ def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
 async def _open_stores(settings: IndexerSettings) -> AsyncIterator[Stores]:
     async with open_stream(settings.redis) as stream, open_client(settings.elasticsearch) as client:
         indices = Indices(client, settings.elasticsearch.index_prefix, settings.index)
-        yield Stores(stream, indices, ElasticsearchSink(client, indices))
+        sink = ElasticsearchSink(client, indices, request_timeout_seconds=settings.elasticsearch.timeout_seconds)
+        yield Stores(stream, indices, sink)
 
 
 async def _run(settings: IndexerSettings) -> int:
@@ -157,7 +158,11 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
             build_writer=build_writer,
         )
         publisher = AsOfPublisher(
-            stores.stream, stores.indices, name=consumer, interval_ms=settings.indexer.as_of_interval_ms
+            stores.stream,
+            stores.indices,
+            Conditions(readiness, metrics),
+            name=consumer,
+            interval_ms=settings.indexer.as_of_interval_ms,
         )
 
         def is_alive() -> bool:
@@ -197,6 +202,10 @@ async def _work_until_signalled(indexer: Indexer, publisher: AsOfPublisher, drai
     indexer.stop()
     force_requested = asyncio.create_task(forced.wait())
     await asyncio.wait([working, force_requested], timeout=drain_seconds, return_when=asyncio.FIRST_COMPLETED)
+    if not working.done() and not forced.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ABANDON_SECONDS):
+                await indexer.abandon()
     publisher.stop()
     await asyncio.wait([publishing, force_requested], timeout=2.0, return_when=asyncio.FIRST_COMPLETED)
     for task in (working, publishing, stop_requested, force_requested):

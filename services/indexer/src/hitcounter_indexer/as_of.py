@@ -4,20 +4,34 @@ Sample the oldest unsettled entry, then refresh the indices, then publish the sa
 is true, for everything older than the sample was settled before the refresh began. One indexer at a time does it, by
 a lease in Redis that it keeps while it is alive; the lease only spares refreshes, and an as-of is never set back. With
 no indexer alive it stands still, which is the truth.
+
+The lease is for who can do the job: a holder that cannot refresh gives it up, and waits before it asks for it again.
+Only the days that windows touch are refreshed: an index that nobody reads must not stop the as-of.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 from hitcounter.elastic import Indices
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
+from hitcounter.hits import ACCEPT_AHEAD_MS, DAY_MS, MINUTE_MS
+from hitcounter.indices import indices_of_windows
 from hitcounter.logs import get_logger
 from hitcounter.stream import HitStream
 
+from hitcounter_indexer.pacing import AS_OF, Conditions
+
 _LEASE_INTERVALS = 6
 _LEASE_LEAST_MS = 3000
+_PAUSE_LEASES = 2
+"""How long one that failed leaves the lease to the others."""
+_OVER_MS = 1
+_LONGEST_WINDOW_MS = 3 * DAY_MS
+_SLACK_MS = 5 * MINUTE_MS
+"""For readers whose clocks are behind."""
 
 log = get_logger()
 
@@ -25,9 +39,12 @@ log = get_logger()
 class AsOfPublisher:
     """Publishes the as-of of one installation while it holds the lease."""
 
-    def __init__(self, stream: HitStream, indices: Indices, *, name: str, interval_ms: int) -> None:
+    def __init__(
+        self, stream: HitStream, indices: Indices, conditions: Conditions, *, name: str, interval_ms: int
+    ) -> None:
         self._stream = stream
         self._indices = indices
+        self._conditions = conditions
         self._name = name
         self._interval_seconds = interval_ms / 1000
         self._lease_ms = max(_LEASE_LEAST_MS, _LEASE_INTERVALS * interval_ms)
@@ -35,16 +52,25 @@ class AsOfPublisher:
 
     async def run(self) -> None:
         """Publish until stopped, and once more after that: what was settled last is then covered too."""
+        pause_seconds = self._interval_seconds
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_seconds):
+                async with asyncio.timeout(pause_seconds):
                     await self._stopping.wait()
+            pause_seconds = self._interval_seconds
             try:
                 await self.publish_once()
-            except (StreamUnavailable, IndexUnavailable) as error:
-                log.debug("the as-of stands still", reason=str(error))
+            except IndexUnavailable as error:
+                self._conditions.note_trouble(AS_OF, error)
+                await self._release()
+                pause_seconds = max(pause_seconds, _PAUSE_LEASES * self._lease_ms / 1000)
+            except StreamUnavailable as error:
+                log.debug("the as-of stands still", reason=str(error))  # the lanes report it
             except Exception:
                 log.exception("the as-of could not be published")
+            else:
+                self._conditions.note_healed(AS_OF)
+        await self._release()
 
     def stop(self) -> None:
         """Let `run` publish a last time and return."""
@@ -56,8 +82,32 @@ class AsOfPublisher:
         Raises:
             StreamUnavailable, IndexUnavailable: nothing was published.
         """
-        sample_ms = await self._stream.sample_as_of(self._name, lease_ms=self._lease_ms)
+        sample_ms = await self._sample()
         if sample_ms is None:
             return None
-        await self._indices.refresh()
+        await self._refresh(self._days(sample_ms))
         return sample_ms if await self._stream.publish_as_of(sample_ms) else None
+
+    def _days(self, sample_ms: int) -> list[str]:
+        """Return the days of all hits that are in a window now, or will be: those dated ahead, too."""
+        now_ms = time.time_ns() // 1_000_000
+        until_ms = max(now_ms, sample_ms) + ACCEPT_AHEAD_MS + 1  # the sample is by Redis's clock
+        return indices_of_windows(self._indices.prefix, until_ms, until_ms - now_ms + _LONGEST_WINDOW_MS + _SLACK_MS)
+
+    async def _refresh(self, days: list[str]) -> None:
+        """Refresh, and keep the lease meanwhile, however long it takes: else all would refresh at once."""
+        refreshing = asyncio.create_task(self._indices.refresh(days))
+        try:
+            while not (await asyncio.wait([refreshing], timeout=self._lease_ms / 3000))[0]:
+                await self._sample()
+            await refreshing
+        finally:
+            refreshing.cancel()
+
+    async def _sample(self) -> int | None:
+        return await self._stream.sample_as_of(self._name, lease_ms=self._lease_ms)
+
+    async def _release(self) -> None:
+        """Leave the lease to the others, if it is ours."""
+        with contextlib.suppress(StreamUnavailable):  # it ends by itself
+            await self._stream.sample_as_of(self._name, lease_ms=_OVER_MS)

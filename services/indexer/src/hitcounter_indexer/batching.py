@@ -6,7 +6,7 @@ all found theirs can be settled, while others may need another try.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from hitcounter.entries import DeadLetter, Entry, Settlement
@@ -95,18 +95,43 @@ class Work:
     """The documents of one turn.
 
     Attributes:
-        open: those that have not found their end.
-        too_new: the entries that only a newer indexer can read.
+        open: those that are still to be written.
+        left: the ids of the entries that have documents which were left aside, by the index of these.
     """
 
-    def __init__(self, entries: Sequence[tuple[Entry, Sequence[Action]]], too_new: Sequence[Entry] = ()) -> None:
-        self.too_new = too_new
+    def __init__(self, entries: Sequence[tuple[Entry, Sequence[Action]]]) -> None:
+        self.left: dict[str, list[str]] = {}
+        self._left_ids: set[str] = set()
+        self._last_indices: dict[str, None] | None = None
         self._unsettled = [EntryProgress(entry, len(actions)) for entry, actions in entries]
         self.open = [
             OpenAction(action, progress)
             for progress, (_, actions) in zip(self._unsettled, entries, strict=True)
             for action in actions
         ]
+
+    @property
+    def unsettled(self) -> list[Entry]:
+        """The entries that are not settled, without those that were left aside."""
+        return [progress.entry for progress in self._unsettled if progress.entry.entry_id not in self._left_ids]
+
+    def leave_aside(self, is_to_leave: Callable[[str], bool]) -> list[Action]:
+        """Take the documents of some indices out of the open ones, for the rest of the turn; return them."""
+        aside = [item for item in self.open if is_to_leave(item.action.index_name)]
+        if aside:
+            self.open = [item for item in self.open if not is_to_leave(item.action.index_name)]
+        for item in aside:
+            entry_id = item.progress.entry.entry_id
+            if entry_id not in self._left_ids:
+                self._left_ids.add(entry_id)
+                self.left.setdefault(item.action.index_name, []).append(entry_id)
+        return [item.action for item in aside]
+
+    def split_by_index(self, last: Collection[str]) -> None:
+        """From now on let each bulk hold one index only, these behind all others."""
+        self._last_indices = {index: None for index in self._last_indices or () if index not in last} | dict.fromkeys(
+            sorted(last)
+        )
 
     def note(self, chunk: Sequence[OpenAction], results: Sequence[ItemResult]) -> None:
         """Book the results of a chunk; what has to be tried again goes back to the open ones."""
@@ -124,19 +149,30 @@ class Work:
                     continue
             progress.open -= 1
 
-    def take_chunks(self, max_documents: int, max_bytes: int) -> Iterator[list[OpenAction]]:
-        """Hand out what is open in bulks that respect both limits (a single document may exceed the bytes)."""
+    def take_chunks(self, max_documents: int, max_bytes: int) -> list[list[OpenAction]]:
+        """Return what is open in bulks that respect both limits (a single document may exceed the bytes).
+
+        What is not noted as done, or as open again, is lost to this turn.
+        """
         todo, self.open = self.open, []
+        is_split = self._last_indices is not None
+        if self._last_indices is not None:
+            rank = {index: number for number, index in enumerate(self._last_indices, 1)}
+            todo.sort(key=lambda item: (rank.get(item.action.index_name, 0), item.action.index_name))
+        chunks: list[list[OpenAction]] = []
         chunk: list[OpenAction] = []
         size = 0
         for item in todo:
-            if chunk and (len(chunk) == max_documents or size + len(item.action.lines) > max_bytes):
-                yield chunk
+            if chunk and (
+                len(chunk) == max_documents
+                or size + len(item.action.lines) > max_bytes
+                or (is_split and item.action.index_name != chunk[-1].action.index_name)
+            ):
+                chunks.append(chunk)
                 chunk, size = [], 0
             chunk.append(item)
             size += len(item.action.lines)
-        if chunk:
-            yield chunk
+        return [*chunks, chunk] if chunk else chunks
 
     def take_finished(self) -> list[Settlement]:
         """Return the settlements of the entries that have just got nothing open any more."""

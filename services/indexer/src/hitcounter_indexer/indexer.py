@@ -21,11 +21,12 @@ from hitcounter.elastic import Indices
 from hitcounter.entries import Entry
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
-from hitcounter.indices import indices_to_prepare
+from hitcounter.indices import TemplateState, indices_to_prepare
 from hitcounter.logs import get_logger
 from hitcounter.stream import HitStream
 
 from hitcounter_indexer.batching import BLIND_READ_MAX_ENTRIES, READ_MAX_ENTRIES, next_read_count
+from hitcounter_indexer.left import LeftEntries
 from hitcounter_indexer.metrics import IndexerMetrics
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace
 from hitcounter_indexer.settings import IndexerSection
@@ -33,6 +34,10 @@ from hitcounter_indexer.sink import Sink
 from hitcounter_indexer.turn import TurnWriter
 
 _KEEP_INDICES_SECONDS = 60.0
+_LOOK_AT_BREAKERS_SECONDS = 1.0
+_BAD_REQUEST = 400
+_CLAIM_MAX_ENTRIES = 1000
+"""The most entries in one command: it must not keep Redis from others."""
 
 log = get_logger()
 
@@ -70,6 +75,7 @@ class Indexer:
         )
         self._reading = asyncio.Lock()
         self._held: set[str] = set()
+        self._left = LeftEntries()
         self._next_reclaim = 0.0
         self._hits_per_entry = 1.0
         """What an entry held in the last turn."""
@@ -80,11 +86,13 @@ class Indexer:
         """Index until stopped, then finish what is under way and leave the group."""
         await self._until_done(self._prepare)
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(self._renew_claims()), group.create_task(self._keep_indices())]
+            loops = (self._renew_claims(), self._keep_indices(), self._look_at_breakers())
+            helpers = [group.create_task(loop) for loop in loops]
             lanes = [group.create_task(self._run_lane()) for _ in range(self._settings.bulks_in_flight)]
             await asyncio.wait(lanes)
             for helper in helpers:
                 helper.cancel()
+        await self.abandon()
         await self._leave()
 
     def stop(self) -> None:
@@ -94,6 +102,7 @@ class Indexer:
     async def run_until_empty(self) -> int:
         """Index until a read finds nothing; return the number of entries taken."""
         await self._prepare()
+        await self._ensure_indices()
         total = 0
         while taken := await self.run_once():
             total += taken
@@ -111,9 +120,14 @@ class Indexer:
         if not entries:
             return 0
         with self._holding(entries):
-            too_new = await self._writer.finish(entries)
-        if too_new:
-            await self._hand_over(too_new)
+            end = await self._writer.finish(entries)
+            for index, ids in end.left.items():
+                self._left.add(index, ids)
+        self._metrics.left_entries.set(len(self._left))
+        if end.too_new:
+            await self._hand_over_too_new(end.too_new)
+        if self.pace.is_stopping and end.unsettled:
+            await self._hand_over([entry.entry_id for entry in end.unsettled])
         self.pace.beat()
         return len(entries)
 
@@ -174,25 +188,45 @@ class Indexer:
             found = await self._stream.reclaim(
                 self.consumer, min_idle_ms=int(silence_seconds * 1000), count=BLIND_READ_MAX_ENTRIES
             )
-            if not found:
+            # Where more are left than are remembered, these come back again and again: in between the new ones.
+            if not found or self._left.is_full:
                 self._next_reclaim = time.monotonic() + silence_seconds / 4
-            entries += [entry for entry in found if entry.entry_id not in self._held]
+            entries += [
+                entry for entry in found if entry.entry_id not in self._held and entry.entry_id not in self._left
+            ]
         if entries:
             self._metrics.entries.labels("reclaimed").inc(len(entries))
             log.info("took over entries of silent consumers", entries=len(entries))
         return entries
 
-    async def _hand_over(self, entries: Sequence[Entry]) -> None:
+    async def _hand_over_too_new(self, entries: Sequence[Entry]) -> None:
         """Leave entries to a newer indexer, at once and with enough time: it must not lose the race for them for ever.
 
         Those that were new have it until this indexer's next look at what was left behind, those that it found there
         until the look after a whole silence.
         """
-        silence_seconds = self._settings.reclaim_after_seconds
         if any(entry.deliveries > 1 for entry in entries):
-            self._next_reclaim = time.monotonic() + silence_seconds
-        ids = [entry.entry_id for entry in entries]
-        await self._stream.hand_over(self.consumer, ids, idle_ms=int(silence_seconds * 1000))
+            self._next_reclaim = time.monotonic() + self._settings.reclaim_after_seconds
+        await self._hand_over([entry.entry_id for entry in entries])
+
+    async def _hand_over(self, entry_ids: Sequence[str]) -> None:
+        """Let whoever reclaims next have the entries at once."""
+        idle_ms = int(self._settings.reclaim_after_seconds * 1000)
+        for ids in _in_parts(entry_ids):
+            await self._stream.hand_over(self.consumer, ids, idle_ms=idle_ms)
+
+    async def abandon(self) -> None:
+        """Let others have at once what this indexer will not finish; else they would wait for it to fall silent."""
+        ids = [*self._held, *self._left]
+        if not ids:
+            return
+        self._held.clear()
+        for index in self._left.indices:
+            self._left.take(index)
+        try:
+            await self._hand_over(ids)
+        except StreamUnavailable as error:
+            log.warning("could not hand entries over", entries=len(ids), reason=str(error))
 
     # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -209,32 +243,83 @@ class Indexer:
             self._metrics.entries_in_flight.set(len(self._held))
 
     async def _renew_claims(self) -> None:
-        """Claim the entries under way anew, so that a long retry does not look like silence."""
+        """Claim the entries under way anew, and those that were left, so that neither looks like silence."""
         while True:
             await asyncio.sleep(self._settings.reclaim_after_seconds / 3)
-            if self._held:
+            for ids in _in_parts(sorted(self._held) + list(self._left)):
                 try:
-                    await self._stream.renew(self.consumer, sorted(self._held))
+                    await self._stream.renew(self.consumer, ids)
                 except StreamUnavailable:
                     log.debug("could not renew claims")  # the lanes report it; a lost claim costs work, not hits
                 except Exception:
                     log.exception("could not renew claims")
 
+    async def _look_at_breakers(self) -> None:
+        """Probe the indices whose circuit breakers are open, and take up again what waits for one that has closed."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_BREAKERS_SECONDS)
+            try:
+                await self._writer.probe()
+                for index in self._left.indices:
+                    if not self._writer.is_open(index):
+                        await self._take_up(index)
+            except StreamUnavailable:
+                log.debug("could not take up entries")  # the lanes report it; they are reclaimed after a silence
+            except Exception:
+                self._metrics.failures.labels("indexer").inc()
+                log.exception("could not look at the circuit breakers")
+
+    async def _take_up(self, index: str) -> None:
+        ids = self._left.take(index)
+        self._metrics.left_entries.set(len(self._left))
+        await self._hand_over(ids)
+        self._next_reclaim = 0.0
+        log.info("took up entries that were left", index=index, entries=len(ids))
+
     async def _prepare(self) -> None:
-        """Make the group, the template and the indices of today and tomorrow."""
+        """Make the group, without which nothing can be read. An index is made before its first document anyway."""
         await self._stream.ensure_group()
         self._conditions.note_well(REDIS)
-        await self._ensure_indices()
-
-    async def _ensure_indices(self) -> None:
-        await self._indices.ensure_template()
-        await self._indices.ensure(indices_to_prepare(self._indices.prefix, time.time_ns() // 1_000_000))
-        self._conditions.note_well(ELASTICSEARCH)
 
     async def _keep_indices(self) -> None:
+        """Keep the template and the indices of today and tomorrow there. Trouble with them holds up nobody."""
+        attempt = 0
         while True:
-            await asyncio.sleep(_KEEP_INDICES_SECONDS)
-            await self._until_done(self._ensure_indices)
+            if await self._ensure_indices():
+                attempt = 0
+                await asyncio.sleep(_KEEP_INDICES_SECONDS)
+            else:
+                await asyncio.sleep(backoff_seconds(attempt, most_seconds=_KEEP_INDICES_SECONDS))
+                attempt += 1
+
+    async def _ensure_indices(self) -> bool:
+        """Make what is missing; tell whether all is there."""
+        today, tomorrow = indices_to_prepare(self._indices.prefix, time.time_ns() // 1_000_000)
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
+            "today's index": lambda: self._indices.ensure([today]),
+            "tomorrow's index": lambda: self._indices.ensure([tomorrow]),
+            "index template": self._ensure_template,
+        }
+        return all([await self._try_to_prepare(name, step) for name, step in steps.items()])
+
+    async def _ensure_template(self) -> None:
+        look = await self._indices.ensure_template()
+        if look.state is TemplateState.REFUSED:
+            raise IndexUnavailable(look.refusal, status=_BAD_REQUEST)
+
+    async def _try_to_prepare(self, name: str, step: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await step()
+        except IndexUnavailable as error:
+            self._conditions.note_trouble(name, error)
+            return False
+        except Exception:
+            self._metrics.failures.labels("indexer").inc()
+            log.exception("could not prepare", what=name)
+            return False
+        self._conditions.note_healed(name)
+        self._conditions.note_reached(ELASTICSEARCH)
+        return True
 
     async def _until_done(self, action: Callable[[], Awaitable[None]]) -> None:
         """Repeat the action, with back-off, until it succeeds or the indexer is to stop."""
@@ -261,3 +346,7 @@ class Indexer:
 
 def _average_hits(entries: Sequence[Entry]) -> float:
     return sum(entry.hits for entry in entries) / len(entries)
+
+
+def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _CLAIM_MAX_ENTRIES] for start in range(0, len(ids), _CLAIM_MAX_ENTRIES))

@@ -31,6 +31,8 @@ class IndexerMetrics:
     busy_seconds: Counter
     failures: Counter
     entries_in_flight: Gauge
+    open_circuit_breakers: Gauge
+    left_entries: Gauge
     ledger_difference: Gauge
 
 
@@ -71,9 +73,9 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         retried_documents=Counter(
             "hitcounter_retried_documents",
             explain(
-                "Documents that had to be sent again, by reason.",
-                "If it rises, Elasticsearch pushes back or refuses; the reason is its own. More indexers would not "
-                "help.",
+                "Documents that Elasticsearch had too much to do for, or did not answer for, by reason: they are sent "
+                "again. Those that an index refuses (hold) are not among them.",
+                "If it rises, Elasticsearch pushes back; the reason is its own. More indexers would not help.",
             ),
             ["reason"],
             registry=registry,
@@ -125,6 +127,23 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
             explain(
                 "Entries this process has and has not settled.",
                 "If it stays the same while nothing is settled, this indexer waits for Elasticsearch.",
+            ),
+            registry=registry,
+        ),
+        open_circuit_breakers=Gauge(
+            "hitcounter_open_circuit_breakers",
+            explain(
+                "Indices that refuse their documents while others take theirs, so that nothing is sent to them but a "
+                "probe now and then.",
+                "Above 0: /readyz of the indexer names the index and the reason. Repair it; the rest goes by itself.",
+            ),
+            registry=registry,
+        ),
+        left_entries=Gauge(
+            "hitcounter_left_entries",
+            explain(
+                "Entries left pending until the circuit breaker of an index closes.",
+                "They are settled within a minute of the repair of that index.",
             ),
             registry=registry,
         ),

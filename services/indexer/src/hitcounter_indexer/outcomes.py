@@ -16,6 +16,9 @@ from hitcounter.reasons import find_cause
 _DOCUMENTS_OWN_FAULT = frozenset({"document_parsing_exception", "mapper_parsing_exception"})
 _INDEX_IS_LOST = "index_not_found_exception"
 _FIELD_IS_UNKNOWN = "strict_dynamic_mapping_exception"
+_SHARD_IS_RED = "unavailable_shards_exception"
+_TOO_MUCH_TO_DO = frozenset({"es_rejected_execution_exception", "circuit_breaking_exception"})
+"""Push-back (429): full queues, or no memory."""
 _SHARD_IS_FULL = "Number of documents in the shard"
 """How Elasticsearch begins to say that a shard holds as many documents as it ever can: 2,147,483,519."""
 
@@ -40,6 +43,7 @@ class ItemResult(NamedTuple):
     outcome: ItemOutcome
     reason: str = ""
     detail: str = ""
+    status: int = 0
 
     @property
     def is_index_lost(self) -> bool:
@@ -52,9 +56,24 @@ class ItemResult(NamedTuple):
         return self.reason == _FIELD_IS_UNKNOWN
 
     @property
-    def is_shard_full(self) -> bool:
-        """True where the shard takes no new document, though it still meets its old ones."""
-        return self.detail.startswith(_SHARD_IS_FULL)
+    def is_push_back(self) -> bool:
+        """True where this says nothing of the index, only that it has to be tried again, soon or when there is room."""
+        return self.outcome is ItemOutcome.RETRY and (
+            self.is_index_lost or self.reason in _TOO_MUCH_TO_DO or (not self.reason and self.status == 429)
+        )
+
+    @property
+    def is_of_shard(self) -> bool:
+        """True where one shard refuses everything new, though the others of its index may take what is theirs.
+
+        It has no active primary, or is full: then it still meets the documents that it holds.
+        """
+        return self.reason == _SHARD_IS_RED or self.detail.startswith(_SHARD_IS_FULL)
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """True where the document itself may be why it is refused, if others of its index are not."""
+        return self.outcome is ItemOutcome.HOLD and self.status == 400 and not self.is_of_shard
 
 
 INDEXED = ItemResult(ItemOutcome.INDEXED)
@@ -69,17 +88,18 @@ def read_item(item: Mapping[str, object]) -> ItemResult:
         return INDEXED
     reason, detail = _read_error(error)
     if status == 409:
-        return ItemResult(ItemOutcome.DUPLICATE, reason, detail)
+        return ItemResult(ItemOutcome.DUPLICATE, reason, detail, status)
     if status in (429, 503):
-        return ItemResult(ItemOutcome.RETRY, reason, detail)
+        return ItemResult(ItemOutcome.RETRY, reason, detail, status)
     if status == 400 and reason in _DOCUMENTS_OWN_FAULT:
-        return ItemResult(ItemOutcome.REJECT, reason, detail)
-    return ItemResult(ItemOutcome.HOLD, reason or f"status_{status}", detail)
+        return ItemResult(ItemOutcome.REJECT, reason, detail, status)
+    return ItemResult(ItemOutcome.HOLD, reason or f"status_{status}", detail, status)
 
 
 def _read_error(error: object) -> tuple[str, str]:
     if not isinstance(error, Mapping):
         return "", ""
-    detail = str(error.get("reason", ""))[:300]
+    # What follows there names the documents of this very request: no news each time, and no business of readiness.
+    detail = str(error.get("reason", "")).partition(", request: [")[0][:300]
     cause = find_cause(error)
     return str(error.get("type", "")), f"{detail}; caused by {cause}" if cause else detail

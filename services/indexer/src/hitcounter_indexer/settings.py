@@ -52,7 +52,8 @@ class IndexerSection(Section):
         5,
         ge=2,
         le=100,
-        description="Deliveries after which an entry is tried by itself, away from others it might harm.",
+        description="Deliveries after which a document of an entry becomes a dead letter if its index refuses it while "
+        "taking others of the same request.",
     )
     drain_seconds: float = Field(
         20.0,

@@ -14,10 +14,6 @@ from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_i
 
 _SINK_IS_BUSY_OR_AWAY: Final = (None, 429, 502, 503, 504)
 """The status of an answer that says nothing of the index; None where there was no answer."""
-_BULK_PARAMETERS: Final = {
-    "require_alias": "true",
-    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by",
-}
 _BULK_HEADERS: Final = {"accept": "application/json", "content-type": "application/x-ndjson"}
 
 
@@ -40,30 +36,53 @@ class Sink(Protocol):
 
 
 class ElasticsearchSink:
-    """The real sink. Makes an index before its first document."""
+    """The real sink. Makes an index before its first document.
 
-    def __init__(self, client: AsyncElasticsearch, indices: Indices) -> None:
+    Args:
+        client: how to reach Elasticsearch.
+        indices: what makes indices.
+        request_timeout_seconds: how long the client waits for an answer.
+    """
+
+    def __init__(self, client: AsyncElasticsearch, indices: Indices, *, request_timeout_seconds: float = 30.0) -> None:
         self._client = client
         self._indices = indices
+        self._bulk_parameters = {
+            "require_alias": "true",
+            # How long Elasticsearch may wait for a shard without an active primary: by default a minute, in which the
+            # client gives up, and learns nothing of all the other documents.
+            "timeout": f"{int(request_timeout_seconds * 1000 / 3)}ms",
+            "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by",
+        }
 
     async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Send one bulk (see Sink.write). Documents of an index that cannot be made or is not ours are held back."""
-        unfit = await self._find_unfit({action.index_name for action in actions})
+        indices = {action.index_name for action in actions}
+        unfit = await self._find_unfit(indices)
         if not unfit:
             return await self._bulk(actions)
         written = iter(await self._bulk([action for action in actions if action.index_name not in unfit]))
         return [unfit.get(action.index_name) or next(written) for action in actions]
 
     async def _find_unfit(self, indices: Collection[str]) -> dict[str, ItemResult]:
-        """Return the answer for the documents of each index that is not fit to be written to."""
-        unfit = {}
+        """Return the answer for the documents of each index that is not fit to be written to.
+
+        Raises:
+            IndexUnavailable: that cannot be said of any of them.
+        """
+        unfit: dict[str, ItemResult] = {}
+        away: IndexUnavailable | None = None
         for index in indices:
             try:
                 await self._indices.ensure([index])
             except IndexUnavailable as error:
                 if error.status in _SINK_IS_BUSY_OR_AWAY:
-                    raise
-                unfit[index] = ItemResult(ItemOutcome.HOLD, "index_unfit", str(error))
+                    away = error
+                    unfit[index] = ItemResult(ItemOutcome.RETRY, "index_not_made", str(error))
+                else:
+                    unfit[index] = ItemResult(ItemOutcome.HOLD, "index_unfit", str(error))
+        if away is not None and len(unfit) == len(indices):
+            raise away
         return unfit
 
     async def _bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
@@ -74,7 +93,7 @@ class ElasticsearchSink:
             # Not client.bulk: that is a PUT, which aiohttp sends again by itself when a connection breaks, so that we
             # would take the documents of the first attempt for a client's duplicates.
             answer = await self._client.perform_request(
-                "POST", "/_bulk", params=_BULK_PARAMETERS, headers=_BULK_HEADERS, body=[b"".join(lines)]
+                "POST", "/_bulk", params=self._bulk_parameters, headers=_BULK_HEADERS, body=[b"".join(lines)]
             )
         if answer["errors"] is False:
             return [INDEXED] * len(actions)

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, Tracer, get_current_span
 
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import ItemResult
-from hitcounter_indexer.turn import TurnWriter
+from hitcounter_indexer.turn import TurnEnd, TurnWriter
 
 
 class TracedTurnWriter(TurnWriter):
@@ -27,7 +27,7 @@ class TracedTurnWriter(TurnWriter):
         super().__init__(**options)
         self._tracer = tracer
 
-    async def finish(self, entries: Sequence[Entry]) -> list[Entry]:
+    async def finish(self, entries: Sequence[Entry]) -> TurnEnd:
         """Bring the entries to their ends, as TurnWriter does."""
         batches = [span for entry in entries if (span := extract_span_context(read_traceparent(entry.payload)))]
         if not batches:

@@ -1,24 +1,25 @@
 """One turn: every document of some entries is brought to its end, and the entries are settled as theirs are.
 
-What a turn does with a document that is not written at once depends on who is at fault (outcomes.py):
+What a turn does with a document that is not written at once depends on who refuses it (outcomes.py):
 
 - Elasticsearch is away or has too much to do: the turn waits and tries again, as long as it takes. Its lane reads
   nothing meanwhile, which is the back-pressure.
-- It refuses these documents for a reason that is not known to be their own: the turn tries for a while, but not beyond
-  the moment at which the same index takes documents from others. Then the entries are left pending, so that nothing
-  waits behind them, and come back when they are reclaimed.
-- An entry that came back too often is tried alone, and then once more in one request with a document that its index is
-  known to hold. Only if that one is met there while these are refused is the fault their own, and they become dead
-  letters. A closed index, a missing permission, a shard limit hit everybody alike and so condemn nobody, also if they
-  come and go.
+- Its index refuses everything while others take theirs (a red, closed or read-only day): the circuit breaker of that
+  index opens (breaker.py), and its documents are left aside. Everything else is written and settled; an entry that has
+  such a document stays pending until the breaker closes.
+- Its index takes others, but not this one: its entry is left pending at once and comes back when it is reclaimed. One
+  that came back too often is rejected, a dead letter, where the very request that refused it shows that its index is
+  well: it held another document of this index that was taken.
+- Nothing else comes through to compare it with: the turn tries for a while, then leaves the entries pending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import decode
@@ -28,17 +29,50 @@ from hitcounter.logs import get_logger
 from hitcounter.stream import HitStream
 
 from hitcounter_indexer.batching import BulkSize, OpenAction, Work
+from hitcounter_indexer.breaker import CircuitBreakers
 from hitcounter_indexer.documents import Action, build_actions, build_documents
 from hitcounter_indexer.metrics import BusyClock, IndexerMetrics
-from hitcounter_indexer.outcomes import ItemOutcome, ItemResult
+from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 
 _TOO_LARGE = 413
 _NO_ANSWER = ItemResult(ItemOutcome.RETRY, "no_answer")
+_NOT_SENT = ItemResult(ItemOutcome.HOLD, "not_sent")
+"""Not an answer."""
+_SLOW_SECONDS = 1.0
+"""A bulk that took longer is the last one of an indexer that is stopping."""
+_IS_THERE = (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE)
 
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """The entries of a turn that are not settled; all of them stay pending."""
+
+    too_new: list[Entry] = field(default_factory=list)
+    """Only a newer indexer can read them."""
+    left: Mapping[str, list[str]] = field(default_factory=dict)
+    """The ids of those that wait for the circuit breaker of an index to close, by that index."""
+    unsettled: list[Entry] = field(default_factory=list)
+    """The others: refused for now, or the indexer is stopping."""
+
+
+class AttemptEnd(Enum):
+    """How one try at the open documents ended."""
+
+    DONE = "everything that was sent has found its end"
+    PUSHED_BACK = "Elasticsearch is away or has too much to do: nothing can be said of the documents"
+    REFUSED = "an index refuses documents, and its circuit breaker is closed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    end: AttemptEnd
+    refused: Mapping[str, ItemResult] = field(default_factory=dict)
+    """For each index that refuses documents one of its answers."""
 
 
 class TurnWriter:
@@ -67,78 +101,83 @@ class TurnWriter:
         """One bulk is prepared while the others are written. Two writes of one index at once make segments in pairs,
         which Elasticsearch has to merge."""
         self._bulk_size = BulkSize(settings.bulk_max_documents)
-        self._took_at: dict[str, float] = {}
-        """When each index last took a document."""
-        self._witnesses: dict[str, Action] = {}
-        """The last document that each index took."""
+        self._breakers = CircuitBreakers(time.monotonic)
 
-    async def finish(self, entries: Sequence[Entry]) -> list[Entry]:
+    async def finish(self, entries: Sequence[Entry]) -> TurnEnd:
         """Bring the entries to their ends; some may be left pending (see above, and when stopping).
-
-        Returns:
-            The entries that only a newer indexer can read.
 
         Raises:
             StreamUnavailable: Redis is away while stopping; what was written will be met again.
         """
-        most = self._settings.max_deliveries
-        together = await self._decode([entry for entry in entries if entry.deliveries <= most])
-        too_new = list(together.too_new)
-        await self._finish_together(together)
-        for entry in entries:
-            if entry.deliveries > most:
-                alone = await self._decode([entry])
-                too_new += alone.too_new
-                await self._try_alone(alone)
-        return too_new
-
-    async def _finish_together(self, work: Work) -> None:
+        work, too_new = await self._decode(entries)
         start, attempt = time.monotonic(), 0
-        while work.open:
+        while True:
+            self._leave_aside(work)
+            if not work.open:
+                break
             with self._busy.running():
-                held = await self._write_open(work, is_repeat=attempt > 0)
-            if not work.open or self._pace.is_stopping:
-                return
-            if held is not None and self._is_hopeless(held, start):
-                log.warning("left entries pending that Elasticsearch refuses", documents=len(work.open))
-                return
+                tried = await self._write_open(work, is_repeat=attempt > 0)
+            if self._pace.is_stopping:
+                break
+            if tried.end is AttemptEnd.DONE:
+                continue
+            if tried.end is AttemptEnd.REFUSED and self._is_hopeless(tried.refused, start):
+                log.warning(
+                    "left entries pending that Elasticsearch refuses",
+                    documents=len(work.open),
+                    **{index: f"{result.reason}: {result.detail}" for index, result in tried.refused.items()},
+                )
+                break
             await self._pace.pause(backoff_seconds(attempt))
             attempt += 1
+        return TurnEnd(too_new, work.left, work.unsettled)
 
-    async def _try_alone(self, work: Work) -> None:
-        with self._busy.running():
-            held = await self._write_open(work, is_repeat=True)
-        if not held or not await self._is_their_own_fault([item.action for item in work.open]):
-            return
-        reason = ItemResult(ItemOutcome.REJECT, "refused_too_often", f"{held[0][1].reason}: {held[0][1].detail}")
-        for chunk in work.take_chunks(self._settings.bulk_max_documents, self._settings.bulk_max_bytes):
-            work.note(chunk, [reason] * len(chunk))
-        await self._settle(work.take_finished())
+    # ── circuit breakers ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _is_their_own_fault(self, refused: Sequence[Action]) -> bool:
-        """Try the refused documents once more beside one that each of their indices holds, in the same request.
+    def is_open(self, index: str) -> bool:
+        """Tell whether the circuit breaker of the index is open."""
+        return self._breakers.is_open(index)
 
-        Whatever is wrong with an index hits both. Proof from another moment would be none: an index that is closed and
-        opened again and again takes some documents and refuses others, and there is nothing wrong with any of them.
-        Except for a full shard: it meets the documents that it holds, and refuses every other.
-        """
-        indices = {action.index_name for action in refused}
-        witnesses = [self._witnesses[index] for index in indices & self._witnesses.keys()]
-        if len(witnesses) < len(indices):
-            return False
+    async def probe(self) -> None:
+        """Send the probes that are due; an index that takes its own is written to again."""
+        due = self._breakers.take_due()
+        await asyncio.gather(*[self._probe(index, actions) for index, actions in due.items()])
+
+    async def _probe(self, index: str, actions: Sequence[Action]) -> None:
+        # Not in line with the bulks: Elasticsearch may hold it for as long as a bulk may take. What it writes is met as
+        # a duplicate, and flushed, when its entry comes back.
+        is_taken, reason = False, ""
         try:
-            results = await self._sink.write([*refused, *witnesses])
-        except IndexUnavailable:
-            return False
-        of_refused, of_witnesses = results[: len(refused)], results[len(refused) :]
-        return all(result.outcome is ItemOutcome.HOLD and not result.is_shard_full for result in of_refused) and all(
-            result.outcome in (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE) for result in of_witnesses
-        )
+            results = await self._sink.write(actions)
+            refusing = [result for result in results if result.outcome is ItemOutcome.RETRY or result.is_of_shard]
+            is_taken = not refusing and any(result.outcome is not ItemOutcome.HOLD for result in results)
+            reason = next((_tell(result) for result in results if result.outcome not in _IS_THERE), "")
+        except IndexUnavailable as error:
+            reason = str(error)
+        finally:
+            self._breakers.note_probed(index, is_taken=is_taken, reason=reason)
+        self._metrics.open_circuit_breakers.set(len(self._breakers.open_indices))
+        if is_taken:
+            self._conditions.note_healed(index)
+            log.info("circuit breaker closed", index=index)
+        else:
+            self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
+
+    def _leave_aside(self, work: Work) -> None:
+        """Take the documents of indices whose breakers are open out of the turn."""
+        if self._breakers.is_any_open:
+            for action in work.leave_aside(self._breakers.is_open):
+                self._breakers.keep_for_probe(action)
+
+    def _note_refused(self, index: str, reason: str, since: float) -> None:
+        if self._breakers.note_refused(index, reason, since):
+            self._metrics.open_circuit_breakers.set(len(self._breakers.open_indices))
+            self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _decode(self, entries: Sequence[Entry]) -> Work:
-        """Return the work that the entries hold; settles those that hold nothing that could be done."""
+    async def _decode(self, entries: Sequence[Entry]) -> tuple[Work, list[Entry]]:
+        """Return the work that the entries hold, and those that are too new; settles those that hold no work."""
         readable: list[tuple[Entry, Sequence[Action]]] = []
         condemned: list[Settlement] = []
         too_new: list[Entry] = []
@@ -158,7 +197,7 @@ class TurnWriter:
                     condemned.append(_condemn(entry, "failed_too_often", f"{type(error).__name__}: {error}"))
         if condemned:
             await self._settle(condemned)
-        return Work(readable, too_new)
+        return Work(readable), too_new
 
     def _read_actions(self, entry: Entry) -> list[Action]:
         documents = build_documents(decode(entry.payload), self._index_prefix)
@@ -171,43 +210,60 @@ class TurnWriter:
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _write_open(self, work: Work, *, is_repeat: bool) -> list[tuple[str, ItemResult]] | None:
-        """Try each open document once, and settle the entries that are done.
-
-        Returns:
-            The index and the answer of each document that is refused, or None where Elasticsearch is away or has too
-            much to do: then nothing can be said of the documents.
-        """
+    async def _write_open(self, work: Work, *, is_repeat: bool) -> _Attempt:
+        """Try each open document once, and settle the entries that are done."""
         problem: IndexUnavailable | None = None
-        held: list[tuple[str, ItemResult]] = []
-        is_answered = True
+        refused: dict[str, ItemResult] = {}
+        is_answered, is_going_on = True, True
         for chunk in work.take_chunks(self._bulk_size.documents, self._settings.bulk_max_bytes):
-            results = [_NO_ANSWER] * len(chunk)
-            if is_answered:  # else this chunk need not wait for nothing, too
-                try:
-                    results = await self._write(chunk, is_repeat=is_repeat)
-                except IndexUnavailable as error:
-                    problem, is_answered = error, error.status is not None
+            if not is_answered or not is_going_on:  # else this chunk would wait for nothing, too
+                work.note(chunk, [_NOT_SENT] * len(chunk))
+                continue
+            since = time.monotonic()
+            try:
+                results = await self._write(chunk, is_repeat=is_repeat)
+            except IndexUnavailable as error:
+                problem, is_answered = error, error.status is not None
+                results = self._note_unanswered(work, chunk, error, since)
+            else:
+                problem = self._note_results(chunk, results, refused, since) or problem
             work.note(chunk, results)
-            pushed_back = self._note_results(chunk, results, held)
-            problem = problem or pushed_back  # why there was no answer says more than that there was none
+            if finished := work.take_finished():
+                await self._settle(finished)
+            is_going_on = not (self._pace.is_stopping and time.monotonic() - since > _SLOW_SECONDS)
         if not is_answered:
             self._bulk_size.shrink()
         elif problem is None:
             self._bulk_size.grow()
-        if finished := work.take_finished():
-            await self._settle(finished)
+        return self._conclude(problem, {index: result for index, result in refused.items() if not self.is_open(index)})
+
+    def _conclude(self, problem: IndexUnavailable | None, refused: Mapping[str, ItemResult]) -> _Attempt:
+        """Say how an attempt ended, in readiness too."""
         if problem is not None:
             self._conditions.note_problem(problem)
-            return None
-        if held:
-            index, result = held[0]
-            self._conditions.note_problem(
-                IndexUnavailable(f"{index} refuses {len(held)} documents: {result.reason}: {result.detail}")
-            )
-        else:
+            return _Attempt(AttemptEnd.PUSHED_BACK)
+        if not refused:
             self._conditions.note_well(ELASTICSEARCH)
-        return held
+            return _Attempt(AttemptEnd.DONE)
+        index, result = next(iter(refused.items()))
+        self._conditions.note_problem(IndexUnavailable(f"{index} refuses documents: {_tell(result)}"))
+        return _Attempt(AttemptEnd.REFUSED, refused)
+
+    def _note_unanswered(
+        self, work: Work, chunk: Sequence[OpenAction], error: IndexUnavailable, since: float
+    ) -> list[ItemResult]:
+        """Note a request that failed as a whole; the next attempt asks index by index, and others before these.
+
+        So it is seen which one does not answer, and it does not stand in front of the others for ever.
+        """
+        self._metrics.retried_documents.labels(_NO_ANSWER.reason).inc(len(chunk))
+        self._metrics.items.labels(ItemOutcome.RETRY.value).inc(len(chunk))
+        indices = {item.action.index_name for item in chunk}
+        if error.status is None:
+            work.split_by_index(last=indices)
+            if len(indices) == 1:
+                self._note_refused(indices.pop(), str(error), since)
+        return [_NO_ANSWER] * len(chunk)
 
     async def _write(self, chunk: Sequence[OpenAction], *, is_repeat: bool) -> list[ItemResult]:
         """Write a chunk, in halves where it is too large for Elasticsearch."""
@@ -225,64 +281,113 @@ class TurnWriter:
                 *await self._write(chunk[half:], is_repeat=is_repeat),
             ]
         self._metrics.bulk_documents.observe(len(actions))
-        await self._flush_doubtful(chunk, results, is_repeat=is_repeat)
-        return results
+        if results.count(INDEXED) == len(results):
+            return results
+        results = self._reject_invalid(chunk, results)
+        return await self._flush_doubtful(chunk, results, is_repeat=is_repeat)
 
     async def _send(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Send one bulk, when it is its turn."""
         async with self._writes:
             start = time.monotonic()
             try:
+                if self._breakers.is_any_open:  # perhaps since this bulk was made
+                    return await self._send_some(actions)
                 return await self._sink.write(actions)
             finally:
                 self._metrics.bulk_seconds.observe(time.monotonic() - start)
                 self._pace.beat()
 
+    async def _send_some(self, actions: Sequence[Action]) -> list[ItemResult]:
+        sent = [action for action in actions if not self.is_open(action.index_name)]
+        results = iter(await self._sink.write(sent) if sent else ())
+        indices = {action.index_name for action in sent}
+        return [next(results) if action.index_name in indices else _NOT_SENT for action in actions]
+
+    def _reject_invalid(self, chunk: Sequence[OpenAction], results: Sequence[ItemResult]) -> list[ItemResult]:
+        """Reject documents that came back too often and are refused while the same request shows their index well.
+
+        Proof from another request would be none: an index that is closed and opened again and again takes some
+        documents and refuses others, and there is nothing wrong with any of them.
+        """
+        well = _indices_of(chunk, results, _IS_THERE)
+        most = self._settings.max_deliveries
+        return [
+            ItemResult(ItemOutcome.REJECT, "refused_too_often", _tell(result))
+            if result.may_be_invalid and item.progress.entry.deliveries > most and item.action.index_name in well
+            else result
+            for item, result in zip(chunk, results, strict=True)
+        ]
+
     async def _flush_doubtful(
         self, chunk: Sequence[OpenAction], results: Sequence[ItemResult], *, is_repeat: bool
-    ) -> None:
+    ) -> list[ItemResult]:
         """Make sure that documents found already there are on disk before their entries are settled.
 
         A duplicate says that an earlier delivery of the entry wrote the document, not that Elasticsearch had synced it:
         the one who would have waited for that may have died, and Elasticsearch may be next. A key that a client sent
-        twice needs nothing: the entry of the first waits for its own answer.
+        twice needs nothing: the entry of the first waits for its own answer. Duplicates of an index that cannot be
+        flushed have to be tried again.
         """
         doubtful = {
             item.action.index_name
             for item, result in zip(chunk, results, strict=True)
             if result.outcome is ItemOutcome.DUPLICATE and (is_repeat or item.is_redelivered)
         }
-        if doubtful:
-            await self._sink.flush(doubtful)
+        failed: dict[str, ItemResult] = {}
+        for index in sorted(doubtful):
+            try:
+                await self._sink.flush([index])
+            except IndexUnavailable as error:
+                failed[index] = ItemResult(ItemOutcome.RETRY, "not_flushed", str(error))
+        return [
+            failed.get(item.action.index_name, result) if result.outcome is ItemOutcome.DUPLICATE else result
+            for item, result in zip(chunk, results, strict=True)
+        ]
 
     def _note_results(
-        self, chunk: Sequence[OpenAction], results: Sequence[ItemResult], held: list[tuple[str, ItemResult]]
+        self,
+        chunk: Sequence[OpenAction],
+        results: Sequence[ItemResult],
+        refused: dict[str, ItemResult],
+        since: float,
     ) -> IndexUnavailable | None:
-        """Remember which indices take documents and which are refused; return push-back, if there is any."""
+        """Remember which indices take documents and which refuse them; return push-back, if there is any."""
+        if results.count(INDEXED) == len(results):
+            self._breakers.note_taken({item.action.index_name for item in chunk})
+            self._metrics.items.labels(ItemOutcome.INDEXED.value).inc(len(results))
+            return None
+        taken = _indices_of(chunk, results, _IS_THERE)
+        self._breakers.note_taken(taken)
         pushed_back: IndexUnavailable | None = None
-        now = time.monotonic()
+        here: dict[str, ItemResult] = {}
         for item, result in zip(chunk, results, strict=True):
+            if result is _NOT_SENT:
+                continue
             index = item.action.index_name
-            if result.outcome is ItemOutcome.INDEXED:
-                self._took_at[index] = now
-                self._witnesses[index] = item.action
-            elif result.outcome in (ItemOutcome.RETRY, ItemOutcome.HOLD):
+            self._metrics.items.labels(result.outcome.value).inc()
+            if result.outcome is ItemOutcome.RETRY:
                 self._metrics.retried_documents.labels(result.reason).inc()
-                if result.outcome is ItemOutcome.HOLD:
-                    held.append((index, result))
-                else:
-                    pushed_back = IndexUnavailable(f"{index} pushes back: {result.reason}: {result.detail}")
-        for outcome, items in Counter(result.outcome for result in results).items():
-            self._metrics.items.labels(outcome.value).inc(items)
+            if result.is_push_back:
+                pushed_back = IndexUnavailable(f"{index} pushes back: {_tell(result)}")
+            elif result.outcome in (ItemOutcome.RETRY, ItemOutcome.HOLD) and (index not in here or result.is_of_shard):
+                here[index] = result
+        for index, result in here.items():
+            if index not in taken or result.is_of_shard:
+                self._note_refused(index, _tell(result), since)
+        refused |= here
         return pushed_back
 
-    def _is_hopeless(self, held: Sequence[tuple[str, ItemResult]], start: float) -> bool:
+    def _is_hopeless(self, refused: Mapping[str, ItemResult], start: float) -> bool:
         """Tell whether to stop trying refused documents for now: their indices take others, or it has lasted long."""
-        return self._are_well(held, start) or time.monotonic() - start > self._settings.reclaim_after_seconds
-
-    def _are_well(self, held: Sequence[tuple[str, ItemResult]], since: float) -> bool:
-        """Tell whether all indices that refuse documents have taken others since then."""
-        return bool(held) and all(self._took_at.get(index, 0.0) >= since for index, _ in held)
+        if time.monotonic() - start > self._settings.reclaim_after_seconds:
+            return True
+        return all(
+            result.outcome is ItemOutcome.HOLD
+            and not result.is_of_shard
+            and self._breakers.has_taken_since(index, start)
+            for index, result in refused.items()
+        )
 
     # ── settling ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -320,3 +425,13 @@ class TurnWriter:
 def _condemn(entry: Entry, reason: str, detail: str) -> Settlement:
     positions = None if entry.positions is None else sorted(entry.positions)
     return Settlement(entry.entry_id, dead_letters=[DeadLetter(reason, detail, entry.hits, entry.payload, positions)])
+
+
+def _indices_of(
+    chunk: Sequence[OpenAction], results: Sequence[ItemResult], outcomes: Collection[ItemOutcome]
+) -> set[str]:
+    return {item.action.index_name for item, result in zip(chunk, results, strict=True) if result.outcome in outcomes}
+
+
+def _tell(result: ItemResult) -> str:
+    return f"{result.reason}: {result.detail}"

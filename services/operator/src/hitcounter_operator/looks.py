@@ -28,7 +28,7 @@ class IndexerCounters:
     busy_seconds: float
     """`hitcounter_busy_seconds_total`."""
     retried_documents: float
-    """`hitcounter_retried_documents_total`, all reasons together."""
+    """`hitcounter_retried_documents_total`, all reasons together: push-back only, not what an index refuses."""
 
 
 @dataclass(frozen=True, slots=True)
