@@ -57,6 +57,10 @@ Every setting is an environment variable, read once when a process starts. A var
 its default. A wrong value, or an unknown name in a section that the process reads, stops it with exit status 2 and one
 line for each mistake. With the defaults everything runs on one machine.
 
+Everything is checked before the first connection: addresses, passwords, TLS files, and whether they fit together. No
+message contains a password or an address. A newline at the end of a value is taken off, since `echo` leaves one in a
+Secret or a file. Values are UTF-8; so are the user names and passwords that reach the stores.
+
 The last part of a name tells the unit: `_seconds`, `_ms`, `_bytes`. Sections that a process does not read may be set
 all the same: one set of variables can serve all parts.
 """

@@ -68,7 +68,10 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             }
         },
         "valkey": {"redis": {"engine": "valkey", "image": {"repository": "valkey/valkey", "tag": "9.1.2"}}},
-        "external": {**EXTERNAL_REDIS, "externalRedis": {"host": "redis.example.org", "password": "p"}},
+        "external": {
+            **EXTERNAL_REDIS,
+            "externalRedis": {"host": "redis.example.org", "password": "p", "trustMemoryPolicy": True},
+        },
         "tls": {
             **EXTERNAL_REDIS,
             "externalRedis": {
@@ -76,14 +79,14 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
                 "port": 6380,
                 "username": "u",
                 "existingSecret": "yours",
-                "tls": {"enabled": True, "caSecret": "yours"},
+                "tls": {"enabled": True, "caSecret": "yours", "clientSecret": "yours"},
             },
         },
         "sentinel": {
             **EXTERNAL_REDIS,
             "externalRedis": {
                 "existingSecret": "yours",
-                "sentinel": {"nodes": ["s1:26379", "s2:26380"], "username": "s", "passwordKey": "sentinel"},
+                "sentinel": {"nodes": ["s1:26379", "[fd00::2]:26380"], "username": "s", "passwordKey": "sentinel"},
             },
         },
     },
@@ -115,6 +118,7 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
                 "existingSecret": "yours",
                 "caSecret": "yours",
                 "caKey": "authority.pem",
+                "clientSecret": "yours",
             },
         },
         "key": {

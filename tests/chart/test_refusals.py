@@ -60,6 +60,26 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         "set externalRedis.tls.enabled=true",
     ),
     (
+        "client certificate without TLS",
+        merge(EXTERNAL_REDIS, {"externalRedis": {"host": "r", "tls": {"clientSecret": "s"}}}),
+        "set externalRedis.tls.enabled=true",
+    ),
+    (
+        "user of the sentinels without a password",
+        merge(EXTERNAL_REDIS, {"externalRedis": {"sentinel": {"nodes": ["s:26379"], "username": "u"}}}),
+        "set externalRedis.sentinel.passwordKey",
+    ),
+    (
+        "authority of a plain Elasticsearch",
+        merge(EXTERNAL_ELASTICSEARCH, {"externalElasticsearch": {"urls": ["http://e:9200"], "caSecret": "s"}}),
+        "make its urls https://",
+    ),
+    (
+        "two schemes",
+        merge(EXTERNAL_ELASTICSEARCH, {"externalElasticsearch": {"urls": ["http://e:9200", "https://f"]}}),
+        "mixes http:// and https://",
+    ),
+    (
         "no Elasticsearch",
         EXTERNAL_ELASTICSEARCH,
         "There is no Elasticsearch: leave elasticsearch.enabled=true, or set externalElasticsearch.urls",

@@ -26,6 +26,7 @@ KEYWORDS = {"type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"
 NOT_IN_PODS = {
     "HITCOUNTER_HTTP__PORT": "pods have addresses of their own: there is no reason for another port",
     "HITCOUNTER_MANAGEMENT__PORT": "the same",
+    "HITCOUNTER_HTTP__REUSE_PORT": "a pod has its port to itself",
 }
 """Settings that the chart leaves alone, and why."""
 

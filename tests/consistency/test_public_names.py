@@ -12,6 +12,7 @@ FOUNDATION = ROOT / "packages/hitcounter/src/hitcounter"
 
 PUBLIC = {
     "__init__": "",
+    "addresses": ("Address find_option_fault find_tls_fault read_address read_host read_host_and_port"),
     "backoff": "backoff_seconds",
     "codec": (
         "HitBatch ID_RULE PRODUCER_BYTES READER_VERSION SEQUENCE_MAX TIME_MAX_MS build_batch decode encode "
@@ -49,8 +50,8 @@ PUBLIC = {
     ),
     "redis_lane": "AcceptLane build_pool check_memory_policy is_demoted is_forbidden translate translated",
     "settings": (
-        "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings IndexSettings LogSettings Port RedisSettings Section "
-        "SettingsBase TracingSettings load_settings load_settings_or_exit variable_name"
+        "ENV_PREFIX EXIT_CONFIGURATION ElasticsearchSettings Host IndexSettings LogSettings Port RedisSettings Section "
+        "SettingsBase TracingSettings exit_for load_settings load_settings_or_exit variable_name"
     ),
     "stream": "GROUP RECLAIM_MAX_EXAMINED HitStream Keys open_stream",
     "tracing": (

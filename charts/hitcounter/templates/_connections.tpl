@@ -11,12 +11,22 @@ HITCOUNTER_REDIS__URL: {{ printf "redis://%s:6379/0" (include "redis.fullname" .
 {{- else -}}
 {{- $scheme := ternary "rediss" "redis" $external.tls.enabled -}}
 {{- $host := $external.host | default $external.sentinel.masterName -}}
+{{- if and (contains ":" $host) (not (hasPrefix "[" $host)) -}}
+{{- $host = printf "[%s]" $host -}}
+{{- end -}}
 HITCOUNTER_REDIS__URL: {{ printf "%s://%s:%d/%d" $scheme $host (int $external.port) (int $external.database) | quote }}
 {{- with $external.username }}
 HITCOUNTER_REDIS__USERNAME: {{ . | quote }}
 {{- end }}
 {{- if $external.tls.caSecret }}
 HITCOUNTER_REDIS__CA_FILE: {{ printf "/etc/hitcounter/redis/%s" $external.tls.caKey }}
+{{- end }}
+{{- if $external.trustMemoryPolicy }}
+HITCOUNTER_REDIS__TRUST_MEMORY_POLICY: "true"
+{{- end }}
+{{- if $external.tls.clientSecret }}
+HITCOUNTER_REDIS__CERT_FILE: /etc/hitcounter/redis-client/tls.crt
+HITCOUNTER_REDIS__KEY_FILE: /etc/hitcounter/redis-client/tls.key
 {{- end }}
 {{- if $external.sentinel.nodes }}
 HITCOUNTER_REDIS__SENTINELS: {{ join "," $external.sentinel.nodes | quote }}
@@ -72,6 +82,10 @@ HITCOUNTER_ELASTICSEARCH__USERNAME: {{ $external.username | quote }}
 {{- if $external.caSecret }}
 HITCOUNTER_ELASTICSEARCH__CA_FILE: {{ printf "/etc/hitcounter/elasticsearch/%s" $external.caKey }}
 {{- end }}
+{{- if $external.clientSecret }}
+HITCOUNTER_ELASTICSEARCH__CERT_FILE: /etc/hitcounter/elasticsearch-client/tls.crt
+HITCOUNTER_ELASTICSEARCH__KEY_FILE: /etc/hitcounter/elasticsearch-client/tls.key
+{{- end }}
 {{- end -}}
 {{- end -}}
 
@@ -124,12 +138,12 @@ elasticsearch-api-key: {{ $elasticsearch.apiKey | quote }}
 {{- if .Values.redis.enabled -}}
 {{- $names = append $names (ternary .Values.redis.auth.existingSecret "" .Values.redis.auth.enabled) -}}
 {{- else -}}
-{{- $names = concat $names (list .Values.externalRedis.existingSecret .Values.externalRedis.tls.caSecret) -}}
+{{- $names = concat $names (list .Values.externalRedis.existingSecret .Values.externalRedis.tls.caSecret .Values.externalRedis.tls.clientSecret) -}}
 {{- end -}}
 {{- if .Values.elasticsearch.enabled -}}
 {{- $names = concat $names (list .Values.elasticsearch.security.existingSecret .Values.elasticsearch.tls.existingSecret) -}}
 {{- else -}}
-{{- $names = concat $names (list .Values.externalElasticsearch.existingSecret .Values.externalElasticsearch.caSecret) -}}
+{{- $names = concat $names (list .Values.externalElasticsearch.existingSecret .Values.externalElasticsearch.caSecret .Values.externalElasticsearch.clientSecret) -}}
 {{- end -}}
 {{- $names | compact | uniq | join ", " -}}
 {{- end -}}
@@ -145,6 +159,20 @@ elasticsearch: {{ . }}
 {{- end }}
 {{- else }}
 {{- with .Values.externalElasticsearch.caSecret }}
+elasticsearch: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* hitcounter.clientCertificates (root): a dict, as YAML, of store to the Secret with our client certificate. */}}
+{{- define "hitcounter.clientCertificates" -}}
+{{- if not .Values.redis.enabled }}
+{{- with .Values.externalRedis.tls.clientSecret }}
+redis: {{ . }}
+{{- end }}
+{{- end }}
+{{- if not .Values.elasticsearch.enabled }}
+{{- with .Values.externalElasticsearch.clientSecret }}
 elasticsearch: {{ . }}
 {{- end }}
 {{- end }}

@@ -134,6 +134,11 @@ volumeMounts:
     mountPath: /etc/hitcounter/{{ $store }}
     readOnly: true
   {{- end }}
+  {{- range $store, $_ := include "hitcounter.clientCertificates" .root | fromYaml }}
+  - name: {{ $store }}-client
+    mountPath: /etc/hitcounter/{{ $store }}-client
+    readOnly: true
+  {{- end }}
   {{- with .values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -166,6 +171,16 @@ volumeMounts:
       {{- $key := include "hitcounter.authorityKey" (dict "root" $root "store" $store) }}
       - key: {{ $key }}
         path: {{ $key }}
+{{- end }}
+{{- range $store, $secret := include "hitcounter.clientCertificates" .root | fromYaml }}
+- name: {{ $store }}-client
+  secret:
+    secretName: {{ $secret }}
+    items:
+      - key: tls.crt
+        path: tls.crt
+      - key: tls.key
+        path: tls.key
 {{- end }}
 {{- with .values.extraVolumes }}
 {{ toYaml . }}

@@ -92,7 +92,7 @@ def test_a_port_that_is_taken_is_said_in_one_sentence(section: str) -> None:
         port = taken.getsockname()[1]
         ports = {"HITCOUNTER_HTTP__PORT": str(free_port()), "HITCOUNTER_MANAGEMENT__PORT": str(free_port())}
         result = run_command(**ports | {f"HITCOUNTER_{section}__PORT": str(port)})
-    assert result.returncode == 1
+    assert result.returncode == 2
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"cannot listen on 127.0.0.1:{port}: ")
     assert last.endswith(f"see HITCOUNTER_{section}__PORT")

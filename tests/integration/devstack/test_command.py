@@ -121,6 +121,25 @@ def test_a_second_stack_on_the_same_data_is_refused_with_the_first_ones_process(
         first.ends_with(0)
 
 
+def test_two_stacks_started_at_once_have_parts_of_their_own_and_keep_their_hits_apart(folder: Path) -> None:
+    folders = [folder / name for name in ("a", "b")]
+    with devstack("run", "--data", folders[0]) as first, devstack("run", "--data", folders[1]) as second:
+        both = (first, second)
+        for running in both:
+            running.read_until("curl localhost:")
+        apis = [api_of(running) for running in both]
+        assert len(set(apis)) == 2
+        for api, id_ in zip(apis, ("first", "second"), strict=True):
+            assert answers(api, f'{{"id": "{id_}"}}') == ""
+        for api, own, other in ((apis[0], "first", "second"), (apis[1], "second", "first")):
+            wait_until(lambda: '"count":1' in (answers(f"{api}/{own}") or "").replace(" ", ""))  # noqa: B023
+            assert '"count":1' not in (answers(f"{api}/{other}") or "").replace(" ", "")
+        for running in both:
+            running.process.terminate()
+        for running in both:
+            running.ends_with(0)
+
+
 def test_a_part_that_dies_is_named_and_ends_the_stack_with_1(folder: Path) -> None:
     with devstack("servers", "--data", folder) as running:
         running.read_until("REPLICAS=0")

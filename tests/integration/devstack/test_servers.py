@@ -1,6 +1,8 @@
 """The servers of the local stack live, die and come back as promised. Everything here is a real process."""
 
+import contextlib
 import http.client
+import http.server
 import json
 import os
 import signal
@@ -8,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +28,7 @@ from hitcounter_devstack import (
     find_redis,
     free_port,
 )
+from hitcounter_devstack.elasticsearch import elasticsearch_answers
 from hitcounter_devstack.ports import is_free
 
 START_BOTH_AND_STAY = """
@@ -132,6 +136,46 @@ def test_a_paused_server_does_not_answer_until_it_is_resumed(folder: Path) -> No
 def test_two_servers_cannot_share_a_data_folder(folder: Path) -> None:
     with RedisServer(folder), pytest.raises(DataInUseError, match="another stack runs on this data"):
         RedisServer(folder).start()
+
+
+def test_redis_is_not_ready_by_the_answers_of_another_on_its_port(folder: Path) -> None:
+    with RedisServer(folder / "theirs") as theirs:
+        ours = RedisServer(folder / "ours", port=theirs.port)
+        with pytest.raises(StartError, match="Address already in use"):
+            ours.start().wait_ready()
+
+
+@contextlib.contextmanager
+def stranger(answer: bytes) -> Iterator[int]:
+    """Answer every GET with 200 and this body; yields the port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_elasticsearch_is_not_ready_by_the_answers_of_another_on_its_port(folder: Path) -> None:
+    with stranger(b'{"nodes": {"x": {"name": "devstack"}}, "status": "green"}') as port:
+        assert elasticsearch_answers(f"http://127.0.0.1:{port}")
+        assert not ElasticsearchServer(folder, port=port).is_ready()
+
+
+def test_a_service_is_not_ready_by_the_answers_of_another_on_its_port(folder: Path) -> None:
+    with stranger(b'{"ready": true, "pid": 1}') as port:
+        service = Service(["sleep", "60"], log_file=folder / "log", ready_url=f"http://127.0.0.1:{port}/readyz")
+        service.start()
+        assert not service.is_ready()
+        service.kill()
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:

@@ -14,7 +14,7 @@ from hitcounter.settings import RedisSettings
 from hitcounter.stream import HitStream, open_stream
 from hitcounter_devstack import RedisServer, find_redis
 from hitcounter_devstack.server import Command
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from redis.asyncio import Redis
 
 from tests.integration.stores.waiting import until
@@ -53,6 +53,8 @@ class GuardedServer(RedisServer):
 class TlsServer(GuardedServer):
     """Redis behind TLS, with a certificate of an authority that nobody else knows."""
 
+    asks_clients = "no"
+
     def _prepare(self) -> Command:
         make_certificates(self.data_dir)
         self.options |= {
@@ -60,12 +62,18 @@ class TlsServer(GuardedServer):
             "tls-cert-file": str(self.data_dir / "server.crt"),
             "tls-key-file": str(self.data_dir / "server.key"),
             "tls-ca-cert-file": str(self.data_dir / "ca.crt"),
-            "tls-auth-clients": "no",
+            "tls-auth-clients": self.asks_clients,
         }
         command = super()._prepare()
         plain_port = command.arguments.index("--port") + 1
         arguments = [*command.arguments[:plain_port], "0", *command.arguments[plain_port + 1 :]]
         return Command(arguments)
+
+
+class MutualTlsServer(TlsServer):
+    """The same, and clients need a certificate of that authority as well: what Redis asks for by default."""
+
+    asks_clients = "yes"
 
 
 def make_certificates(folder: Path) -> None:
@@ -143,6 +151,31 @@ async def test_tls_with_an_authority_of_ones_own(folder: Path) -> None:
         await append_one(RedisSettings(url=url, ca_file=str(folder / "ca.crt")))
         with pytest.raises(StreamUnavailable, match="certificate"):
             await append_one(RedisSettings(url=url), sequence=2)
+
+
+async def test_tls_with_a_client_certificate(folder: Path) -> None:
+    with MutualTlsServer(folder, binary=find_redis("7.0")) as server:
+        url, ca_file = SecretStr(server.url.replace("redis://", "rediss://")), str(folder / "ca.crt")
+        certificate, key = str(folder / "server.crt"), str(folder / "server.key")
+        await append_one(RedisSettings(url=url, ca_file=ca_file, cert_file=certificate, key_file=key))
+        both = folder / "both.pem"
+        both.write_text((folder / "server.crt").read_text() + (folder / "server.key").read_text())
+        await append_one(RedisSettings(url=url, ca_file=ca_file, cert_file=str(both)), sequence=2)
+        with pytest.raises(StreamUnavailable):  # it says why, or has closed the connection before that is read
+            await append_one(RedisSettings(url=url, ca_file=ca_file), sequence=3)
+
+
+async def test_key_of_another_certificate_or_an_encrypted_one_is_refused_before_connecting(folder: Path) -> None:
+    make_certificates(folder)
+    encrypting = ["openssl", "rsa", "-aes128", "-passout", "pass:s3cret", "-in", "server.key", "-out", "locked.key"]
+    await asyncio.to_thread(subprocess.run, encrypting, cwd=folder, check=True, capture_output=True)
+    for key in ("ca.key", "locked.key", "server.crt"):
+        with pytest.raises(ValidationError, match="certificate and key must"):
+            RedisSettings(
+                url=SecretStr("rediss://127.0.0.1"),
+                cert_file=str(folder / "server.crt"),
+                key_file=str(folder / key),
+            )
 
 
 async def test_stream_follows_the_sentinels_to_the_new_master(

@@ -3,6 +3,8 @@
 import io
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hitcounter_devstack.distributions import (
 from hitcounter_devstack.docker import ELASTICSEARCH_IMAGE, REDIS_IMAGE, Image, build_command
 from hitcounter_devstack.errors import DevstackError, MissingPartError
 from hitcounter_devstack.java import MODULES_OF_9, Java, JavaNeed
-from hitcounter_devstack.ports import FALLBACK_PORTS, free_port
+from hitcounter_devstack.ports import FALLBACK_PORTS, free_port, hold_port, is_free
 from hitcounter_devstack.redis_binaries import find_redis
 from hitcounter_devstack.stores import choose_port
 
@@ -64,11 +66,24 @@ def test_a_redis_that_nobody_has_is_refused_with_what_to_do() -> None:
         find_redis("1.0")
 
 
-def test_the_preferred_port_is_given_unless_somebody_listens_there() -> None:
+def test_the_preferred_port_is_given_once_unless_somebody_listens_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = holder.getsockname()[1]
-        assert free_port(taken) in FALLBACK_PORTS
-    assert free_port(taken) == taken
+        assert hold_port(taken) in FALLBACK_PORTS
+    assert hold_port(taken) == taken
+    assert hold_port(taken) in FALLBACK_PORTS
+
+
+def test_a_port_that_is_chosen_is_held_before_anything_listens_and_until_its_process_is_killed() -> None:
+    port = free_port()
+    hold = f"from hitcounter_devstack.ports import hold_port; print(hold_port({port}), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert int(other.stdout.readline()) == port
+        assert is_free(port)
+        assert hold_port(port) != port
+        other.kill()
+    assert hold_port(port) == port
 
 
 def test_a_part_whose_usual_port_is_taken_gets_a_free_one_and_says_so() -> None:

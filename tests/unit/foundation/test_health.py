@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -90,7 +91,12 @@ async def test_readyz_says_what_is_waited_for_and_why() -> None:
     status, headers, body = await get("/readyz", readiness=Readiness("redis"))
     assert status == 503
     assert headers[b"content-type"] == b"application/json"
-    assert orjson.loads(body) == {"ready": False, "waiting_for": {"redis": "not reached yet"}, "warnings": {}}
+    assert orjson.loads(body) == {
+        "ready": False,
+        "waiting_for": {"redis": "not reached yet"},
+        "warnings": {},
+        "pid": os.getpid(),
+    }
 
 
 async def test_what_is_wrong_beside_its_job_is_said_and_keeps_no_part_from_being_ready() -> None:
@@ -105,7 +111,7 @@ async def test_what_is_wrong_beside_its_job_is_said_and_keeps_no_part_from_being
 
 async def test_readyz_of_a_ready_part_is_200() -> None:
     status, _, body = await get("/readyz")
-    assert (status, orjson.loads(body)) == (200, {"ready": True, "waiting_for": {}, "warnings": {}})
+    assert (status, orjson.loads(body)) == (200, {"ready": True, "waiting_for": {}, "warnings": {}, "pid": os.getpid()})
 
 
 async def test_livez_does_not_look_at_what_is_waited_for() -> None:
@@ -149,7 +155,7 @@ async def test_port_is_served_while_the_block_runs_and_free_after_it(free_port: 
             assert answer.status == 200
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.get("/readyz")
-    open_socket("127.0.0.1", free_port, "HITCOUNTER_MANAGEMENT__PORT").close()
+    open_socket("127.0.0.1", free_port, "management").close()
 
 
 async def test_signals_stay_with_the_process_while_the_port_is_served(free_port: int) -> None:
@@ -168,8 +174,8 @@ async def test_taken_port_is_an_error_that_names_the_setting_to_change() -> None
 
 
 def test_address_of_another_machine_is_an_error_that_names_the_setting_to_change() -> None:
-    with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1.*HITCOUNTER_HTTP__PORT"):
-        open_socket("192.0.2.1", 8001, "HITCOUNTER_HTTP__PORT")
+    with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1.*HITCOUNTER_HTTP__HOST"):
+        open_socket("192.0.2.1", 8001, "http")
 
 
 def is_answered(address: tuple[str, int]) -> bool:
@@ -183,25 +189,25 @@ def is_answered(address: tuple[str, int]) -> bool:
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no dual stack")
 @pytest.mark.parametrize("host", ["::", "[::]"])
 def test_any_address_of_ipv6_listens_on_ipv4_as_well(host: str, free_port: int) -> None:
-    with open_socket(host, free_port, "HITCOUNTER_HTTP__PORT"):
+    with open_socket(host, free_port, "http"):
         assert is_answered(("::1", free_port))
         assert is_answered(("127.0.0.1", free_port))
 
 
 def test_port_is_shared_only_by_those_who_share_it(free_port: int) -> None:
     with (
-        open_socket("127.0.0.1", free_port, "HITCOUNTER_HTTP__PORT", reuse_port=True),
-        open_socket("127.0.0.1", free_port, "HITCOUNTER_HTTP__PORT", reuse_port=True),
+        open_socket("127.0.0.1", free_port, "http", reuse_port=True),
+        open_socket("127.0.0.1", free_port, "http", reuse_port=True),
         pytest.raises(ConfigurationError),
     ):
-        open_socket("127.0.0.1", free_port, "HITCOUNTER_HTTP__PORT")
+        open_socket("127.0.0.1", free_port, "http")
 
 
 def test_taken_port_of_an_ipv6_address_is_shown_in_brackets() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"cannot listen on \[::1\]:{port}: "):
-            open_socket("::1", port, "HITCOUNTER_HTTP__PORT")
+            open_socket("::1", port, "http")
 
 
 @pytest.mark.parametrize(("method", "status"), [("OPTIONS", 204), ("POST", 405), ("DELETE", 405)])

@@ -7,6 +7,7 @@ is decided in indices.py; this module only carries it there and back.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from elasticsearch import (
     UnsupportedProductError,
 )
 
-from hitcounter.errors import IndexUnavailable
+from hitcounter.errors import ConfigurationError, IndexUnavailable
 from hitcounter.indices import (
     CLOCK_TOLERANCE_MS,
     DURABLE_SETTINGS,
@@ -46,7 +47,7 @@ from hitcounter.indices import (
     template_name,
 )
 from hitcounter.reasons import SUPPORTED, describe_answer, find_unsupported, shorten
-from hitcounter.settings import ElasticsearchSettings, IndexSettings
+from hitcounter.settings import ElasticsearchSettings, IndexSettings, variable_name
 
 _BULK_WITHOUT_ERRORS: Final = b'{"errors":false'
 """How the answer to a bulk begins whose filter_path names `errors` first and leaves out what comes before."""
@@ -70,14 +71,31 @@ async def open_client(settings: ElasticsearchSettings, *, connections: int = 10)
     Args:
         settings: where Elasticsearch is.
         connections: to each of its addresses; requests beyond wait for one, within their time-out.
+
+    Raises:
+        ConfigurationError: no client can be made from these settings.
     """
-    password, api_key = settings.password, settings.api_key
-    basic_auth = (settings.username, password.get_secret_value()) if settings.username and password else None
-    client = AsyncElasticsearch(
+    try:
+        client = _build_client(settings, connections)
+    except (TypeError, ValueError, OSError) as error:
+        # Its text may contain a password.
+        name, variable = type(error).__name__, variable_name("elasticsearch", "url")
+        raise ConfigurationError(f"{variable}: cannot be used with these settings ({name})") from error
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def _build_client(settings: ElasticsearchSettings, connections: int) -> AsyncElasticsearch:
+    api_key = settings.api_key
+    return AsyncElasticsearch(
         settings.url.split(","),
-        basic_auth=None if api_key else basic_auth,
+        basic_auth=None if api_key else _encode_basic_auth(settings),
         api_key=api_key.get_secret_value() if api_key else None,
         ca_certs=settings.ca_file or DEFAULT,
+        client_cert=settings.cert_file or DEFAULT,
+        client_key=settings.key_file or DEFAULT,
         serializers={"application/json": _AnswerSerializer()},
         request_timeout=settings.timeout_seconds,
         connections_per_node=connections,
@@ -85,10 +103,13 @@ async def open_client(settings: ElasticsearchSettings, *, connections: int = 10)
         retry_on_timeout=False,
         http_compress=False,  # costs more processor time than it saves on the way to a near node
     )
-    try:
-        yield client
-    finally:
-        await client.close()
+
+
+def _encode_basic_auth(settings: ElasticsearchSettings) -> str | None:
+    """Return user and password in base64, as UTF-8 (RFC 7617, section 2.1): the client itself takes only ASCII."""
+    if settings.username is None or settings.password is None:
+        return None
+    return base64.b64encode(f"{settings.username}:{settings.password.get_secret_value()}".encode()).decode()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -19,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
 
 from hitcounter.errors import ConfigurationError
-from hitcounter.settings import Port, Section, variable_name
+from hitcounter.settings import Host, Port, Section, variable_name
 
 Answer = tuple[int, str, bytes]
 """Status, content type and body."""
@@ -29,7 +31,9 @@ _Send = Callable[[dict[str, Any]], Awaitable[None]]
 class ManagementSettings(Section):
     """Where the management port listens."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4.")
+    host: Host = Field(
+        "127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4."
+    )
     port: Port = Field(description="Port of /livez, /readyz and /metrics.")
 
 
@@ -81,13 +85,13 @@ class EmbeddedServer(uvicorn.Server):
         yield
 
 
-def open_socket(host: str, port: int, variable: str, *, reuse_port: bool = False) -> socket.socket:
+def open_socket(host: str, port: int, section: str, *, reuse_port: bool = False) -> socket.socket:
     """Return a socket that listens there.
 
     Args:
         host: an address or a name; IPv6 where it contains a colon, in brackets or not. `::` listens on IPv4 as well.
         port: the port.
-        variable: the setting to change where the port cannot be had.
+        section: the section of the settings with both.
         reuse_port: share it with other processes that share it, too.
 
     Raises:
@@ -104,6 +108,9 @@ def open_socket(host: str, port: int, variable: str, *, reuse_port: bool = False
         )
     except OSError as error:
         where = format_address(host, port)
+        # A name that does not resolve (getaddrinfo's numbers are negative), or an address of another machine.
+        is_host_wrong = error.errno == errno.EADDRNOTAVAIL or (error.errno is not None and error.errno < 0)
+        variable = variable_name(section, "host" if is_host_wrong else "port")
         raise ConfigurationError(f"cannot listen on {where}: {error.strerror}; see {variable}") from error
 
 
@@ -132,7 +139,7 @@ def build_management_app(
             return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
         if path == "/readyz":
             told = {"ready": readiness.is_ready, "waiting_for": readiness.problems, "warnings": readiness.warnings}
-            body = orjson.dumps(told)
+            body = orjson.dumps({**told, "pid": os.getpid()})
             return (200 if readiness.is_ready else 503), "application/json", body
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
@@ -173,7 +180,7 @@ async def serve_management(
     app = build_management_app(registry, readiness, is_alive, answer_more)
     config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=1)
     server = EmbeddedServer(config)
-    with open_socket(settings.host, settings.port, variable_name("management", "port")) as listener:
+    with open_socket(settings.host, settings.port, "management") as listener:
         task = asyncio.create_task(server.serve(sockets=[listener]), name="management port")
         try:
             yield

@@ -32,7 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hitcounter.entries import Durability
-from hitcounter.errors import DurabilityUnavailable, HitcounterError, Outcome, StreamUnavailable
+from hitcounter.errors import ConfigurationError, DurabilityUnavailable, HitcounterError, Outcome, StreamUnavailable
 from hitcounter.logs import get_logger
 from hitcounter.settings import RedisSettings, variable_name
 
@@ -57,7 +57,26 @@ log = get_logger()
 
 
 def build_pool(settings: RedisSettings, timeout_seconds: float | None) -> ConnectionPool:
-    """Return a pool whose connections never repeat a command by themselves: who calls decides what may be repeated."""
+    """Return a pool whose connections never repeat a command by themselves: who calls decides what may be repeated.
+
+    Raises:
+        ConfigurationError: redis-py cannot make a connection from these settings.
+    """
+    try:
+        pool = _build_pool(settings, timeout_seconds)
+        connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
+        if isinstance(connection, SSLConnection):
+            connection.ssl_context.get()
+    except (RedisError, TypeError, ValueError, OSError) as error:
+        # Its text may contain a password.
+        name = type(error).__name__
+        raise ConfigurationError(
+            f"{variable_name('redis', 'url')}: cannot be used with these settings ({name})"
+        ) from error
+    return pool
+
+
+def _build_pool(settings: RedisSettings, timeout_seconds: float | None) -> ConnectionPool:
     options = _build_options(settings)
     options |= {"socket_timeout": timeout_seconds, "socket_keepalive": True}
     if settings.sentinels is None:
@@ -88,13 +107,11 @@ def _build_options(settings: RedisSettings) -> dict[str, Any]:
         options["username"] = settings.username
     if settings.password is not None:
         options["password"] = settings.password.get_secret_value()
-    if settings.ca_file is not None:
-        options["ssl_ca_certs"] = settings.ca_file
-    return options
+    files = {"ssl_ca_certs": settings.ca_file, "ssl_certfile": settings.cert_file, "ssl_keyfile": settings.key_file}
+    return options | {name: path for name, path in files.items() if path is not None}
 
 
 def _build_sentinel(settings: RedisSettings, options: Mapping[str, Any]) -> Sentinel:
-    addresses = [address.rsplit(":", 1) for address in (settings.sentinels or "").split(",")]
     password = settings.sentinel_password
     sentinel_options = _for_any_server(options) | {
         "db": 0,
@@ -102,8 +119,7 @@ def _build_sentinel(settings: RedisSettings, options: Mapping[str, Any]) -> Sent
         "password": password.get_secret_value() if password else None,
         "socket_timeout": settings.connect_timeout_seconds,
     }
-    sentinels = [(host, int(port)) for host, port in addresses]
-    return Sentinel(sentinels, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]  # redis-py
+    return Sentinel(settings.sentinel_addresses, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]  # redis-py
 
 
 def _for_any_server(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,29 +6,126 @@ value shows; docs/configuration.md is made from that.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
-from typing import Annotated, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hitcounter.addresses import (
+    Address,
+    find_option_fault,
+    find_tls_fault,
+    read_address,
+    read_host,
+    read_host_and_port,
+)
 from hitcounter.errors import ConfigurationError
 
 ENV_PREFIX = "HITCOUNTER_"
 EXIT_CONFIGURATION = 2
 
-_BAD_ADDRESS = "bad_address"
+_REFUSED: Final = "refused"
+"""The type of the errors made here. Their messages never contain the value, which may be, or hold, a secret."""
+
+_REDIS_OPTIONS: Final = {
+    "db": r"[0-9]{1,5}",
+    "client_name": r"[!-~]{1,64}",
+    "ssl_ca_certs": r".+",
+    "ssl_certfile": r".+",
+    "ssl_keyfile": r".+",
+    "ssl_cert_reqs": r"required|optional|none",
+    "ssl_check_hostname": r"(?i:true|false)",
+}
+"""What may follow the ? of Redis's URL. The rest of redis-py's options are our settings, or would break the client."""
+
+_TLS_OPTIONS: Final = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
+
+
+def _refuse(message: str, field: str = "") -> NoReturn:
+    """Refuse a value; a check that belongs to a whole section names the field."""
+    raise PydanticCustomError(_REFUSED, "{message}", {"message": message, "field": field})
+
+
+def _checked(read: Callable[[str], Any], text: str, field: str = "") -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        _refuse(str(error), field)
+
+
+def _read_redis_url(text: str) -> Address:
+    address = read_address(text, ("redis", "rediss"))
+    if not re.fullmatch(r"/?|/[0-9]{1,5}", address.path):
+        raise ValueError("must end with the number of a database, such as /0")
+    if "db" in address.options and address.path not in ("", "/"):
+        raise ValueError("names a database twice")
+    if fault := find_option_fault(address.options, _REDIS_OPTIONS):
+        raise ValueError(fault)
+    if address.scheme == "redis" and any(name.startswith("ssl_") for name in address.options):
+        raise ValueError("has TLS options, which are for rediss:// only")
+    return address
+
+
+def _read_elasticsearch_url(text: str) -> Address:
+    address = read_address(text, ("http", "https"))
+    if address.scheme == "http" and address.port is None:
+        raise ValueError("must have a port, such as http://elasticsearch:9200; several without spaces")
+    if address.options:
+        raise ValueError("must not have options")
+    if address.username is not None and not (address.username and address.password):
+        raise ValueError("has a user name without a password")
+    return address
+
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Host = Annotated[str, AfterValidator(lambda host: _checked(read_host, host))]
+"""A host to listen on, as an IP address or a name."""
 
 
 class Section(BaseModel):
     """A group of settings. Unknown names in it are errors: a typo must not become a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_text(cls, value: object) -> object:
+        """Take off the newline that `echo` leaves at the end of a Secret or a file. No value ends with one."""
+        if not isinstance(value, str):
+            return value
+        if any("\ud800" <= character <= "\udfff" for character in value):  # how Python shows other bytes
+            _refuse("must be UTF-8")
+        if value.strip("\r\n") == "" != value:
+            _refuse("contains nothing but a line break")
+        return value.rstrip("\r\n")
+
+
+def _check_tls(settings: BaseModel, in_url: Mapping[str, str | None], *, is_tls: bool, scheme: str) -> None:
+    """Refuse TLS settings beside a plain scheme, and files that cannot be used."""
+    own = {field: getattr(settings, field) for field in _TLS_OPTIONS}
+    if not is_tls:
+        for field, value in own.items():
+            if value is not None:
+                _refuse(f"is for {scheme} only", field)
+        return
+    fault = find_tls_fault(**{field: own[field] or in_url.get(field) for field in _TLS_OPTIONS})
+    if fault is not None:
+        field, message = fault
+        is_own = own[field] is not None or own["cert_file"] is not None
+        _refuse(message if is_own else f"names a {field} that is wrong: {message}", field if is_own else "url")
 
 
 class RedisSettings(Section):
@@ -36,18 +133,26 @@ class RedisSettings(Section):
 
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis 7.0 or newer, as redis:// or rediss:// (TLS).",
+        description="Redis 7.0 or newer, as redis:// or rediss:// (TLS). In a user name or password, percent-encode "
+        f"@ / # ? and %. Options that may follow a ?: {', '.join(_REDIS_OPTIONS)}.",
     )
     username: str | None = Field(None, description="User, in place of the one in the URL.")
     password: SecretStr | None = Field(None, description="Password, in place of the one in the URL.")
     ca_file: str | None = Field(
-        None, description="A PEM file with the authority that signed the server's certificate, for rediss://."
+        None, description="A PEM file with the CA certificate that signed the server's, for rediss://."
+    )
+    cert_file: str | None = Field(
+        None,
+        description="A PEM file with the client certificate, for a rediss:// server that asks for one (Redis does, "
+        "unless tls-auth-clients is no). Read at every new connection.",
+    )
+    key_file: str | None = Field(
+        None, description="A PEM file with the key of cert_file, not encrypted. Not needed if cert_file contains it."
     )
     sentinels: str | None = Field(
         None,
-        pattern=r"^[^\s,:]+:[0-9]{1,5}(,[^\s,:]+:[0-9]{1,5})*$",
-        description="Sentinels as host:port, separated by commas. They know the server; of the URL only scheme, user, "
-        "password and database then count.",
+        description="Sentinels as host:port, separated by commas; an IPv6 address in brackets. They know the server; "
+        "of the URL only scheme, user, password and database then count.",
     )
     sentinel_master: str = Field("mymaster", min_length=1, description="The sentinels' name for the server.")
     sentinel_username: str | None = Field(None, description="User for the sentinels themselves.")
@@ -77,12 +182,25 @@ class RedisSettings(Section):
         "than an indexer's wait for entries. Too low: indexers repeat work when Redis is slow.",
     )
 
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: SecretStr) -> SecretStr:
-        if not _is_address(url.get_secret_value(), {"redis": 6379, "rediss": 6379}):
-            raise PydanticCustomError(_BAD_ADDRESS, "must be an address such as redis://127.0.0.1:6379/0 or rediss://…")
-        return url
+    @property
+    def sentinel_addresses(self) -> list[tuple[str, int]]:
+        """The sentinels' hosts and ports."""
+        return [read_host_and_port(address) for address in self.sentinels.split(",")] if self.sentinels else []
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        url: Address = _checked(_read_redis_url, self.url.get_secret_value(), "url")
+        has_password = self.password is not None
+        if url.username and not url.password and not has_password:
+            _refuse("has a user name without a password", "url")
+        if self.username is not None and not has_password and not url.password:
+            _refuse(f"needs {variable_name('redis', 'password')}", "username")
+        if self.sentinel_username is not None and self.sentinel_password is None:
+            _refuse(f"needs {variable_name('redis', 'sentinel_password')}", "sentinel_username")
+        _checked(lambda _: self.sentinel_addresses, "", "sentinels")
+        options = {field: url.options.get(option) for field, option in _TLS_OPTIONS.items()}
+        _check_tls(self, options, is_tls=url.scheme == "rediss", scheme="rediss://")
+        return self
 
 
 class ElasticsearchSettings(Section):
@@ -90,7 +208,8 @@ class ElasticsearchSettings(Section):
 
     url: str = Field(
         "http://127.0.0.1:9200",
-        description="One or more addresses of an Elasticsearch 8.19 or 9, separated by commas.",
+        description="One or more addresses of an Elasticsearch 8.19 or 9, separated by commas: all http:// or all "
+        "https://, each with its port (443 for https:// if there is none).",
     )
     index_prefix: str = Field(
         "hits",
@@ -101,7 +220,15 @@ class ElasticsearchSettings(Section):
     username: str | None = Field(None, description="For basic authentication, with password.")
     password: SecretStr | None = Field(None, description="For basic authentication, with username.")
     api_key: SecretStr | None = Field(None, description="An encoded API key; used in place of username and password.")
-    ca_file: str | None = Field(None, description="A PEM file with the authority that signed the server's certificate.")
+    ca_file: str | None = Field(
+        None, description="A PEM file with the CA certificate that signed the server's, for https://."
+    )
+    cert_file: str | None = Field(
+        None, description="A PEM file with the client certificate, for an https:// server that asks for one."
+    )
+    key_file: str | None = Field(
+        None, description="A PEM file with the key of cert_file, not encrypted. Not needed if cert_file contains it."
+    )
     timeout_seconds: float = Field(
         30.0,
         gt=0,
@@ -110,12 +237,23 @@ class ElasticsearchSettings(Section):
         "which counts nothing twice but costs the slow server more.",
     )
 
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        if not all(_is_address(address, {"http": None, "https": 443}) for address in url.split(",")):
-            raise PydanticCustomError(_BAD_ADDRESS, "must be http://host:port or https://host, several without spaces")
-        return url
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        addresses: list[Address] = [_checked(_read_elasticsearch_url, text, "url") for text in self.url.split(",")]
+        schemes = {address.scheme for address in addresses}
+        if len(schemes) > 1:
+            _refuse("must be all http:// or all https://", "url")
+        if len({(address.host, address.port, address.path) for address in addresses}) < len(addresses):
+            _refuse("has the same address twice", "url")
+        for given, other in (("username", "password"), ("password", "username")):
+            if self.api_key is None and getattr(self, given) is not None and getattr(self, other) is None:
+                _refuse(f"needs {variable_name('elasticsearch', other)}", given)
+        if ":" in (self.username or ""):  # RFC 7617, section 2: the first colon would end the user name
+            _refuse("must not contain a colon", "username")
+        if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key.get_secret_value()):
+            _refuse("must be the encoded form of an API key: ASCII without spaces", "api_key")
+        _check_tls(self, {}, is_tls=schemes == {"https"}, scheme="https://")
+        return self
 
 
 class IndexSettings(Section):
@@ -166,8 +304,9 @@ class TracingSettings(Section):
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, endpoint: str) -> str:
-        if not _is_address(endpoint, {"http": 80, "https": 443}):
-            raise PydanticCustomError(_BAD_ADDRESS, "must be an address such as http://collector:4318")
+        address: Address = _checked(lambda text: read_address(text, ("http", "https")), endpoint)
+        if address.options:
+            _refuse("must not have options")
         return endpoint
 
 
@@ -199,7 +338,9 @@ def load_settings(kind: type[_S]) -> _S:
     try:
         return kind()
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_describe(item) for item in error.errors())) from error
+        # Not chained: pydantic's own text contains the values.
+        lines = [_describe(kind, item) for item in error.errors()]
+    raise ConfigurationError("\n".join(lines))
 
 
 def load_settings_or_exit(kind: type[_S]) -> _S:
@@ -207,8 +348,13 @@ def load_settings_or_exit(kind: type[_S]) -> _S:
     try:
         return load_settings(kind)
     except ConfigurationError as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(EXIT_CONFIGURATION) from error
+        exit_for(error)
+
+
+def exit_for(error: ConfigurationError) -> NoReturn:
+    """Print what is wrong with the settings, and exit with status 2."""
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(EXIT_CONFIGURATION) from error
 
 
 def variable_name(*path: str) -> str:
@@ -216,22 +362,28 @@ def variable_name(*path: str) -> str:
     return ENV_PREFIX + "__".join(path).upper()
 
 
-def _describe(item: ErrorDetails) -> str:
-    name = variable_name(*(str(part) for part in item["loc"]))
+def _describe(kind: type[SettingsBase], item: ErrorDetails) -> str:
+    path = [str(part) for part in item["loc"]]
+    if item["type"] == _REFUSED:
+        if field := item["ctx"]["field"]:
+            path.append(field)
+        return f"{variable_name(*path)}: {item['msg']}"
+    name = variable_name(*path)
     if item["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
     if item["type"] == "model_type":
         return f"{name}: is a group of settings, {name}__…, and has no value of its own"
-    if item["type"] == _BAD_ADDRESS:  # the address may hold a password
-        return f"{name}: {item['msg']}"
-    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]} (it is {item['input']!r})"
+    shown = f" (it is {item['input']!r})" if _may_be_shown(kind, path) and isinstance(item["input"], str) else ""
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}"
 
 
-def _is_address(address: str, default_ports: Mapping[str, int | None]) -> bool:
-    """Tell whether the address has one of the schemes, a host, and a port where its scheme has none by default."""
-    try:
-        parts = urlsplit(address)
-        port = default_ports[parts.scheme] if parts.port is None else parts.port
-    except (KeyError, ValueError):
+_TEXTS: Final = (str, str | None)
+
+
+def _may_be_shown(kind: type[SettingsBase], path: list[str]) -> bool:
+    """Tell whether the value of a field is certain to be no secret: a number, a choice, or of a narrow form."""
+    section = kind.model_fields[path[0]].annotation if path and path[0] in kind.model_fields else None
+    if not isinstance(section, type) or not issubclass(section, Section) or path[-1] not in section.model_fields:
         return False
-    return parts.scheme in default_ports and bool(parts.hostname and port) and " " not in address
+    field = section.model_fields[path[-1]]
+    return "SecretStr" not in repr(field.annotation) and (bool(field.metadata) or field.annotation not in _TEXTS)

@@ -24,7 +24,7 @@ from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import EmbeddedServer, Readiness, format_address, open_socket, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import QueueMetrics, create_registry
-from hitcounter.settings import TracingSettings, load_settings_or_exit, variable_name
+from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
 from hitcounter.stream import HitStream, open_stream
 from prometheus_client import CollectorRegistry
 from uvicorn import Config
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging(settings.log, "api")
     try:
         uvloop.run(run(settings))
+    except ConfigurationError as error:
+        exit_for(error)
     except HitcounterError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
@@ -101,7 +103,7 @@ async def run(settings: ApiSettings) -> None:
     registry = create_registry("api")
     readiness = Readiness(REDIS)
     http = settings.http
-    with open_socket(http.host, http.port, variable_name("http", "port"), reuse_port=http.reuse_port) as listener:
+    with open_socket(http.host, http.port, "http", reuse_port=http.reuse_port) as listener:
         feeding = asyncio.create_task(feed_watchdog(WatchdogSettings()), name="systemd's watchdog")
         try:
             async with serve_management(settings.management, registry, readiness):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hitcounter.entries import Durability
 from hitcounter.health import ManagementSettings
 from hitcounter.hits import BATCH_MAX_HITS
-from hitcounter.settings import ElasticsearchSettings, Port, Section, SettingsBase, TracingSettings
+from hitcounter.settings import ElasticsearchSettings, Host, Port, Section, SettingsBase, TracingSettings
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
@@ -13,7 +13,9 @@ from pydantic_settings import BaseSettings
 class HttpSettings(Section):
     """Where clients connect."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4.")
+    host: Host = Field(
+        "127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4."
+    )
     port: Port = Field(8001, description="Port of the HTTP API.")
     reuse_port: bool = Field(
         False,

@@ -22,7 +22,7 @@ from hitcounter.health import Readiness, serve_management
 from hitcounter.indices import doubt_clock
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
-from hitcounter.settings import TracingSettings, load_settings_or_exit, variable_name
+from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
 from hitcounter.stream import HitStream, open_stream
 
 from hitcounter_indexer import dead_letters
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging(settings.log, "indexer")
     try:
         status = uvloop.run(_build_action(options, settings))
+    except ConfigurationError as error:
+        exit_for(error)
     except HitcounterError as error:
         sys.stderr.write(f"{error}\n")
         status = 1

@@ -15,11 +15,11 @@ from typing import Final
 import uvloop
 from hitcounter import __version__
 from hitcounter.elastic import Indices, open_client
-from hitcounter.errors import HitcounterError
+from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import Answer, Readiness, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
-from hitcounter.settings import load_settings_or_exit
+from hitcounter.settings import exit_for, load_settings_or_exit
 from hitcounter.stream import open_stream
 
 from hitcounter_operator.cluster import open_cluster
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging(settings.log, "operator")
     try:
         uvloop.run(_run(settings))
+    except ConfigurationError as error:
+        exit_for(error)
     except HitcounterError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error

@@ -4,13 +4,14 @@ The program and its Java come from `distributions.py` and `java.py`. Its launche
 starts the server as a second one; both are in one process group, so what hits the group hits the server.
 """
 
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
 
 from hitcounter_devstack.distributions import ELASTICSEARCH_8, ElasticsearchRelease, require_elasticsearch
 from hitcounter_devstack.java import require_java
-from hitcounter_devstack.ports import LOCALHOST, free_port, http_status
+from hitcounter_devstack.ports import LOCALHOST, free_port, http_json, http_status
 from hitcounter_devstack.processes import LineHandler
 from hitcounter_devstack.server import Command, Server
 from hitcounter_devstack.substitutes import claim_substitute, drop_abandoned, reachable_folder
@@ -22,7 +23,7 @@ DEFAULT_HEAP_MB = 512
 # Durability is left as it ships: every request is on disk before it is answered.
 SETTINGS = """\
 cluster.name: hitcounter-devstack
-node.name: devstack
+node.name: {node_name}
 discovery.type: single-node
 network.host: {host}
 http.port: {port}
@@ -86,6 +87,7 @@ class ElasticsearchServer(Server):
         super().__init__(reachable_folder(self._wanted_dir, self._user), port=port, on_line=on_line)
         self.release = release
         self.heap_mb = heap_mb
+        self._node_name = f"devstack-{secrets.token_hex(4)}"
 
     @property
     def url(self) -> str:
@@ -124,6 +126,7 @@ class ElasticsearchServer(Server):
         for folder in (config / "jvm.options.d", self.data_dir / "data", self.data_dir / "logs", self.data_dir / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
         values = {"folder": self.data_dir, "port": self.port, "heap_mb": self.heap_mb, "host": LOCALHOST}
+        values["node_name"] = self._node_name
         (config / "elasticsearch.yml").write_text(SETTINGS.format(**values, transport_port=free_port()))
         (config / "jvm.options").write_text(JVM_OPTIONS.format(**values))
         (config / "log4j2.properties").write_text(LOGGING)
@@ -132,8 +135,14 @@ class ElasticsearchServer(Server):
         give_to(self._user, self.data_dir)
 
     def is_ready(self) -> bool:
-        """Say whether it answers and has found all of its primary shards."""
-        return elasticsearch_answers(self.url)
+        """Say whether it answers, is no other node on this port, and has found all of its primary shards."""
+        return elasticsearch_answers(self.url) and node_name(self.url) == self._node_name
+
+
+def node_name(url: str) -> str | None:
+    """Return the name of the node at this URL; None if none answers."""
+    nodes = http_json(f"{url}/_nodes/_local?filter_path=nodes.*.name", timeout_seconds=3.0).get("nodes", {})
+    return next((str(node["name"]) for node in nodes.values()), None)
 
 
 def elasticsearch_answers(url: str) -> bool:

@@ -1,10 +1,17 @@
-"""Free ports, and waiting until something answers on one."""
+"""Free ports, who holds one, and waiting until something answers on one."""
 
+import fcntl
+import itertools
+import json
+import os
 import random
 import socket
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from typing import Any
+
+from hitcounter_devstack.environment import cache_folder
 
 LOCALHOST = "127.0.0.1"
 
@@ -14,11 +21,40 @@ LOCALHOST = "127.0.0.1"
 FALLBACK_PORTS = range(20_000, 30_000)
 
 
-def free_port(preferred: int | None = None) -> int:
-    """Return `preferred` if nothing listens there, else a random free port that no outgoing connection will take."""
-    if preferred is not None and is_free(preferred):
-        return preferred
+_held: dict[int, int] = {}
+"""The ports that this process holds, and the descriptor of the lock of each."""
+
+
+def free_port() -> int:
+    """Return a random free port that no outgoing connection will take."""
     return next(port for port in iter(_random_port, None) if is_free(port))
+
+
+def hold_port(preferred: int) -> int:
+    """Return `preferred` if it is free, else a free port; no other stack is given it until this process ends.
+
+    A server binds its port long after it was chosen (Elasticsearch 20 s later), and binds it again after a restart.
+    """
+    return next(port for port in itertools.chain([preferred], iter(_random_port, None)) if _hold(port))
+
+
+def _hold(port: int) -> bool:
+    if port in _held:
+        return False
+    folder = cache_folder() / "ports"
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder / f"{port}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # The kernel frees it when we end, however we end; children do not inherit it (PEP 446).
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    if not is_free(port):
+        os.close(descriptor)
+        return False
+    _held[port] = descriptor
+    return True
 
 
 def _random_port() -> int:
@@ -35,6 +71,16 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def http_json(url: str, timeout_seconds: float = 1.0) -> dict[str, Any]:
+    """Return the JSON object that a GET answers with 200; an empty one if it answers anything else, or nothing."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:
+            found = json.load(answer) if answer.status == 200 else {}
+    except (OSError, HTTPException, ValueError):  # an HTTPError is an OSError
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def http_status(url: str, timeout_seconds: float = 1.0) -> int | None:

@@ -4,6 +4,7 @@ Where the programs come from is in `redis_binaries.py`.
 """
 
 import functools
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,8 +73,8 @@ class RedisServer(Server):
         return Command([str(self.binary), *build_arguments(options)])
 
     def is_ready(self) -> bool:
-        """Say whether it answers PING now."""
-        return redis_answers(self.port)
+        """Say whether it answers PING now, and is no other server on this port."""
+        return redis_answers(self.port) and redis_process(self.port) in (None, self.pid)
 
 
 def build_arguments(options: Mapping[str, str]) -> list[str]:
@@ -89,3 +90,17 @@ def redis_answers(port: int) -> bool:
             return connection.recv(16).startswith(b"+PONG")
     except OSError:
         return False
+
+
+def redis_process(port: int) -> int | None:
+    """Return the process id of the Redis on this local port; None if it does not tell."""
+    try:
+        with (
+            socket.create_connection((LOCALHOST, port), timeout=1.0) as connection,
+            connection.makefile("rb") as answer,
+        ):
+            connection.sendall(b"INFO server\r\nQUIT\r\n")
+            found = re.search(rb"process_id:(\d+)", answer.read())
+    except OSError:
+        return None
+    return int(found[1]) if found else None

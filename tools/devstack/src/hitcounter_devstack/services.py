@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hitcounter_devstack.environment import inherited_environment
 from hitcounter_devstack.part import Part
-from hitcounter_devstack.ports import http_status
+from hitcounter_devstack.ports import http_json, http_status
 from hitcounter_devstack.processes import GuardedProcess, LineHandler
 
 
@@ -49,8 +49,8 @@ class Service(Part):
         return self._log_file
 
     def is_ready(self) -> bool:
-        """Say whether it calls itself ready now."""
-        return http_status(self.ready_url) == 200
+        """Say whether it calls itself ready now; another process that answers there does not count."""
+        return http_status(self.ready_url) == 200 and http_json(self.ready_url).get("pid") in (None, self.pid)
 
     def _launch(self) -> GuardedProcess:
         return GuardedProcess(

@@ -16,7 +16,7 @@ from hitcounter_devstack.elasticsearch import DEFAULT_PORT as ELASTICSEARCH_PORT
 from hitcounter_devstack.elasticsearch import ElasticsearchServer
 from hitcounter_devstack.errors import MissingPartError
 from hitcounter_devstack.java import find_java, require_java
-from hitcounter_devstack.ports import free_port
+from hitcounter_devstack.ports import hold_port
 from hitcounter_devstack.redis import DEFAULT_PORT as REDIS_PORT
 from hitcounter_devstack.redis import RedisServer
 from hitcounter_devstack.server import Server
@@ -81,8 +81,8 @@ def require_release() -> ElasticsearchRelease:
 
 
 def choose_port(name: str, usual: int, console: Console) -> int:
-    """Return the usual port of a part, or a free one when it is taken, and say so."""
-    port = free_port(usual)
+    """Return the usual port of a part, or a free one when it is taken, and say so; it is ours until we end."""
+    port = hold_port(usual)
     if port != usual:
         console.say(f"port {usual} is taken: {name} gets {console.strong(str(port))}")
     return port
