@@ -81,6 +81,12 @@ async def read_and_leave(stream: HitStream) -> None:
     assert await stream.leave("d")
 
 
+async def list_and_find(stream: HitStream) -> None:
+    entry_id = await add_and_read(stream)
+    assert [pending.entry_id for pending in await stream.list_pending()] == [entry_id]
+    assert await stream.find_entry(entry_id)
+
+
 BY_API: dict[str, Call] = {
     "append": lambda stream: stream.append(batch(2), timeout_seconds=2.0),
     "append to the disk": lambda stream: stream.append(batch(3), timeout_seconds=2.0, durability=Durability.DISK),
@@ -98,6 +104,7 @@ BY_INDEXER: dict[str, Call] = {
     "leave": read_and_leave,
     "sample_as_of publish_as_of is_publisher": publish,
     "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter": go_through_dead_letters,
+    "list_pending find_entry": list_and_find,
     "audit": lambda stream: stream.audit(),
     "audit_backlog": lambda stream: stream.audit_backlog(max_seconds=5),
     "status": lambda stream: stream.status(),

@@ -15,11 +15,11 @@ PUBLIC = {
     "addresses": ("Address find_option_fault find_tls_fault read_address read_host read_host_and_port"),
     "backoff": "backoff_seconds",
     "codec": (
-        "HitBatch ID_RULE PRODUCER_BYTES READER_VERSION SEQUENCE_MAX TIME_MAX_MS build_batch decode encode "
+        "HitBatch ID_RULE PRODUCER_BYTES READER_VERSION SEQUENCE_MAX TIME_MAX_MS VERSION_MAX build_batch decode encode "
         "read_traceparent"
     ),
     "elastic": "Indices IndicesReport RetentionReport open_client translated",
-    "entries": "DeadLetter Durability Entry Settlement StoredDeadLetter",
+    "entries": "DeadLetter Durability Entry PendingEntry Settlement StoredDeadLetter",
     "errors": (
         "ConfigurationError DurabilityUnavailable EntryTooNew HitcounterError IndexUnavailable InvalidHit Outcome "
         "PermanentError StreamUnavailable TransientError UndecodableEntry"

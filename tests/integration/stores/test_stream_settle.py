@@ -301,3 +301,18 @@ async def test_audit_reports_what_the_ledger_cannot_explain(stream: HitStream, r
     await raw.hincrby(stream.keys.ledger, "dead", 4)
     audit = await stream.audit()
     assert (audit.difference, audit.dead_difference) == (-3, -4)
+
+
+async def test_letters_with_more_bytes_than_one_call_may_carry_are_settled_all_the_same(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await stream.ensure_group()
+    await append(stream, *[producer.batch() for _ in range(12)])
+    entries = await stream.read("me", count=100, block_ms=0)
+    await raw.config_resetstat()
+    payload = bytes(1_000_000)
+    settlements = [Settlement(entry.entry_id, dead_letters=[DeadLetter("r", "d", 1, payload)]) for entry in entries]
+    assert await stream.settle(settlements) == [entry.entry_id for entry in entries]
+    assert (await raw.info("commandstats"))["cmdstat_evalsha"]["calls"] >= 2
+    audit = await stream.audit()
+    assert (audit.difference, audit.dead_difference) == (0, 0)

@@ -11,7 +11,9 @@ import pytest
 from hitcounter.codec import build_batch, encode
 from hitcounter.hits import Hit
 from hitcounter.stream import Keys
+from hitcounter.v1.hit_pb2 import HitBatch
 from hitcounter_devstack import ElasticsearchServer, RedisServer
+from hitcounter_devstack.redis_users import build_credentials
 from hitcounter_devstack.services import command_path
 from redis import Redis
 
@@ -84,6 +86,33 @@ def test_entry_that_nobody_can_read_is_a_dead_letter_again_and_again_until_it_is
     assert sum(api.counts(id_)[LONGEST] for id_ in client.acknowledged) == api.status()["indexed"]
 
 
+def test_entry_for_a_newer_indexer_that_never_comes_can_be_rejected_and_the_as_of_goes_on(stack: Stack) -> None:
+    api = stack.api()
+    stack.indexer()
+    newer = HitBatch(min_reader=2, id_rule=1, producer=bytes(12), sequence=1, ids=["a"], time_offsets_ms=[0])
+    with Redis.from_url(stack.redis_url) as redis:
+        entry = redis.xadd(Keys(stack.name).stream, {"batch": newer.SerializeToString(), "hits": 1}).decode()
+        redis.hincrby(Keys(stack.name).ledger, "accepted", 1)
+    listed = wait_until(lambda: ask_entries(stack, "list", "--older-than", "1"), lambda text: entry in text)
+    assert "for a newer indexer (needs a reader of version 2" in listed
+    assert "1 entries with 1 hits" in listed
+    assert api.status()["backlog"] == 1
+    assert ask_entries(stack, "reject", entry) == f"rejected {entry}: its 1 hits are a dead letter\n"
+    status = api.wait_drained()
+    assert (status["accepted"], status["dead"], status["backlog"]) == (1, 1, 0)
+    assert "rejected: by hitcounter-indexer entries reject" in ask(stack, "list")
+    again = call_command(stack, "entries", "reject", entry)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert f"there is no entry {entry}" in again.stderr
+    assert call_command(stack, "audit").returncode == 0
+
+
+def ask_entries(stack: Stack, *words: str) -> str:
+    answer = call_command(stack, "entries", *words)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
 def ask(stack: Stack, *words: str) -> str:
     answer = call(stack, *words)
     assert answer.returncode == 0, answer.stderr
@@ -97,5 +126,10 @@ def refuse(stack: Stack, *words: str) -> str:
 
 
 def call(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    command: list[str | Path] = [command_path("hitcounter-indexer"), "dead-letters", *words]
-    return subprocess.run(command, env=stack.environment, capture_output=True, text=True, check=False)
+    return call_command(stack, "dead-letters", *words)
+
+
+def call_command(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
+    command: list[str | Path] = [command_path("hitcounter-indexer"), *words]
+    environment = {**stack.environment, **build_credentials("indexer")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ from hitcounter.codec import (
     READER_VERSION,
     SEQUENCE_MAX,
     TIME_MAX_MS,
+    VERSION_MAX,
     HitBatch,
     build_batch,
     decode,
@@ -213,6 +214,17 @@ def test_batch_for_a_newer_reader_is_too_new_and_not_undecodable(field: str) -> 
     message = valid_message()
     setattr(message, field, 2)
     with pytest.raises(EntryTooNew, match="2"):
+        decode(message.SerializeToString())
+
+
+@pytest.mark.parametrize("field", ["min_reader", "id_rule"])
+def test_batch_for_a_reader_that_will_never_be_is_damaged(field: str) -> None:
+    message = valid_message()
+    setattr(message, field, VERSION_MAX)
+    with pytest.raises(EntryTooNew):
+        decode(message.SerializeToString())
+    setattr(message, field, VERSION_MAX + 1)
+    with pytest.raises(UndecodableEntry, match="needs a reader"):
         decode(message.SerializeToString())
 
 

@@ -109,12 +109,24 @@ def test_settlement_counts_hits_and_not_documents() -> None:
 def test_rejected_documents_of_one_reason_share_a_dead_letter_and_others_have_their_own() -> None:
     work = build_work([[1, 1, 1]])
     (chunk,) = work.take_chunks(100, 10_000)
-    work.note(chunk, [REJECT, ItemResult(ItemOutcome.REJECT, "parsing", "another field"), REJECT])
+    work.note(chunk, [REJECT, ItemResult(ItemOutcome.REJECT, "too_long", "another field"), REJECT])
     (settlement,) = work.take_finished()
-    assert {letter.detail: letter.positions for letter in settlement.dead_letters} == {
-        "bad field": [0, 2],
-        "another field": [1],
+    assert {(letter.reason, letter.detail): letter.positions for letter in settlement.dead_letters} == {
+        ("parsing", "bad field"): [0, 2],
+        ("too_long", "another field"): [1],
     }
+
+
+def test_largest_entry_whose_documents_are_all_rejected_makes_one_dead_letter_with_one_payload() -> None:
+    """Elasticsearch names the document in each detail, so all of them differ."""
+    work = build_work([[1] * 10_000])
+    (chunk,) = work.take_chunks(10_000, 1_000_000)
+    work.note(chunk, [ItemResult(ItemOutcome.REJECT, "parsing", f"document {n}: {'x' * 5000}") for n in range(10_000)])
+    (settlement,) = work.take_finished()
+    (letter,) = settlement.dead_letters
+    assert (letter.hits, len(letter.positions or ())) == (10_000, 10_000)
+    assert letter.detail.startswith("document 0")
+    assert len(letter.detail) <= 1000
 
 
 def test_finished_entry_is_told_only_once() -> None:

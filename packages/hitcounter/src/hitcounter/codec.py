@@ -20,6 +20,10 @@ READER_VERSION = 1
 ID_RULE = 1
 """The rule by which documents.py merges hits and indices.py names documents. A redelivered entry keeps its own."""
 
+VERSION_MAX = 1000
+"""The highest reader and id rule that hitcounter may ever have. An entry that asks for more is damaged: nobody would
+ever come to read it, and it would hold up the as-of until then."""
+
 PRODUCER_BYTES = 12
 SEQUENCE_MAX = 2**48 - 1
 TIME_MAX_MS = 253_402_300_800_000
@@ -91,6 +95,10 @@ def decode(payload: bytes) -> HitBatch:
         message = HitBatchMessage.FromString(payload)
     except DecodeError as error:
         raise UndecodableEntry(f"not a HitBatch: {error}") from error
+    if message.min_reader > VERSION_MAX or message.id_rule > VERSION_MAX:
+        raise UndecodableEntry(
+            f"needs a reader of version {message.min_reader}, id rule {message.id_rule}: none has those"
+        )
     if message.min_reader > READER_VERSION:
         raise EntryTooNew(f"needs a reader of version {message.min_reader}, this is version {READER_VERSION}")
     if message.id_rule > ID_RULE:

@@ -31,6 +31,22 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingEntry:
+    """What the group knows of an entry in flight."""
+
+    entry_id: str
+    consumer: str
+    idle_ms: int
+    """Since its last delivery, or since the consumer renewed its claim."""
+    deliveries: int
+
+    @property
+    def time_ms(self) -> int:
+        """When it was accepted, by Redis's clock."""
+        return int(self.entry_id.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """Hits of one entry that can never be indexed, for one reason."""
 

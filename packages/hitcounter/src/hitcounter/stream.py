@@ -23,7 +23,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from hitcounter.codec import HitBatch, encode
-from hitcounter.entries import DeadLetter, Durability, Entry, Settlement, StoredDeadLetter
+from hitcounter.entries import DeadLetter, Durability, Entry, PendingEntry, Settlement, StoredDeadLetter
 from hitcounter.errors import Outcome, StreamUnavailable
 from hitcounter.ledger import Audit, Ledger, StreamMemory, StreamStatus
 from hitcounter.redis_lane import AcceptLane, build_pool, check_memory_policy, is_demoted, is_forbidden, translated
@@ -377,6 +377,35 @@ class HitStream:
         """Tell whether it has the lease at present: what one process of an installation should do, it does."""
         with translated("look up the lease"):
             return bool(await self._redis.get(self.keys.as_of_lease) == publisher.encode())
+
+    # ── entries in flight, for people ───────────────────────────────────────────────────────────────────────────────
+
+    async def list_pending(self, *, after: str | None = None, count: int = 100) -> list[PendingEntry]:
+        """Return up to count entries in flight, oldest first, from the one after the id on."""
+        with translated("list the entries in flight"):
+            try:
+                found = await self._redis.xpending_range(
+                    self.keys.stream, GROUP, min=f"({after}" if after else "-", max="+", count=count
+                )
+            except ResponseError as error:
+                if not _is_group_lost(error):
+                    raise
+                return []
+        return [
+            PendingEntry(
+                cast("bytes", item["message_id"]).decode(),
+                cast("bytes", item["consumer"]).decode(errors="replace"),
+                int(item["time_since_delivered"]),
+                int(item["times_delivered"]),
+            )
+            for item in found
+        ]
+
+    async def find_entry(self, entry_id: str) -> Entry | None:
+        """Return the entry of that id, queued or in flight; None if there is none."""
+        with translated("look up an entry"):
+            found = cast("_Items", await self._redis.xrange(self.keys.stream, min=entry_id, max=entry_id))
+        return _build_entry(*found[0]) if found else None
 
     # ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -25,7 +25,7 @@ from hitcounter.metrics import create_registry
 from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
 from hitcounter.stream import HitStream, open_stream
 
-from hitcounter_indexer import dead_letters
+from hitcounter_indexer import dead_letters, pending_entries
 from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.ledger_watch import LedgerWatch
@@ -74,6 +74,8 @@ def _build_action(options: argparse.Namespace, settings: IndexerSettings) -> Cor
         return _retention(settings, is_dry_run=options.dry_run)
     if options.action == "dead-letters":
         return _dead_letters(settings, options.letters_action, getattr(options, "letter", ""))
+    if options.action == "entries":
+        return _entries(settings, options)
     return _run(settings)
 
 
@@ -92,6 +94,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     retention.add_argument("--dry-run", action="store_true", help="only say which")
     _add_dead_letters(actions.add_parser("dead-letters", help="look at hits that could not be indexed, or try again"))
+    _add_entries(actions.add_parser("entries", help="look at entries that wait too long, or give one up"))
     parser.set_defaults(action="run")
     return parser
 
@@ -104,6 +107,14 @@ def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
     replay.add_argument("letter", help=f"its id, or {dead_letters.ALL}")
     discard = actions.add_parser("discard", help="delete one for good; its hits stay booked as dead")
     discard.add_argument("letter", help="its id")
+
+
+def _add_entries(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="entries_action", metavar="COMMAND", required=True)
+    listing = actions.add_parser("list", help="one line for each that is in flight for long, and why it waits")
+    listing.add_argument("--older-than", type=float, default=60.0, metavar="SECONDS", help="60 unless given")
+    reject = actions.add_parser("reject", help="make one in flight a dead letter, so that nothing waits for it")
+    reject.add_argument("entry", help="its id")
 
 
 @contextlib.asynccontextmanager
@@ -249,6 +260,13 @@ async def _dead_letters(settings: IndexerSettings, action: str, letter_id: str) 
         if action == "replay":
             return await dead_letters.replay_letters(stream, letter_id)
         return await dead_letters.discard_letter(stream, letter_id)
+
+
+async def _entries(settings: IndexerSettings, options: argparse.Namespace) -> int:
+    async with open_stream(settings.redis) as stream:
+        if options.entries_action == "list":
+            return await pending_entries.list_entries(stream, older_than_seconds=options.older_than)
+        return await pending_entries.reject_entry(stream, options.entry)
 
 
 async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:

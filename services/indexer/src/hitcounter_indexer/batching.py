@@ -24,6 +24,8 @@ _BULK_LEAST_DOCUMENTS = 100
 
 _BULK_GROWTH_STEPS = 20
 
+_DETAIL_MAX_LENGTH = 1000
+
 
 @dataclass(slots=True)
 class EntryProgress:
@@ -34,11 +36,15 @@ class EntryProgress:
     """Documents still to be written."""
     indexed: int = 0
     duplicate: int = 0
-    rejected: dict[tuple[str, str], list[Action]] = field(default_factory=dict)
-    """The documents that can never be stored, by reason and detail."""
+    rejected: dict[str, tuple[str, list[Action]]] = field(default_factory=dict)
+    """The documents that can never be stored, by reason, with the first one's detail as the example."""
 
     def build_settlement(self) -> Settlement:
-        """Return how its hits ended; only for an entry with nothing open."""
+        """Return how its hits ended; only for an entry with nothing open.
+
+        Each letter carries the payload, and Elasticsearch's details name the document: one for each detail would
+        make ten thousand copies of the largest entry.
+        """
         letters = [
             DeadLetter(
                 reason,
@@ -47,7 +53,7 @@ class EntryProgress:
                 payload=self.entry.payload,
                 positions=[action.position for action in actions],
             )
-            for (reason, detail), actions in self.rejected.items()
+            for reason, (detail, actions) in self.rejected.items()
         ]
         return Settlement(self.entry.entry_id, self.indexed, self.duplicate, letters)
 
@@ -143,7 +149,8 @@ class Work:
                 case ItemOutcome.DUPLICATE:
                     progress.duplicate += hits
                 case ItemOutcome.REJECT:
-                    progress.rejected.setdefault((result.reason, result.detail), []).append(item.action)
+                    detail = result.detail[:_DETAIL_MAX_LENGTH]
+                    progress.rejected.setdefault(result.reason, (detail, []))[1].append(item.action)
                 case ItemOutcome.RETRY | ItemOutcome.HOLD:
                     self.open.append(item)
                     continue
