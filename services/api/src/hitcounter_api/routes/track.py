@@ -38,7 +38,7 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
     async def track_hit() -> None:
         # Only for the document: protocol.py and app.Api hand `POST /analytics` to hot_path.py, before FastAPI and
         # before any ASGI middleware: authentication or limits as a middleware would protect everything but the writes.
-        # test_no_middleware_pretends_to_guard_what_the_hot_path_passes_by fails for whoever adds one.
+        # test_there_is_no_middleware_since_a_hit_would_not_pass_it fails for whoever adds one.
         raise AssertionError("hot_path.py answers before any routing")
 
     @app.post(
