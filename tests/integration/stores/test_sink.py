@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,8 +11,8 @@ from elasticsearch import AsyncElasticsearch
 from hitcounter.elastic import Indices, open_client
 from hitcounter.errors import IndexUnavailable
 from hitcounter.hits import DAY_MS, Hit
-from hitcounter.indices import MAPPING, index_of, write_alias
-from hitcounter.settings import ElasticsearchSettings
+from hitcounter.indices import MAPPING, build_index, index_of, write_alias
+from hitcounter.settings import ElasticsearchSettings, IndexSettings
 from hitcounter_devstack import ElasticsearchServer, free_port
 from hitcounter_indexer.documents import Action, build_actions, build_documents
 from hitcounter_indexer.outcomes import ItemOutcome
@@ -243,6 +244,23 @@ async def test_documents_of_an_index_under_a_block_are_kept(
     finally:
         await client.indices.put_settings(index=today, settings={f"index.blocks.{block}": None})
     assert await writer.write_actions(actions) == [INDEXED, DUPLICATE]
+
+
+async def test_documents_of_a_day_without_its_shard_are_answered_one_by_one_before_the_client_gives_up(
+    client: AsyncElasticsearch, indices: Indices, producer: Producer, name: str
+) -> None:
+    """Elasticsearch would wait a minute for the shard, and nothing would be known of the others."""
+    yesterday = index_of(name, YESTERDAY_MS)
+    body: Any = build_index(name, yesterday, IndexSettings(replicas=0))
+    body["settings"]["index"]["routing.allocation.include._name"] = "nobody"
+    await client.indices.create(index=yesterday, wait_for_active_shards=0, **body)
+    writer = Writer(ElasticsearchSink(client, indices, request_timeout_seconds=3), producer, name)
+    async with asyncio.timeout(15):
+        actions = writer.actions(Hit("a", YESTERDAY_MS), Hit("a", NOW_MS))
+        assert await writer.write_actions(actions) == [RETRY, INDEXED]
+    (result, _) = await writer._sink.write(actions)
+    assert result.is_of_shard
+    assert "request:" not in result.detail
 
 
 @pytest.fixture
