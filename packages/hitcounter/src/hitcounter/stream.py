@@ -261,8 +261,9 @@ class HitStream:
         """Take over up to count entries whose consumer was silent for min_idle_ms, with their delivery counts.
 
         An empty answer means that there are none among the RECLAIM_MAX_EXAMINED that were examined. A look goes on
-        behind what the last one took over, so that entries which keep coming back do not hide others; after one that
-        took nothing it begins with the oldest, for what a dead consumer left grows older than all that is at work.
+        behind what the last one took over, so that entries which keep coming back do not hide others, or where it came
+        to its bound; after one that saw all and took nothing it begins with the oldest, for what a dead consumer left
+        grows older than all that is at work.
         """
         with translated("reclaim entries"):
             try:
@@ -298,6 +299,9 @@ class HitStream:
                 if is_from_the_first:
                     break
                 is_from_the_first = True
+        else:
+            # Thousands that are claimed anew all the time, left until the shard of their day is back, hide no others.
+            self._reclaim_cursor = cursor
         return []
 
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
