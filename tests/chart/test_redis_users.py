@@ -87,7 +87,14 @@ async def list_and_find(stream: HitStream) -> None:
     assert await stream.find_entry(entry_id)
 
 
+async def append_twice(stream: HitStream) -> None:
+    """Its answer was lost, perhaps: the script's other branch."""
+    for _ in range(2):
+        await stream.append(batch(2), timeout_seconds=2.0)
+
+
 BY_API: dict[str, Call] = {
+    "append again": append_twice,
     "append": lambda stream: stream.append(batch(2), timeout_seconds=2.0),
     "append to the disk": lambda stream: stream.append(batch(3), timeout_seconds=2.0, durability=Durability.DISK),
     "status": lambda stream: stream.status(),
