@@ -99,6 +99,17 @@ def test_a_port_that_is_taken_is_said_in_one_sentence(section: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no dual stack")
+def test_it_listens_on_ipv6_and_ipv4_with_both_ports(redis_server: RedisServer, folder: Path) -> None:
+    with Stack(redis_server.url, NOWHERE, folder) as stack:
+        api = stack.api(HITCOUNTER_HTTP__HOST="::", HITCOUNTER_MANAGEMENT__HOST="[::]")
+        for url in (f"{api.url}/livez", api.service.ready_url):
+            for host in ("127.0.0.1", "[::1]"):
+                with urllib.request.urlopen(url.replace("127.0.0.1", host), timeout=5) as answer:
+                    assert answer.status == 200
+        assert f"http://[::]:{api.url.rpartition(':')[2]}" in api.service.log_text()
+
+
 def test_it_waits_for_redis_and_says_so_and_needs_no_elasticsearch(redis_server: RedisServer, folder: Path) -> None:
     with FaultyWire(redis_server.url) as wire, Stack(wire.url, NOWHERE, folder) as stack:
         wire.refuse()
