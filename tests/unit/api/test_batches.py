@@ -95,6 +95,19 @@ async def test_an_array_that_is_read_in_slices_has_the_hits_that_it_has_as_a_who
         assert [hit.id for hit in await read_hits(body, NOW_MS)] == ids
 
 
+@given(
+    st.lists(st.sampled_from([b'{"id":"a"}', b'{"id":"b,}"}', b"[", b"]", b"{", b"}", b",", b'"', b"\\", b" ", b"{}"]))
+)
+async def test_an_array_that_is_taken_in_slices_would_be_taken_as_a_whole(pieces: list[bytes]) -> None:
+    body = b'[{"id":"first"},' + b"".join(pieces) + b"]"
+    with patch.object(batches, "SLICE_MAX_BYTES", 20):
+        try:
+            hits = await read_hits(body, NOW_MS)
+        except Problem:
+            return
+    assert [{"id": hit.id} for hit in hits] == orjson.loads(body)
+
+
 @pytest.mark.parametrize("end", [b"", b",", b",]", b"]]", b"] x", b" {}]", b",7,]"])
 @pytest.mark.parametrize("number", [1, 250])
 async def test_a_large_array_that_ends_wrongly_is_not_json(end: bytes, number: int) -> None:
