@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hitcounter_cluster.forwarding import forwarded
+from hitcounter_devstack import LOCALHOST, free_port
 from hitcounter_devstack.environment import inherited_environment
 
 from tests.cluster.conftest import Install
@@ -64,25 +66,25 @@ def is_ready(pod: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
 
 
 def assert_notes_are_true(installation: Installation, said: str) -> None:
-    """Do what the notes say, as it stands there: wait, forward a port, send a hit, read it."""
+    """Do what the notes say, only on a port that is free: wait, forward a port, send a hit, read it."""
+    port = free_port()
+    here = f"{LOCALHOST}:{port}"
     commands = [
-        line.strip().partition("  #")[0] for line in said.splitlines() if line.startswith(("  kubectl", "  curl"))
+        line.strip().partition("  #")[0].replace("localhost:8001", here)
+        for line in said.splitlines()
+        if line.startswith(("  kubectl", "  curl"))
     ]
     (wait,) = [command for command in commands if " wait " in command]
     (forward,) = [command for command in commands if "port-forward service/" in command]
     track, read, status = [command for command in commands if command.startswith("curl")][:3]
     run(installation, wait)
-    with subprocess.Popen(
-        ["bash", "-c", f"exec {forward.removesuffix('&')}"], env=environment(installation), stdout=subprocess.DEVNULL
-    ) as forwarding:
-        try:
-            answer = wait_until(lambda: run(installation, track, is_checked=False), lambda it: "204" in it)
-            assert "204" in answer
-            ApiClient("http://localhost:8001").wait_drained()
-            assert '"count":1' in run(installation, read)
-            assert '"accepted":' in run(installation, status)
-        finally:
-            forwarding.terminate()
+    forward = forward.removesuffix("&").replace(" 8001:", f" {port}:")
+    with forwarded(["bash", "-c", f"exec {forward}"], port, environment(installation)):
+        answer = wait_until(lambda: run(installation, track, is_checked=False), lambda it: "204" in it)
+        assert "204" in answer
+        ApiClient(f"http://{here}").wait_drained()
+        assert '"count":1' in run(installation, read)
+        assert '"accepted":' in run(installation, status)
 
 
 def environment(installation: Installation) -> dict[str, str]:
