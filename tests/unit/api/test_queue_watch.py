@@ -162,3 +162,12 @@ async def test_the_freshness_is_that_of_the_last_look_and_its_backlog_ends_with_
     with pytest.raises(StreamUnavailable):
         await rig.watch.look()
     assert (rig.watch.freshness.as_of_ms, rig.watch.freshness.backlog) == (100, None)
+
+
+async def test_as_of_that_was_withdrawn_is_told_no_more() -> None:
+    rig = Rig()
+    rig.stream.status_now = build_status(accepted=7, as_of_ms=100)
+    await rig.watch.look()
+    rig.stream.status_now = build_status(accepted=7)
+    await rig.watch.look()
+    assert rig.watch.freshness.as_of_ms is None

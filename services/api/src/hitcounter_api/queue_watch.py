@@ -68,8 +68,8 @@ class QueueWatch:
     def freshness(self) -> Freshness:
         """How complete counts are that are read from now on, by the last look; that is a second old, or a little more.
 
-        An as-of stays true: the hits before it do not cease to be countable. The backlog is not told if the last look
-        failed.
+        An as-of stays true until Redis withdraws it: the hits before it do not cease to be countable. The backlog is not
+        told if the last look failed.
         """
         return self._freshness
 
@@ -91,8 +91,8 @@ class QueueWatch:
         except StreamUnavailable:
             self._freshness = Freshness(self._freshness.as_of_ms, None)
             raise
-        as_of_ms = self._freshness.as_of_ms if status.as_of_ms is None else status.as_of_ms
-        self._freshness = Freshness(as_of_ms, status.ledger.backlog)
+        # None is an answer, too: an as-of ahead of a Redis clock that was set back is withdrawn (sample.lua).
+        self._freshness = Freshness(status.as_of_ms, status.ledger.backlog)
         return status
 
     async def run(self) -> None:
