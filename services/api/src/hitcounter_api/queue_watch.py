@@ -68,7 +68,7 @@ class QueueWatch:
     def freshness(self) -> Freshness:
         """How complete counts are that are read from now on, by the last look; that is a second old, or a little more.
 
-        An as-of stays true until Redis withdraws it: the hits before it do not cease to be countable. The backlog is not
+        An as-of stays true until Redis withdraws it: hits before it do not cease to be countable. The backlog is not
         told if the last look failed.
         """
         return self._freshness
