@@ -77,7 +77,7 @@ The numbers of the ledger and the queue are gauges and the same in every process
 `sum`, and no `rate`, since they may step back where Redis lost its last second. Rates come from the counters. What is
 not known is not shown: while Redis is away, the queue's gauges are absent, and no value is ever not-a-number.
 
-They are counted once a batch, not once a hit: [what that costs](performance.md#what-watching-costs).
+They are counted once a batch, not once a hit: [what that costs](lab.md#what-watching-costs).
 
 What Prometheus makes of them stands in [the rules](../charts/hitcounter/files/rules/hitcounter.yaml), and what to do
 when one of those fires in the [runbook](runbook.md).

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from hitcounter_benchmark.svg import build_axis, format_value
-
 from tests.cluster.installation import Installation
 from tests.cluster.load import Load
+from tools.simulator.svg import build_axis, format_value
 
 _LOOK_SECONDS: Final = 1.0
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 620, 110, 64, 34, 30

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from hitcounter_benchmark.svg import build_axis, format_value
-
 from tools.simulator.report import Runs
 from tools.simulator.runs import COURSE_SECONDS
+from tools.simulator.svg import build_axis, format_value
 
 SHOWN_LOADS: Final = ("step", "ramp", "oscillation")
 SHOWN_SCALERS: Final = {

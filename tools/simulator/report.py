@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from hitcounter_benchmark.tables import Table, render_markdown
+from hitcounter_benchmark.tables import Table
 
 from tools.simulator.loads import LOADS
 from tools.simulator.runs import Run
@@ -81,3 +81,10 @@ def _compare(ours: Run, other: Run) -> Iterator[str]:
     pods = round(ours.pod_minutes) / round(other.pod_minutes) - 1
     yield f"is {abs(waits):,} s {'longer' if waits > 0 else 'shorter'}" if waits else "is as short"
     yield f"{abs(pods):.0%} {'more' if pods > 0 else 'fewer'} pods" if abs(pods) >= 0.005 else "as many pods"
+
+
+def render_markdown(table: Table) -> str:
+    """Return the table in Markdown."""
+    head, *rows = table
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hitcounter_benchmark.growth import Sizes, measure_growth
-from hitcounter_benchmark.laboratory import Laboratory
 from hitcounter_devstack import ElasticsearchServer, RedisServer
 
 from tests.support.stack import Stack
@@ -80,24 +78,3 @@ def test_suite_measures_all_parts_side_by_side(tmp_path: Path, elasticsearch_ser
     assert lines["whole path, 1 id"]["documents_per_hit"] < lines["whole path"]["documents_per_hit"]
     assert lines["reads of an id with 20,000 hits"]["read_p90_ms"] > 0
     assert set(record["stores"]) == {"elasticsearch", "redis"}
-
-
-def test_growth_is_shown_for_indexers_stored_hits_and_backlogs(
-    tmp_path: Path, redis_server: RedisServer, elasticsearch_server: ElasticsearchServer
-) -> None:
-    sizes = Sizes(
-        indexers=(2,),
-        drained=10_000,
-        ids=(100,),
-        stored=(5_000,),
-        backlogs=(10_000,),
-        write_seconds=1.0,
-        track_seconds=0.5,
-        warm_up_hits=0,
-    )
-    growth = measure_growth(Laboratory(redis_server, elasticsearch_server, tmp_path), sizes, share=0.2)
-    assert all(row.settled_per_second > 0 for row in growth.indexers)
-    assert all(row.documents == row.hits + 3 for row in growth.stored)  # those of the cold id
-    assert all(row.hits_of_read_id == row.hits // row.ids for row in growth.stored)
-    assert all(row.drained_per_second for row in growth.backlog)
-    assert not any(row.errors for row in growth.backlog)

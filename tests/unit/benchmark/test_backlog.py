@@ -1,6 +1,5 @@
 import pytest
 from hitcounter_benchmark.backlog import Sample, measure_flow, thin
-from hitcounter_benchmark.laboratory import measure_drain
 
 
 def make_samples(*backlogs: int, accepted_each: int = 100) -> list[Sample]:
@@ -35,17 +34,3 @@ def test_a_load_that_was_hardly_looked_at_has_no_flow(samples: list[Sample]) -> 
 def test_a_record_keeps_about_a_sample_a_second() -> None:
     samples = [Sample(number / 20, number, 0) for number in range(60)]
     assert [sample.seconds for sample in thin(samples)] == [0.0, 1.0, 2.0]
-
-
-def test_a_drain_is_measured_from_the_first_hit_that_left() -> None:
-    waiting_for_the_indexer = [Sample(float(second), 500, 500) for second in range(10)]
-    draining = [Sample(9.0 + second, 500, 500 - 100 * second) for second in range(1, 6)]
-    assert measure_drain([*waiting_for_the_indexer, *draining]) == 100
-
-
-def test_hits_that_arrive_during_a_drain_are_drained_too() -> None:
-    assert measure_drain([Sample(0.0, 100, 100), Sample(1.0, 150, 50), Sample(2.0, 200, 0)]) == 100
-
-
-def test_an_empty_queue_drains_nothing() -> None:
-    assert measure_drain([Sample(0.0, 0, 0)]) == 0

@@ -1,4 +1,4 @@
-from hitcounter_benchmark.tables import render_markdown, render_sections, show
+from hitcounter_benchmark.tables import render_sections, show
 
 TABLE = [["", "rate"], ["bare uvicorn", "25,000"], ["path", "9"]]
 
@@ -9,15 +9,6 @@ def test_names_stand_to_the_left_and_figures_to_the_right() -> None:
         "                rate",
         "bare uvicorn  25,000",
         "path               9",
-    ]
-
-
-def test_markdown_has_a_rule_under_the_head() -> None:
-    assert render_markdown(TABLE).splitlines() == [
-        "|  | rate |",
-        "| --- | --: |",
-        "| bare uvicorn | 25,000 |",
-        "| path | 9 |",
     ]
 
 

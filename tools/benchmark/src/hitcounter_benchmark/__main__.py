@@ -1,8 +1,7 @@
 """The command: arguments and environment in, a table and an exit status out."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 import orjson
 import uvloop
@@ -10,27 +9,18 @@ from pydantic import ValidationError
 
 from hitcounter_benchmark.arguments import Arguments, parse_arguments
 from hitcounter_benchmark.benchmark import BenchmarkError, run_benchmark
-from hitcounter_benchmark.growth import run_growth
 from hitcounter_benchmark.progress import say
-from hitcounter_benchmark.publish import run_publish
 from hitcounter_benchmark.report import build_record, render_table
 from hitcounter_benchmark.settings import BenchmarkSettings, explain
 from hitcounter_benchmark.suite import run_suite
-
-_COMMANDS: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
-    "suite": run_suite,
-    "growth": run_growth,
-    "publish": run_publish,
-}
-"""What the first argument may ask for, beside a plain run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0 right, 1 wrong or not shown, 2 used wrongly, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        if arguments[:1] and (run := _COMMANDS.get(arguments[0])):
-            return run(arguments[1:])
+        if arguments[:1] == ["suite"]:
+            return run_suite(arguments[1:])
         return _run(parse_arguments(arguments, BenchmarkSettings()))
     except ValidationError as error:
         say(explain(error))

@@ -4,9 +4,7 @@ import json
 import time
 from typing import Any, Final
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
-
-from hitcounter_benchmark.progress import say
+from urllib.request import urlopen
 
 _TIMEOUT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
@@ -17,12 +15,6 @@ def count_documents(elasticsearch_url: str, index_prefix: str = "hits") -> int:
     return int(_ask(f"{elasticsearch_url}/{index_prefix}/_count").get("count", 0))
 
 
-def read_disk_bytes(elasticsearch_url: str, index_prefix: str = "hits") -> int:
-    """Return what the indices of all days take on disk, replicas included."""
-    answer = _ask(f"{elasticsearch_url}/{index_prefix}/_stats/store?filter_path=_all.total.store.size_in_bytes")
-    return int(answer["_all"]["total"]["store"]["size_in_bytes"]) if answer else 0
-
-
 def wait_until_merged(elasticsearch_url: str, patience_seconds: float = 120.0) -> None:
     """Wait until Elasticsearch merges nothing: what was stored before must not cost what is measured now."""
     deadline = time.monotonic() + patience_seconds
@@ -30,22 +22,14 @@ def wait_until_merged(elasticsearch_url: str, patience_seconds: float = 120.0) -
         time.sleep(_POLL_SECONDS)
 
 
-def drop_documents(elasticsearch_url: str, index_prefix: str) -> None:
-    """Drop the indices of a prefix, by their names."""
-    indices = list(_ask(f"{elasticsearch_url}/_alias/{index_prefix}"))
-    if indices:
-        say(f"dropping {', '.join(indices)}")
-        _ask(f"{elasticsearch_url}/{','.join(indices)}", method="DELETE")
-
-
 def _count_merges(elasticsearch_url: str) -> int:
     answer = _ask(f"{elasticsearch_url}/_stats/merge?filter_path=_all.total.merges.current")
     return int(answer["_all"]["total"]["merges"]["current"])
 
 
-def _ask(url: str, *, method: str = "GET") -> Any:
+def _ask(url: str) -> Any:
     try:
-        with urlopen(Request(url, method=method), timeout=_TIMEOUT_SECONDS) as answer:
+        with urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:
             return json.loads(answer.read())
     except HTTPError as error:
         if error.code == 404:

@@ -28,11 +28,6 @@ def read_usage(pids: Mapping[str, int], since: Mapping[str, float]) -> dict[str,
     return {name: Usage(seconds[name] - since[name], _read_memory_mb(pid, "VmHWM:")) for name, pid in pids.items()}
 
 
-def read_memory_mb(pid: int) -> float:
-    """Return the memory that a process has in RAM now."""
-    return _read_memory_mb(pid, "VmRSS:")
-
-
 def _read_cpu_seconds(pid: int) -> float:
     # The name, in brackets, may hold anything; utime and stime are fields 14 and 15 of proc(5).
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

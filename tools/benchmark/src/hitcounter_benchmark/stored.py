@@ -1,4 +1,4 @@
-"""Hits put there before anything is measured, through the batch endpoint: those of the past, or a backlog.
+"""Hits of the past, stored through the batch endpoint before anything is measured.
 
 They are real: accepted, queued, indexed. Hits of the past have times spread evenly over nearly three days, different
 by milliseconds, so that no two of one id become one document: the hardest case for reads.
@@ -19,8 +19,6 @@ from hitcounter_benchmark.reading import read_status, wait_until_drained
 from hitcounter_benchmark.target import Target
 
 _PAST_BATCH: Final = 5_000
-_BACKLOG_BATCH: Final = 100
-"""About what gathers in the API while a batch is on its way to Redis, at its full rate."""
 _LANES: Final = 2
 """Batches under way at once: together well under what the API lets wait for Redis."""
 _SPAN_MS: Final = 71 * 60 * 60 * 1000
@@ -39,25 +37,14 @@ async def store_hits(target: Target, ids: Sequence[str], hits: int) -> None:
     """
     say(f"storing {hits:,} hits of {len(ids):,} ids")
     async with Client(target, _LANES) as client:
-        await _post_all(client, build_past(ids, hits, now_ms=time.time_ns() // 1_000_000), max_backlog=_MAX_BACKLOG)
+        await _post_all(client, build_past(ids, hits, now_ms=time.time_ns() // 1_000_000))
         if not await wait_until_drained(client, _PATIENCE_SECONDS):
             raise BenchmarkError(f"the stored hits were still queued after {_PATIENCE_SECONDS:.0f} s")
 
 
-async def queue_hits(target: Target, ids: Sequence[str], hits: int) -> None:
-    """Have so many hits of the present accepted, evenly over the ids, whether or not anybody indexes them.
-
-    Raises:
-        BenchmarkError: The API refused them.
-    """
-    say(f"queueing {hits:,} hits of {len(ids):,} ids")
-    async with Client(target, _LANES) as client:
-        await _post_all(client, build_present(ids, hits), max_backlog=None)
-
-
 def build_past(ids: Sequence[str], hits: int, *, now_ms: int) -> Iterator[bytes]:
     """Yield JSON arrays of hits whose times go up from hit to hit."""
-    for numbers in _cut(hits, _PAST_BATCH):
+    for numbers in _cut(hits):
         times = (
             datetime.fromtimestamp((now_ms - _SPAN_MS + number * _SPAN_MS // hits) / 1000, UTC) for number in numbers
         )
@@ -65,34 +52,27 @@ def build_past(ids: Sequence[str], hits: int, *, now_ms: int) -> Iterator[bytes]
         yield orjson.dumps([{"id": ids[number % len(ids)], "timestamp": moment} for number, moment in pairs])
 
 
-def build_present(ids: Sequence[str], hits: int) -> Iterator[bytes]:
-    """Yield JSON arrays of hits without a time."""
-    for numbers in _cut(hits, _BACKLOG_BATCH):
-        yield orjson.dumps([{"id": ids[number % len(ids)]} for number in numbers])
+def _cut(hits: int) -> Iterator[range]:
+    return (range(first, min(first + _PAST_BATCH, hits)) for first in range(0, hits, _PAST_BATCH))
 
 
-def _cut(hits: int, batch: int) -> Iterator[range]:
-    return (range(first, min(first + batch, hits)) for first in range(0, hits, batch))
-
-
-async def _post_all(client: Client, bodies: Iterator[bytes], *, max_backlog: int | None) -> None:
+async def _post_all(client: Client, bodies: Iterator[bytes]) -> None:
     try:
         async with asyncio.TaskGroup() as lanes:
             for _ in range(client.connections):
-                lanes.create_task(_post_some(client, bodies, max_backlog))
+                lanes.create_task(_post_some(client, bodies))
     except* (BenchmarkError, ClientError) as errors:
         raise BenchmarkError(f"could not store hits: {errors.exceptions[0]}") from errors
 
 
-async def _post_some(client: Client, bodies: Iterator[bytes], max_backlog: int | None) -> None:
+async def _post_some(client: Client, bodies: Iterator[bytes]) -> None:
     for body in bodies:
         answer = await client.ask(client.target.post("/analytics/batch", body))
         if answer.status != 204:
             raise BenchmarkError(f"the API answered {answer.status}: {answer.body[:300]!r}")
-        if max_backlog is not None:
-            await _wait_for_room(client, max_backlog)
+        await _wait_for_room(client)
 
 
-async def _wait_for_room(client: Client, max_backlog: int) -> None:
-    while (status := await read_status(client)) is None or status.backlog > max_backlog:  # noqa: ASYNC110 -- polled
+async def _wait_for_room(client: Client) -> None:
+    while (status := await read_status(client)) is None or status.backlog > _MAX_BACKLOG:  # noqa: ASYNC110 -- polled
         await asyncio.sleep(_PAUSE_SECONDS)

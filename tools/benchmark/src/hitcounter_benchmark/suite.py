@@ -8,19 +8,19 @@ rest and is forgotten.
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import orjson
 import uvloop
 from hitcounter_devstack import ELASTICSEARCH_8, ELASTICSEARCH_9, DevstackError
 
-from hitcounter_benchmark.arguments import parse_number, parse_whole
+from hitcounter_benchmark.arguments import parse_new_file, parse_number, parse_whole
 from hitcounter_benchmark.benchmark import BenchmarkError, Result, run_benchmark
 from hitcounter_benchmark.comparison import BARE, BATCHES, ONE_ID, OPEN_LOOP, PATH, TRACK, Round, compare, name_reads
 from hitcounter_benchmark.documents import count_documents, wait_until_merged
-from hitcounter_benchmark.history import add_record_options, write_record
 from hitcounter_benchmark.machine import count_cores, read_load_average, use_cores
 from hitcounter_benchmark.mix import name_ids
 from hitcounter_benchmark.parts import Installation, Parts, running_parts
@@ -138,7 +138,7 @@ def run_suite(argv: Sequence[str]) -> int:
     if options.cores:
         use_cores(options.cores)
     context = build_context()  # before we load the machine ourselves
-    warn_of_neighbours()
+    _warn_of_neighbours()
     try:
         with (
             tempfile.TemporaryDirectory(prefix="hitcounter-bench-", ignore_cleanup_errors=True) as folder,
@@ -151,12 +151,13 @@ def run_suite(argv: Sequence[str]) -> int:
     lines = compare(rounds)
     print(render_suite(lines, rounds))
     settings = {name: getattr(options, name) for name in _SETTINGS}
-    record = {**context, "stores": versions, "settings": settings, **build_suite_record(lines, rounds)}
-    write_record("suite", record, options)
+    if options.json is not None:
+        record = {**context, "stores": versions, "settings": settings, **build_suite_record(lines, rounds)}
+        options.json.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     return 0 if all(result.is_right for results in rounds for result in results.values()) else 1
 
 
-def warn_of_neighbours() -> None:
+def _warn_of_neighbours() -> None:
     """Say so if this machine has other things to do."""
     cores, load_average = count_cores(), read_load_average()
     if load_average > _BUSY_SHARE * cores:
@@ -194,12 +195,6 @@ def _measure(measurement: Measurement) -> Result:
     return result if url is None or before is None else replace(result, documents=count_documents(url) - before)
 
 
-def add_machine_options(add: Callable[..., object]) -> None:
-    """Add the options on which parts are started, and where, to a parser."""
-    add("--elasticsearch", choices=RELEASES, default="8", help="major version; 9 needs Java 21 (%(default)s)")
-    add("--cores", type=parse_whole(1, 1024), help="keep everything, this client too, on so many cores (all)")
-
-
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hitcounter-benchmark suite",
@@ -215,6 +210,7 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--ids", type=parse_whole(2, 1_000_000), default=1000, help="that take the hits of a load (%(default)s)")
     stored = "hits that one id has before its reads are measured (%(default)s)"
     add("--stored-hits", type=parse_whole(1, 100_000_000), default=5_000_000, help=stored)
-    add_machine_options(add)
-    add_record_options(add)
+    add("--elasticsearch", choices=RELEASES, default="8", help="major version; 9 needs Java 21 (%(default)s)")
+    add("--cores", type=parse_whole(1, 1024), help="keep everything, this client too, on this many cores (all)")
+    add("--json", type=parse_new_file, metavar="FILE", help="write the machine, the versions and all results there")
     return parser

@@ -1,4 +1,4 @@
-"""Tables of text: for a terminal, and for a Markdown document. Pure."""
+"""Tables of text, for a terminal. Pure."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,13 +20,6 @@ def render_table(table: Table) -> str:
     """Return the table as text, names to the left and figures to the right."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return "\n".join(_render_row(row, widths) for row in table)
-
-
-def render_markdown(table: Table) -> str:
-    """Return the table in Markdown."""
-    head, *rows = table
-    rule = ["---", *["--:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
 def _render_row(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -1,7 +1,8 @@
 import xml.etree.ElementTree as ET
 
 import pytest
-from hitcounter_benchmark.svg import build_axis, draw_bars, draw_lines, format_value
+
+from tools.simulator.svg import build_axis, draw_bars, draw_lines, format_value
 
 SVG = "{http://www.w3.org/2000/svg}"
 
