@@ -34,27 +34,6 @@ class Axis:
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
 
 
-def draw_bars(title: str, labels: Sequence[str], series: Mapping[str, Numbers], *, unit: str) -> str:
-    """Return a bar chart: a group of bars for each label, each with its value above it."""
-    axis = build_axis(series, is_log=False)
-    group = (_WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
-    width = min(0.8 * group / len(series), 64)
-
-    def bars() -> Iterator[str]:
-        for place, (color, values) in enumerate(zip(_COLORS, series.values(), strict=False)):
-            for label, value in enumerate(values):
-                if value is None:
-                    continue
-                middle = _LEFT + group * (label + 0.5) + width * (place + 0.5 - len(series) / 2)
-                top = axis.place(value)
-                height = _HEIGHT - _BOTTOM - top
-                size = f'width="{width:.1f}" height="{height:.1f}"'
-                yield f'<rect x="{middle - width / 2:.1f}" y="{top:.1f}" {size} fill="{color}"/>'
-                yield _text(middle, top - 4, format_value(value), size=10)
-
-    return _frame(title, unit, axis, labels, series, bars())
-
-
 def draw_lines(
     title: str, labels: Sequence[str], series: Mapping[str, Numbers], *, unit: str, is_log: bool = False
 ) -> str:
