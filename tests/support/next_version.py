@@ -46,7 +46,12 @@ def next_mapping() -> Iterator[None]:
 
 def build_next_actions(documents: list[Document]) -> Sequence[Action]:
     """Return the actions of the documents, each of which has the new field."""
-    return [action._replace(lines=action.lines[:-2] + b',"accepted":1}\n') for action in build_actions(documents)]
+    return add_next_field(build_actions(documents))
+
+
+def add_next_field(actions: Sequence[Action]) -> list[Action]:
+    """Return the actions with the new field in each document."""
+    return [action._replace(lines=action.lines[:-2] + b',"accepted":1}\n') for action in actions]
 
 
 def build_encode(min_reader: int) -> Callable[[HitBatch], bytes]:

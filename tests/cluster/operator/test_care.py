@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from tests.cluster.operator.installation import Installation
+from tests.cluster.operator.installation import CORE, Installation
 from tests.support.shifted_clock import ShiftedClock
 from tests.support.stack import wait_until
 
@@ -67,7 +67,7 @@ def test_lost_alias_of_a_day_is_added_again(installation: Installation) -> None:
     installation.create(mode="none")
     installation.wait_for(Ready="True AllWell")
     day = make_day(installation, 1)
-    assert f"{day} lacked {day}-write" in installation.wait_event("AliasesRepaired")
+    assert f"{day}: added the alias {day}-write" in installation.wait_event("IndexRepaired")
 
 
 def test_index_that_keeps_hits_out_is_a_condition_until_somebody_mends_it(installation: Installation) -> None:
@@ -81,6 +81,27 @@ def test_index_that_keeps_hits_out_is_a_condition_until_somebody_mends_it(instal
     elasticsearch(installation, "PUT", f"/{day}/_settings", {"index.blocks.write": None})
     installation.wait_for(Ready="True AllWell")
     assert installation.wait_event("IndexWell")
+
+
+def test_event_that_comes_again_is_the_same_one_with_its_count_raised(installation: Installation) -> None:
+    installation.run_operator()
+    installation.create(mode="none")
+    installation.wait_for(Ready="True AllWell")
+    day = make_day(installation, 1)
+    for _ in range(2):
+        elasticsearch(installation, "PUT", f"/{day}/_settings", {"index.blocks.write": True})
+        installation.wait_for(IndexReady="False IndexUnfit")
+        elasticsearch(installation, "PUT", f"/{day}/_settings", {"index.blocks.write": None})
+        installation.wait_for(Ready="True AllWell")
+
+    def counts() -> dict[str, list[int]]:
+        events = installation.kube.get(CORE, "events")["items"]
+        return {
+            reason: [event["count"] for event in events if event["reason"] == reason]
+            for reason in ("IndexUnfit", "IndexWell")
+        }
+
+    wait_until(counts, lambda found: found == {"IndexUnfit": [2], "IndexWell": [2]})
 
 
 def test_stale_indices_are_dropped_and_the_others_kept(installation: Installation) -> None:
@@ -99,7 +120,7 @@ def test_nothing_is_dropped_by_an_operator_whose_clock_is_ahead(installation: In
     installation.create(mode="none")
     assert "ahead of that of Redis" in installation.wait_event("ClockDoubted")
     today = make_day(installation, 0)
-    installation.wait_event("AliasesRepaired")  # so it looked since then
+    installation.wait_event("IndexRepaired")  # so it looked since then
     assert days(installation) == {today}
     installation.wait_for(IndexReady="True IndexWell")
 

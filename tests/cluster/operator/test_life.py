@@ -36,6 +36,21 @@ def test_created_resource_is_served_and_each_thing_done_is_an_event(installation
     assert "TemplateCreated" in operator.log()
 
 
+def test_condition_of_a_type_that_the_definition_does_not_know_is_accepted(installation: Installation) -> None:
+    installation.create()
+    condition = {
+        "type": "RollupsActive",
+        "status": "True",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-11-24T08:00:00Z",
+        "reason": "AllWell",
+        "message": "",
+    }
+    body = {"status": {"conditions": [condition]}}
+    installation.kube.patch(OURS, "hitcounters", installation.name, "status", body=body)
+    assert installation.conditions() == {"RollupsActive": "True AllWell"}
+
+
 def test_resource_gets_no_finalizer(installation: Installation) -> None:
     installation.deploy()
     installation.run_operator()

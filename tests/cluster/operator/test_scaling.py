@@ -7,7 +7,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.cluster.operator.installation import APPS, DEPLOYMENT, Installation, scale_answer
+from tests.cluster.operator.installation import (
+    APPS,
+    DEPLOYMENT,
+    RBAC,
+    Installation,
+    documented_rules,
+    scale_answer,
+)
 from tests.support.stack import Api, wait_until
 
 HITS = 10_000
@@ -34,6 +41,33 @@ def another_scaler(installation: Installation) -> Iterator[None]:
     kube.create(api, "horizontalpodautoscalers", {"metadata": {"name": "keda-hpa-indexer"}, "spec": spec})
     yield
     kube.delete(api, "horizontalpodautoscalers", "keda-hpa-indexer")
+
+
+def test_deployment_that_the_role_does_not_name_is_a_condition_and_all_else_is_told(installation: Installation) -> None:
+    installation.deploy()
+    installation.set_ready(0)
+    installation.run_operator()
+    installation.create()
+    installation.wait_for(AutoscalingActive="True Scaling")
+    installation.change(indexer={"deployment": "another"})
+    installation.wait_for(AutoscalingActive="False IndexersUnknown", Ready="False IndexersUnknown")
+    assert "403" in installation.wait_event("IndexersUnknown")
+    assert installation.status()["observedGeneration"] == 2
+    assert installation.conditions()["QueueReady"] == "True QueueWell"
+
+
+def test_deployment_that_may_not_be_scaled_is_a_condition_until_it_may(installation: Installation) -> None:
+    installation.deploy()
+    installation.set_ready(0)
+    rules = [rule for rule in documented_rules(installation.name) if rule["resources"] != ["deployments/scale"]]
+    installation.kube.patch(RBAC, "roles", "operator", body={"rules": rules})
+    installation.run_operator()
+    installation.create(scaling={"minReplicas": 3})
+    installation.wait_for(AutoscalingActive="False ScaleFailed", Ready="False ScaleFailed")
+    assert installation.conditions()["QueueReady"] == "True QueueWell"
+    installation.kube.patch(RBAC, "roles", "operator", body={"rules": documented_rules(installation.name)})
+    assert installation.wait_replicas(lambda replicas: replicas == 3) == 3
+    installation.wait_for(AutoscalingActive="True Scaling")
 
 
 def test_backlog_without_indexers_at_work_scales_up_and_its_end_scales_down(installation: Installation) -> None:

@@ -19,6 +19,7 @@ from hitcounter_indexer.outcomes import ItemOutcome
 from hitcounter_indexer.sink import ElasticsearchSink
 
 from tests.integration.stores.conftest import NOW_MS, TODAY, Producer, count
+from tests.support.next_version import add_next_field, next_mapping
 from tests.support.proxy import FaultyWire
 
 INDEXED, DUPLICATE, RETRY, HOLD, REJECT = (
@@ -186,6 +187,19 @@ async def test_index_that_a_stranger_made_in_place_of_the_lost_one_gets_no_docum
         assert await writer.write_actions(actions) == [HOLD]
     await client.indices.delete(index=today)
     assert await writer.write_actions(actions) == [INDEXED]
+
+
+async def test_index_that_an_older_version_made_in_place_of_the_lost_one_gets_the_field_that_it_lacks(
+    writer: Writer, client: AsyncElasticsearch, indices: Indices, today: str
+) -> None:
+    with next_mapping():
+        await writer.write(Hit("before", NOW_MS))
+        await client.indices.delete(index=today)
+    await indices.ensure([today])
+    actions = add_next_field(writer.actions(Hit("a", NOW_MS)))
+    with next_mapping():
+        assert await writer.write_actions(actions) == [HOLD]
+        assert await writer.write_actions(actions) == [INDEXED]
 
 
 async def test_documents_that_a_foreign_mapping_rejects_are_held_and_not_condemned(
