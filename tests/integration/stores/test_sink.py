@@ -190,12 +190,12 @@ async def test_index_that_a_stranger_made_in_place_of_the_lost_one_gets_no_docum
 
 
 async def test_index_that_an_older_version_made_in_place_of_the_lost_one_gets_the_field_that_it_lacks(
-    writer: Writer, client: AsyncElasticsearch, indices: Indices, today: str
+    writer: Writer, client: AsyncElasticsearch, name: str, index_settings: IndexSettings, today: str
 ) -> None:
     with next_mapping():
         await writer.write(Hit("before", NOW_MS))
         await client.indices.delete(index=today)
-    await indices.ensure([today])
+    await Indices(client, name, index_settings).ensure([today])
     actions = add_next_field(writer.actions(Hit("a", NOW_MS)))
     with next_mapping():
         assert await writer.write_actions(actions) == [HOLD]
