@@ -43,6 +43,8 @@ class Cost:
     """How much more memory the API had at the most."""
     median_ms: float
     """Of the answers to another client's hits."""
+    median_before_ms: float
+    """The same while nobody pipelined: how busy the machine is."""
     hits: int
     sent_mib: float
 
@@ -50,7 +52,7 @@ class Cost:
 def measure(api: Api, request: bytes, seconds: float) -> Cost:
     """Pipeline the request for so long, as fast as the API takes it, while another client tracks hits."""
     with _connect(api) as flood, _Client(api) as client:
-        client.track_for(1.0)
+        before_ms = statistics.median(client.track_for(1.0)[0]) * 1000
         before = memory_of(api)
         end = threading.Event()
         sent: list[int] = []
@@ -61,7 +63,7 @@ def measure(api: Api, request: bytes, seconds: float) -> Cost:
         finally:
             end.set()
             pipelining.join()
-    return Cost((most - before) / _MIB, statistics.median(waits) * 1000, len(waits), sent[0] / _MIB)
+    return Cost((most - before) / _MIB, statistics.median(waits) * 1000, before_ms, len(waits), sent[0] / _MIB)
 
 
 def memory_of(api: Api) -> int:
@@ -132,8 +134,8 @@ def main() -> None:
             with RedisServer(own / "redis") as redis, Stack(redis.url, "http://127.0.0.1:1", own) as stack:
                 cost = measure(stack.api(), request, seconds)
             sys.stdout.write(
-                f"{kind}, {seconds:g} s: +{cost.grown_mib:.1f} MiB; Track of others {cost.median_ms:.1f} ms (median "
-                f"of {cost.hits:,} hits); {cost.sent_mib:.1f} MiB sent\n"
+                f"{kind}, {seconds:g} s: +{cost.grown_mib:.1f} MiB; {cost.sent_mib:.1f} MiB sent; Track of others "
+                f"(median of {cost.hits:,}): {cost.median_before_ms:.1f} ms before, {cost.median_ms:.1f} ms meanwhile\n"
             )
 
 

@@ -19,7 +19,7 @@ from hitcounter_api.hot_path import PATH, HotPath
 from hitcounter_api.intake import Intakes
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.openapi import add_schemas
-from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of
+from hitcounter_api.problems import Kind, Problem, problem_of
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.requests import ClientGone, read_traceparent
@@ -117,7 +117,8 @@ def _answer_with_problems(app: FastAPI, metrics: ApiMetrics) -> None:
             metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
         elif problem.kind is Kind.INTERNAL:
             metrics.internal_errors.inc()
-        return Response(problem.render(), problem.kind.status, headers=dict(problem.headers), media_type=MEDIA_TYPE)
+        headers, body = problem.render_answer()
+        return Response(body, problem.kind.status, headers=dict(headers))
 
     app.add_exception_handler(Exception, answer)
     for kind in (HTTPException, Problem, ClientGone, HitcounterError):

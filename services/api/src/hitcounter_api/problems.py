@@ -93,6 +93,11 @@ class Problem(Exception):
             {"type": kind.type, "title": kind.title, "status": kind.status, "detail": self.detail, **self.members}
         )
 
+    def render_answer(self) -> tuple[list[tuple[str, str]], bytes]:
+        """Return the headers and the body of the answer, for whatever writes it."""
+        body = self.render()
+        return [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), *self.headers], body
+
 
 def problem_of(error: Exception) -> Problem:
     """Return the problem that the error is to a client."""
@@ -155,13 +160,12 @@ def show(value: object) -> object:
 
 async def send_problem(send: Callable[[dict[str, object]], Awaitable[None]], problem: Problem) -> None:
     """Send the problem as a whole HTTP response."""
-    body = problem.render()
-    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **dict(problem.headers)}
+    headers, body = problem.render_answer()
     await send(
         {
             "type": "http.response.start",
             "status": problem.kind.status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in headers],
         }
     )
     await send({"type": "http.response.body", "body": body})

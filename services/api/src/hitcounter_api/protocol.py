@@ -31,7 +31,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hitcounter_api.hot_path import PATH, HotPath
 from hitcounter_api.intake import Refusal
-from hitcounter_api.problems import MEDIA_TYPE, Kind, Problem, problem_of_refusal
+from hitcounter_api.problems import Kind, Problem, problem_of_refusal
 from hitcounter_api.requests import HIT_MAX_BYTES
 
 HEAD_MAX_BYTES: Final = 64 * 1024
@@ -42,9 +42,9 @@ HEAD_MAX_SECONDS: Final = 10.0
 ANSWER_MAX_SECONDS: Final = 30.0
 """How long an answer may wait for a client that does not read it, after the kernel's buffers are full: the errors of a
 large batch are some megabytes."""
-SLICE_BYTES: Final = 2048
+SLICE_BYTES: Final = 1024
 """How much is parsed at a time: no more is parsed while pipelined requests wait, and each turn of the loop parses one
-slice with requests at most. A slice has at most 80 of them, at 2.3 KB of memory each; nearly every request fits."""
+slice with requests at most. A slice has at most 40 of them, at 2.3 KB of memory each; nearly every request fits."""
 UNPARSED_MAX_BYTES: Final = 32 * 1024 * 1024
 """How much of what pipelining clients sent may wait to be parsed, on all connections together: for one connection it is
 at most one read, 256 KB."""
@@ -463,8 +463,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def render_problem(self, problem: Problem, *, keep_alive: bool) -> bytes:
         """Return the whole answer."""
-        body = problem.render()
-        headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), *problem.headers]
+        headers, body = problem.render_answer()
         if not keep_alive:
             headers.append(("connection", "close"))
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
