@@ -59,11 +59,19 @@ test: servers ## Set up what is missing, then run every test that needs no clust
 	$(PYTEST) tests/soak -q
 
 .PHONY: check
-check: $(READY) ## Formatting, lint, types and the storeys of the house
+check: $(READY) ## Check formatting, lint, types, the layers (import-linter), and the workflows of CI
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.renovate renovate.json
+
+.PHONY: docs
+docs: $(READY) ## Build the documentation as a site in dist/site; fails on a broken link
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: chaos
 chaos: servers ## Kill, cut, slow and fill everything under load for DURATION seconds, then compare every id

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The tools that the chart is tried with: Helm in both majors that people use, promtool, and kube-score. Built or unpacked
-# once into the user's cache, for all checkouts.
+# The tools that the chart and the workflows are tested with: Helm 4 and 3, promtool, kube-score, actionlint. Built or
+# unpacked once into the user's cache, for all checkouts.
 #
 #     tools/helm.sh                 fetch what is missing, with progress
-#     tools/helm.sh path helm-4     print where one of them is (helm-4, helm-3, promtool, kube-score); status 1 if it was
+#     tools/helm.sh path helm-4     print where one of them is (helm-4, helm-3, promtool, …); status 1 if it was
 #                                   not fetched
 #
-# Helm and kube-score are built by Go, from their modules. promtool comes from PATH, or from the distribution's package `prometheus`
+# Helm, kube-score and actionlint are built by Go, from their modules. promtool comes from PATH, or from the distribution's package `prometheus`
 # (unpacked, not installed: its installation would start a server), or, which takes minutes, from its module.
 set -euo pipefail
 
@@ -15,6 +15,7 @@ declare -A MODULES=(
     [helm-3]=helm.sh/helm/v3/cmd/helm@v3.22.0
     [promtool]=github.com/prometheus/prometheus/cmd/promtool@v0.316.0
     [kube-score]=github.com/zegl/kube-score/cmd/kube-score@v1.20.0
+    [actionlint]=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 )
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hitcounter/tools
 [ "$(id -u)" = 0 ] && CACHE=/var/cache/hitcounter/tools
@@ -69,5 +70,5 @@ fi
 mkdir -p "$CACHE"
 exec 9>"$CACHE/.lock"
 flock 9
-for tool in helm-4 helm-3 promtool kube-score; do fetch "$tool"; done
+for tool in helm-4 helm-3 promtool kube-score actionlint; do fetch "$tool"; done
 say "ready"
