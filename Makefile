@@ -71,7 +71,7 @@ check: $(READY) ## Check formatting, lint, types, the layers (import-linter), an
 
 .PHONY: docs
 docs: $(READY) ## Build the documentation as a site in dist/site; fails on a broken link
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: chaos
 chaos: servers ## Kill, cut, slow and fill everything under load for DURATION seconds, then compare every id
