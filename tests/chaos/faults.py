@@ -9,7 +9,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from hitcounter.hits import DAY_MS
 from hitcounter.indices import index_of
@@ -26,7 +27,6 @@ _T = TypeVar("_T")
 
 _PERSIST_SECONDS: Final = 240.0
 """How long a fault is tried to be done, or undone, while what it needs is away by another fault."""
-_ALLOCATION: Final = "index.routing.allocation.include._name"
 _CLOCK_STEP_SECONDS: Final = 20.0
 _SLOW_SECONDS: Final = 0.15
 _EXIT_CODES: Final = {Kind.REPLACE_ELASTICSEARCH: 143}
@@ -233,20 +233,37 @@ def _close_index(site: Site) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _make_red(site: Site) -> Iterator[None]:
-    """Take the index its primary shard, and let no node have it."""
+    """Take the index its primary shard, as if the disk with its only copy were gone for a while.
+
+    No setting does that to a shard that was started once: Elasticsearch ignores its filters rather than leave a primary
+    unassigned whose copy it has.
+    """
     index = _index_of(site)
-    shard = {"index": index, "shard": 0, "node": "devstack", "allow_primary": True}
-
-    def cancel() -> None:
-        if _send(site, "GET", f"/_cluster/health/{index}")["status"] != "red":  # as after a restart in between
-            _send(site, "POST", "/_cluster/reroute", {"commands": [{"cancel": shard}]})
-
-    _ask(site, "PUT", f"/{index}/_settings", {_ALLOCATION: "nobody"})
+    state = _persist(lambda: _find_shard(site, index)) / "_state"
+    hidden = state.with_name("_state.hidden")
+    state.rename(hidden)
     try:
-        _persist(cancel)
+        _reroute_until(site, index, is_red=True, command="cancel", allow_primary=True)
         yield
     finally:
-        _ask(site, "PUT", f"/{index}/_settings", {_ALLOCATION: None})
+        hidden.rename(state)
+        _reroute_until(site, index, is_red=False, command="allocate_stale_primary", accept_data_loss=True)
+
+
+def _find_shard(site: Site, index: str) -> Path:
+    uuid: str = _send(site, "GET", f"/{index}/_settings")[index]["settings"]["index"]["uuid"]
+    return site.installation.elasticsearch.data_dir / "data" / "indices" / uuid / "0"
+
+
+def _reroute_until(site: Site, index: str, *, is_red: bool, command: str, **consent: bool) -> None:
+    """Give the command, unless the index is as wanted already: it may have become so by a restart."""
+    shard = {"index": index, "shard": 0, "node": "devstack", **consent}
+
+    def reroute() -> None:
+        if (_send(site, "GET", f"/_cluster/health/{index}")["status"] == "red") is not is_red:
+            _send(site, "POST", "/_cluster/reroute", {"commands": [{command: shard}]})
+
+    _persist(reroute)
 
 
 @contextlib.contextmanager
@@ -270,7 +287,7 @@ def _ask(site: Site, method: str, path: str, body: Mapping[str, object] | None =
     _persist(lambda: _send(site, method, path, body))
 
 
-def _send(site: Site, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
+def _send(site: Site, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
     request = urllib.request.Request(
         f"{site.installation.elasticsearch.url}{path}",
         method=method,

@@ -128,3 +128,16 @@ def test_a_second_signal_ends_an_indexer_at_once_and_another_takes_its_entries_o
     assert api.status()["indexed"] == 0
     stack.indexer()
     assert_counted_exactly(api, client)
+
+
+def test_entries_of_an_indexer_that_is_cut_off_from_elasticsearch_only_are_taken_over_while_it_is(stack: Stack) -> None:
+    api = stack.api()
+    with FaultyWire(stack.elasticsearch_url) as wire:
+        cut_off = stack.indexer(HITCOUNTER_ELASTICSEARCH__URL=wire.url)
+        wire.refuse()
+        with RecordingClient([api.url]) as client:
+            client.wait_for(200)
+        assert api.status()["indexed"] == 0, "the one indexer that is there should hold entries and write none"
+        stack.indexer()
+        assert_counted_exactly(api, client)
+        assert cut_off.is_running

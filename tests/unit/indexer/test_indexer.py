@@ -248,6 +248,20 @@ async def test_claims_are_renewed_while_a_turn_lasts(rig: Rig) -> None:
     assert rig.stream.renewed[0] == ["1-0"]
 
 
+async def test_claims_are_not_renewed_while_elasticsearch_does_not_answer_and_are_again_when_it_does(rig: Rig) -> None:
+    rig.sink.failures = [SINK_AWAY] * 10_000
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer(reclaim_after_seconds=0.5)
+    async with running(indexer):
+        await until(lambda: indexer._writer.is_cut_off(0.5 / 3))
+        renewed = len(rig.stream.renewed)
+        await asyncio.sleep(0.5)
+        assert len(rig.stream.renewed) == renewed
+        rig.sink.failures.clear()
+        await until(lambda: rig.counts)
+        assert not indexer._writer.is_cut_off(0.0)
+
+
 # ── stopping ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

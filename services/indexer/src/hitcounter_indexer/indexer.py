@@ -243,9 +243,16 @@ class Indexer:
             self._metrics.entries_in_flight.set(len(self._held))
 
     async def _renew_claims(self) -> None:
-        """Claim the entries under way anew, and those that were left, so that neither looks like silence."""
+        """Claim the entries under way anew, and those that were left, so that neither looks like silence.
+
+        An indexer that gets no answer from Elasticsearch claims nothing: it may be the only one that is cut off, and
+        then the others must take its entries over. Where all are, nobody reads, and nothing is taken.
+        """
+        period_seconds = self._settings.reclaim_after_seconds / 3
         while True:
-            await asyncio.sleep(self._settings.reclaim_after_seconds / 3)
+            await asyncio.sleep(period_seconds)
+            if self._writer.is_cut_off(period_seconds):
+                continue
             for ids in _in_parts(sorted(self._held) + list(self._left)):
                 try:
                     await self._stream.renew(self.consumer, ids)

@@ -102,6 +102,8 @@ class TurnWriter:
         which Elasticsearch has to merge."""
         self._bulk_size = BulkSize(settings.bulk_max_documents)
         self._breakers = CircuitBreakers(time.monotonic)
+        self._unanswered_since: float | None = None
+        """When the first of the requests was sent that got no answer, nor did any after it."""
 
     async def finish(self, entries: Sequence[Entry]) -> TurnEnd:
         """Bring the entries to their ends; some may be left pending (see above, and when stopping).
@@ -131,6 +133,10 @@ class TurnWriter:
             await self._pace.pause(backoff_seconds(attempt))
             attempt += 1
         return TurnEnd(too_new, work.left, work.unsettled)
+
+    def is_cut_off(self, for_seconds: float) -> bool:
+        """Tell whether requests to Elasticsearch have been failing for so long without any answer."""
+        return self._unanswered_since is not None and time.monotonic() - self._unanswered_since >= for_seconds
 
     # ── circuit breakers ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -292,11 +298,24 @@ class TurnWriter:
             start = time.monotonic()
             try:
                 if self._breakers.is_any_open:  # perhaps since this bulk was made
-                    return await self._send_some(actions)
-                return await self._sink.write(actions)
+                    results = await self._send_some(actions)
+                else:
+                    results = await self._sink.write(actions)
+            except IndexUnavailable as error:
+                self._note_answer(start, error)
+                raise
+            else:
+                self._note_answer(start)
+                return results
             finally:
                 self._metrics.bulk_seconds.observe(time.monotonic() - start)
                 self._pace.beat()
+
+    def _note_answer(self, sent_at: float, error: IndexUnavailable | None = None) -> None:
+        if error is None or error.status is not None:
+            self._unanswered_since = None
+        elif self._unanswered_since is None:
+            self._unanswered_since = sent_at
 
     async def _send_some(self, actions: Sequence[Action]) -> list[ItemResult]:
         sent = [action for action in actions if not self.is_open(action.index_name)]
