@@ -17,6 +17,7 @@ from hitcounter_devstack.server import Command
 from pydantic import SecretStr, ValidationError
 from redis.asyncio import Redis
 
+from tests.integration.stores.certificates import make_certificates
 from tests.integration.stores.waiting import until
 from tests.support.proxy import FaultyWire
 
@@ -74,18 +75,6 @@ class MutualTlsServer(TlsServer):
     """The same, and clients need a certificate of that authority as well: what Redis asks for by default."""
 
     asks_clients = "yes"
-
-
-def make_certificates(folder: Path) -> None:
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    request = ["req", "-newkey", "rsa:2048", "-nodes"]
-    openssl(*request, "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt")
-    openssl(*request, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    signing = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.crt", *signing)
 
 
 def server_with_users(folder: Path) -> RedisServer:
