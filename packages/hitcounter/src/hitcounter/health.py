@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -42,8 +42,7 @@ class Readiness:
 
     def __init__(self, *names: str) -> None:
         self._problems = dict.fromkeys(names, "not reached yet")
-        self.warnings: dict[str, str] = {}
-        """What an operator should change though the part does its job, by name."""
+        self._warnings: dict[str, str] = {}
 
     @property
     def problems(self) -> dict[str, str]:
@@ -59,6 +58,21 @@ class Readiness:
         """Note that a thing is missing; True if that is news."""
         is_news = self._problems.get(name) != reason
         self._problems[name] = reason
+        return is_news
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """What an operator should change though the part does its job, by name."""
+        return dict(self._warnings)
+
+    def warn(self, name: str, reasons: Sequence[str]) -> bool:
+        """Tell these reasons, or none, in place of the earlier ones of that name; True if there are and are news."""
+        warning = "; ".join(reasons)
+        is_news = bool(warning) and self._warnings.get(name) != warning
+        if warning:
+            self._warnings[name] = warning
+        else:
+            self._warnings.pop(name, None)
         return is_news
 
     def clear(self, name: str) -> bool:

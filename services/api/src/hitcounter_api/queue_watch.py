@@ -116,7 +116,9 @@ class QueueWatch:
             self._metrics.hide()
             log.exception("the queue could not be watched")
             return False
-        self._warn(memory.faults)
+        # One that was ready stays so: it answers reads, and tells whoever tracks why it refuses.
+        if self._readiness.warn(REDIS, memory.faults):
+            log.error("Redis may lose hits", reason="; ".join(memory.faults))
         if memory.policy_fault:
             self._note_trouble(memory.policy_fault)
             return False
@@ -129,19 +131,6 @@ class QueueWatch:
                 return await self._stream.memory()
         except TimeoutError as error:
             raise StreamUnavailable(f"Redis does not answer within {_LOOK_MAX_SECONDS:g} seconds") from error
-
-    def _warn(self, faults: list[str]) -> None:
-        """Tell what is wrong with Redis's settings at /readyz, and in the log when it is news.
-
-        A process that was ready stays so: it answers reads, and tells whoever tracks why it refuses.
-        """
-        warning = "; ".join(faults)
-        if warning and warning != self._readiness.warnings.get(REDIS):
-            log.error("Redis may lose hits", reason=warning)
-        if warning:
-            self._readiness.warnings[REDIS] = warning
-        else:
-            self._readiness.warnings.pop(REDIS, None)
 
     def _note_trouble(self, reason: str) -> None:
         if REDIS in self._readiness.problems:

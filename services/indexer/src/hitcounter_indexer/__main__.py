@@ -31,6 +31,7 @@ from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.ledger_watch import LedgerWatch
 from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
+from hitcounter_indexer.redis_watch import watch_redis
 from hitcounter_indexer.settings import IndexerSettings
 from hitcounter_indexer.sink import ElasticsearchSink
 from hitcounter_indexer.turn import TurnWriter
@@ -187,12 +188,16 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
         async with serve_management(settings.management, registry, readiness, is_alive):
             log.info("started", version=__version__, consumer=consumer)
             watch = LedgerWatch(stores.stream, metrics.ledger_difference, name=consumer)
-            watching = asyncio.create_task(watch.run(), name="ledger watch")
+            watching = [
+                asyncio.create_task(watch.run(), name="ledger watch"),
+                asyncio.create_task(watch_redis(stores.stream, readiness), name="Redis watch"),
+            ]
             try:
                 await _work_until_signalled(indexer, publisher, settings.indexer.drain_seconds)
             finally:
-                watching.cancel()
-                await asyncio.wait([watching])
+                for task in watching:
+                    task.cancel()
+                await asyncio.wait(watching)
             log.info("stopped", consumer=consumer)
 
 
