@@ -70,6 +70,17 @@ def test_windows_hold_exactly_what_a_plain_count_finds(now_ms: int, hits: list[t
     assert sum_windows([sum(ranges) for ranges in zip(*found, strict=True)]) == expected
 
 
+def test_sums_of_elasticsearch_are_exact_up_to_the_floats_limit_and_added_up_exactly() -> None:
+    limit = 2**53  # Elasticsearch answers floats: beyond it the next number is rounded away
+    parts = split_windows("hits", NOW_MS)
+    found = [
+        read_part(part, answer_to(part, [(NOW_MS - 1, limit), (NOW_MS - 2 * DAY_MS, limit - 1)])) for part in parts
+    ]
+    assert sum_windows([sum(ranges) for ranges in zip(*found, strict=True)])[0] == 2 * limit - 1
+    beyond = [read_part(part, answer_to(part, [(NOW_MS - 1, limit + 1)])) for part in parts]
+    assert max(max(ranges) for ranges in beyond) == limit
+
+
 @given(moments_ms)
 def test_ranges_do_not_overlap_and_leave_no_gap(now_ms: int) -> None:
     ranges = sorted((one.from_ms, one.to_ms) for part in split_windows("hits", now_ms) for one in part.ranges)
