@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hitcounter.entries import Settlement
 from hitcounter.stream import GROUP, HitStream
+from hitcounter_indexer.ledger_watch import LedgerWatch
+from hitcounter_indexer.metrics import create_metrics
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from tests.integration.stores.conftest import Producer, append
@@ -49,3 +53,26 @@ async def test_sweeping_where_there_is_no_group_finds_nothing(stream: HitStream)
 
 async def test_making_the_group_tells_whether_it_was_missing(stream: HitStream) -> None:
     assert [await stream.ensure_group(), await stream.ensure_group()] == [True, False]
+
+
+async def test_consumers_of_killed_indexers_are_removed_by_the_indexer_that_publishes_the_as_of(
+    stream: HitStream, raw: Redis, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the operator; never one with entries in flight, which somebody has to take over first."""
+    monkeypatch.setattr("hitcounter_indexer.ledger_watch._CONSUMER_SILENCE_MS", 50)
+    await stream.ensure_group()
+    await append(stream, producer.batch())
+    await stream.read("killed with an entry", count=1, block_ms=0)
+    for consumer in ("killed", "killed, too"):
+        await raw.xgroup_createconsumer(stream.keys.stream, GROUP, consumer)
+    difference = create_metrics(CollectorRegistry()).ledger_difference
+    await stream.sample_as_of("publisher", lease_ms=60_000)
+
+    async def names() -> list[bytes]:
+        return [found["name"] for found in await raw.xinfo_consumers(stream.keys.stream, GROUP)]
+
+    await asyncio.sleep(0.1)
+    await LedgerWatch(stream, difference, name="another").look_once()
+    assert len(await names()) == 3
+    await LedgerWatch(stream, difference, name="publisher").look_once()
+    assert await names() == [b"killed with an entry"]
