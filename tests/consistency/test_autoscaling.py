@@ -1,4 +1,4 @@
-"""docs/autoscaling.md says what the code does: the simulator's tables, the worked example, the defaults."""
+"""The documents about scaling show what the code does: the simulator's tables, the worked example, the defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOCUMENT = ROOT / "docs/autoscaling.md"
 
 def test_tables_and_figure_are_those_of_the_simulator(tmp_path: Path) -> None:
     run(sys.executable, "-m", "tools.simulator", tmp_path)
-    for name in ("autoscaling.md", "autoscaling.svg"):
+    for name in ("simulation.md", "autoscaling.svg"):
         assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run: make generate"
 
 

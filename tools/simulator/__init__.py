@@ -1,6 +1,6 @@
 """Scalers beside each other on the same made-up loads: ours, KEDA's ways, and what people often do instead.
 
-    .venv/bin/python -m tools.simulator    writes the tables and the figure of docs/autoscaling.md
+    .venv/bin/python -m tools.simulator    writes the tables and the figure of docs/simulation.md
 
 It shows directions, not promises: an indexer here is a number of hits a second, a pod takes about twenty seconds to
 start, and Elasticsearch is a ceiling. What it holds fast is how scalers compare on exactly the same load, with the code

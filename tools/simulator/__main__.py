@@ -1,4 +1,4 @@
-"""Writes the tables and the figure of docs/autoscaling.md from new runs.
+"""Writes the tables and the figure of docs/simulation.md from new runs.
 
     .venv/bin/python -m tools.simulator [FOLDER]
 
@@ -20,7 +20,7 @@ from tools.simulator.runs import run
 from tools.simulator.scalers import SCALERS, SETTINGS, Operator
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
-DOCUMENT: Final = "autoscaling.md"
+DOCUMENT: Final = "simulation.md"
 FIGURE: Final = "autoscaling.svg"
 TUNED_LOADS: Final = ("step", "oscillation", "day")
 """Those on which the operator's settings are tried."""
