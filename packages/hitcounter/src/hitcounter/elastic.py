@@ -208,8 +208,11 @@ class Indices:
             ours -= await self._find_strangers(ours)
         try:
             await self._refresh_each(ours)
-        except IndexUnavailable:
-            strangers = await self._find_strangers(ours)
+        except IndexUnavailable as error:
+            try:
+                strangers = await self._find_strangers(ours)
+            except IndexUnavailable:
+                raise error from None  # it says more
             if not strangers:
                 raise
             await self._refresh_each(ours - strangers)
