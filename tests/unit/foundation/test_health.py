@@ -101,12 +101,12 @@ async def test_readyz_says_what_is_waited_for_and_why() -> None:
 
 async def test_what_is_wrong_beside_its_job_is_said_and_keeps_no_part_from_being_ready() -> None:
     readiness = Readiness()
-    assert readiness.set_warning("as-of", "it stands still")
-    assert not readiness.set_warning("as-of", "it stands still"), "it is no news"
+    assert readiness.warn("as-of", ["it stands still"])
+    assert not readiness.warn("as-of", ["it stands still"]), "it is no news"
     status, _, body = await get("/readyz", readiness=readiness)
     assert (status, orjson.loads(body)["warnings"]) == (200, {"as-of": "it stands still"})
-    assert readiness.clear_warning("as-of")
-    assert not readiness.clear_warning("as-of")
+    readiness.warn("as-of", [])
+    assert readiness.warnings == {}
 
 
 async def test_readyz_of_a_ready_part_is_200() -> None:

@@ -79,16 +79,6 @@ class Readiness:
         """Note that a thing is there; True if that is news."""
         return self._problems.pop(name, None) is not None
 
-    def set_warning(self, name: str, reason: str) -> bool:
-        """Note that something is wrong; True if that is news."""
-        is_news = self.warnings.get(name) != reason
-        self.warnings[name] = reason
-        return is_news
-
-    def clear_warning(self, name: str) -> bool:
-        """Note that it no longer is; True if that is news."""
-        return self.warnings.pop(name, None) is not None
-
 
 class EmbeddedServer(uvicorn.Server):
     """A uvicorn server inside a process that handles its signals itself, and so can exit with status 0 on SIGTERM."""

@@ -79,12 +79,13 @@ class Conditions:
 
     def note_degraded(self, name: str, reason: str) -> None:
         """Note that something is wrong which does not keep the indexer from its work."""
-        if self._readiness.set_warning(name, reason):
+        if self._readiness.warn(name, [reason]):
             log.warning("degraded", what=name, reason=reason)
 
     def note_healed(self, name: str) -> None:
         """Note that it is no longer wrong."""
-        if self._readiness.clear_warning(name):
+        if name in self._readiness.warnings:
+            self._readiness.warn(name, [])
             log.info("well again", what=name)
 
     def note_trouble(self, name: str, error: IndexUnavailable) -> None:
