@@ -71,3 +71,13 @@ def test_five_thousand_idle_connections_are_kept_and_cost_little(redis_server: R
             assert connection.recv(1000).startswith(b"HTTP/1.1 204 ")
         connections.close()
         wait_until(lambda: track(api).status, lambda status: status == 204)
+
+
+def test_a_hard_limit_of_files_that_is_too_low_for_the_connections_is_logged(
+    redis_server: RedisServer, folder: Path
+) -> None:
+    script = 'ulimit -n 2000; exec "$0"'
+    with Stack(redis_server.url, NOWHERE, folder) as stack:
+        api = stack.api(command=["sh", "-c", script, command_path("hitcounter-api")])
+        assert "the hard limit of open files is lower" in api.service.log_text()
+        assert "HITCOUNTER_HTTP__MAX_CONNECTIONS" in api.service.log_text()
