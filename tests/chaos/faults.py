@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -246,7 +247,10 @@ def _make_red(site: Site) -> Iterator[None]:
         _reroute_until(site, index, is_red=True, command="cancel", allow_primary=True)
         yield
     finally:
-        hidden.rename(state)
+        if state.exists():  # written anew: it never became red
+            shutil.rmtree(hidden)
+        else:
+            hidden.rename(state)
         _reroute_until(site, index, is_red=False, command="allocate_stale_primary", accept_data_loss=True)
 
 
@@ -257,9 +261,10 @@ def _find_shard(site: Site, index: str) -> Path:
 
 def _reroute_until(site: Site, index: str, *, is_red: bool, command: str, **consent: bool) -> None:
     """Give the command, unless the index is as wanted already: it may have become so by a restart."""
-    shard = {"index": index, "shard": 0, "node": "devstack", **consent}
 
     def reroute() -> None:
+        (node,) = _send(site, "GET", "/_nodes/_local?filter_path=nodes.*.name")["nodes"]
+        shard = {"index": index, "shard": 0, "node": node, **consent}
         if (_send(site, "GET", f"/_cluster/health/{index}")["status"] == "red") is not is_red:
             _send(site, "POST", "/_cluster/reroute", {"commands": [{command: shard}]})
 

@@ -12,11 +12,17 @@ NOON_MS = 1_764_331_200_000  # 2025-11-28T12:00:00Z
 
 
 def test_about_one_hit_in_a_thousand_is_of_yesterday_with_a_key() -> None:
-    hits = SoakHits(1, NOON_MS)
+    hits = SoakHits(1, Tempo(1500.0), NOON_MS)
     late = [hit for hit in (hits.make() for _ in range(20_000)) if hit.timestamp is not None]
     assert 10 <= len(late) <= 35
     assert {datetime.fromisoformat(hit.timestamp or "").date().isoformat() for hit in late} == {"2025-11-27"}
     assert all(hit.key for hit in late)
+
+
+def test_at_a_low_rate_there_is_still_about_one_hit_of_yesterday_a_second() -> None:
+    hits = SoakHits(1, Tempo(100.0), NOON_MS)
+    late = sum(hits.make().timestamp is not None for _ in range(10_000))
+    assert 70 <= late <= 130
 
 
 def test_only_hits_of_today_are_counted_as_such_and_each_once() -> None:
