@@ -101,7 +101,7 @@ def test_stores_of_yours_are_let_out_to_by_their_ports(renderings: list[Renderin
             wanted.add(int(url.rpartition(":")[2]) if url.count(":") == 2 else 443)
         if external := values.get("externalRedis"):
             wanted |= {external.get("port", 6379)}
-            wanted |= {int(node.partition(":")[2]) for node in external.get("sentinel", {}).get("nodes", [])}
+            wanted |= {int(node.rpartition(":")[2]) for node in external.get("sentinel", {}).get("nodes", [])}
         of_pods = {component_of(pod.template) for pod in rendering.pods()}
         for component in of_pods & {"api", "indexer", "operator"}:
             for port in wanted:
