@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hitcounter_devstack import ElasticsearchServer, RedisServer, find_redis
@@ -150,7 +151,7 @@ def test_five_hundred_reads_and_looks_at_once_neither_fail_nor_fill_the_pool(
 def test_no_answer_tells_where_the_stores_are_or_who_we_are_there(
     redis_server: RedisServer, folder: Path, url: str
 ) -> None:
-    address = redis_server.url.removeprefix("redis://").partition("/")[0]
+    address = urlsplit(redis_server.url).netloc.rpartition("@")[2]
     with Stack(url.format(address=address), "http://127.0.0.78:1", folder) as stack:
         api = stack.api(is_awaited=False)
         wait_until(api.service.log_text, lambda text: "waiting for Redis" in text)
