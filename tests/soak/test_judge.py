@@ -76,7 +76,7 @@ def test_the_as_of_may_wait_for_a_red_day_and_a_minute_more_but_no_longer() -> N
 
 
 def test_a_red_day_may_hold_up_hits_of_today_only_until_it_is_noticed() -> None:
-    assert checks([RED], watched(420, lambda at: {"today_lag_seconds": 39.0})) == []
+    assert checks([RED], watched(360, lambda at: {"today_lag_seconds": 39.0 if at >= 10 else 1.0})) == []
     (breach,) = judge([RED], watched(420, lambda at: {"today_lag_seconds": 41.0 if 100 <= at < 200 else 1.0}))
     assert breach.check == TODAY
     assert breach.sentence.startswith("from 1:40 to 3:19 hits of today waited up to 41 s to be countable (limit 40 s)")
