@@ -2,8 +2,8 @@
 
     .venv/bin/python tools/docgen.py [FOLDER]
 
-It stands beside the house like the other tools, and is the one of them that imports every part: what a variable or a
-metric means is written once, where it is declared, and a test fails while the documents say anything else.
+The meaning of a variable or a metric is written once, where it is declared. A test fails if the documents differ. This
+is the only tool that imports every service.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ CONFIGURATION_HEAD: Final = f"""\
 
 {GENERATED}
 
-Every setting is an environment variable, read once when a process starts. A variable that is not set, or empty, takes
-its default. A wrong value, or an unknown name in a section that the process reads, stops it with exit status 2 and one
-line for each mistake. With the defaults everything runs on one machine.
+Every setting is an environment variable. A process reads it once, when it starts. A variable that is empty or not set
+has its default. If a value is invalid, or a section that the process reads contains an unknown name, the process exits
+with status 2 and prints one line for each mistake. The defaults are for running everything on one machine.
 
-Everything is checked before the first connection: addresses, passwords, TLS files, and whether they fit together. No
-message contains a password or an address. A newline at the end of a value is taken off, since `echo` leaves one in a
-Secret or a file. Values are UTF-8; so are the user names and passwords that reach the stores.
+Addresses, passwords and TLS files are checked before the first connection. No message contains a password or an
+address. A newline at the end of a value is removed, because `echo` leaves one in a Secret or a file. Values, and the
+user names and passwords sent to Redis and Elasticsearch, are UTF-8.
 
-The last part of a name tells the unit: `_seconds`, `_ms`, `_bytes`. Sections that a process does not read may be set
-all the same: one set of variables can serve all parts.
+The end of a name is its unit: `_seconds`, `_ms`, `_bytes`. A process ignores the sections that it does not read, so
+that all services can share one set of variables.
 """
 
 METRICS_HEAD: Final = f"""\
@@ -70,17 +70,18 @@ METRICS_HEAD: Final = f"""\
 
 {GENERATED}
 
-Each process shows its metrics in the Prometheus text form at `/metrics` of its management port. The usual `process_*`
-and `python_info` series of the Prometheus client are there as well. Labels have few and fixed values: never an id.
+Each process exports its metrics in the Prometheus text format at `/metrics` of its management port, together with the
+usual `process_*` and `python_info` metrics of the Prometheus client. Labels have a few fixed values, never an id. The
+end of a name is its unit where it has one: `_seconds`, `_bytes`, `_hits`.
 
-The numbers of the ledger and the queue are gauges and the same in every process that shows them: take `max`, never
-`sum`, and no `rate`, since they may step back where Redis lost its last second. Rates come from the counters. What is
-not known is not shown: while Redis is away, the queue's gauges are absent, and no value is ever not-a-number.
+The values of the ledger and the queue are gauges, and every API exports the same values: use `max`, never `sum`. Do not
+use `rate` on them, because they can decrease when Redis loses its last second; rates come from the counters. A value
+that is not known is absent, never NaN: while Redis is down, the gauges of the queue are missing.
 
-They are counted once a batch, not once a hit: [what that costs](lab.md#what-watching-costs).
+Metrics are updated once per batch, not once per hit: [what that costs](lab.md#what-watching-costs).
 
-What Prometheus makes of them stands in [the rules](../charts/hitcounter/files/rules/hitcounter.yaml), and what to do
-when one of those fires in the [runbook](runbook.md).
+Recording rules and alerts are in [the rules](../charts/hitcounter/files/rules/hitcounter.yaml). What to do when an
+alert fires is in the [runbook](runbook.md).
 """
 
 
@@ -97,18 +98,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Series:
-    """One metric, as Prometheus calls it."""
+    """One metric, by the name it has in Prometheus."""
 
     name: str
     kind: str
-    unit: str
     labels: str
     meaning: str
     advice: str
 
 
 def main(arguments: list[str]) -> None:
-    """Write both documents into the folder given, docs/ unless another is."""
+    """Write both documents into the given folder; the default is docs/."""
     folder = Path(arguments[0]) if arguments else DOCS
     (folder / "configuration.md").write_text(build_configuration())
     (folder / "metrics.md").write_text(build_metrics())
@@ -136,7 +136,7 @@ def read_settings(kind: type[SettingsBase]) -> Iterator[Setting]:
     """Return every variable that a settings class reads, in the order of its declarations.
 
     Raises:
-        ValueError: one of them does not say what it means.
+        ValueError: one of them has no description.
     """
     for section_name, section in _defaults(kind).items():
         document = type(section).model_json_schema()
@@ -150,7 +150,7 @@ def read_settings(kind: type[SettingsBase]) -> Iterator[Setting]:
 
 
 def _sections() -> dict[str, str]:
-    """Return what each section says of itself; where services have their own variants, what these have in common."""
+    """Return the description of each section; if services have their own variants, that of their common base."""
     variants = _group((name, type(section)) for kind in SETTINGS.values() for name, section in _defaults(kind).items())
     return {name: (_common_base(kinds).__doc__ or "").strip() for name, kinds in variants.items()}
 
@@ -208,7 +208,6 @@ def build_metrics() -> str:
         [
             f"`{series.name}`",
             series.kind,
-            series.unit,
             series.labels,
             ", ".join(services),
             series.meaning,
@@ -216,7 +215,7 @@ def build_metrics() -> str:
         ]
         for series, services in shown_by.items()
     ]
-    titles = ["metric", "type", "unit", "labels", "shown by", "meaning", "what to do about it"]
+    titles = ["metric", "type", "labels", "exported by", "meaning", "what to do about it"]
     return f"{METRICS_HEAD}\n{_table(titles, rows)}"
 
 
@@ -224,12 +223,12 @@ def read_metrics(service: str) -> Iterator[Series]:
     """Return every metric that a service declares, in the order of its declarations.
 
     Raises:
-        ValueError: one of them does not say what to do about it.
+        ValueError: the help text of one of them has no advice.
     """
     registry = create_registry(service)
     for declare in METRICS[service]:
         declare(registry)
-    for collector in list(registry._collector_to_names):  # prometheus-client lists what it holds in no public way
+    for collector in list(registry._collector_to_names):  # prometheus-client has no public list of collectors
         if isinstance(collector, MetricWrapperBase):
             (family,) = collector.describe()
             yield _read_series(family, [*collector._labelnames, *_labels_of_values(collector)])
@@ -243,9 +242,8 @@ def _read_series(family: Metric, labels: Iterable[str]) -> Series:
     if not advice:
         raise ValueError(f"{family.name} does not say what to do about it")
     suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-    unit = "" if family.type == "info" else family.name.rpartition("_")[2]
     listed = ", ".join(f"`{label}`" for label in dict.fromkeys(labels) if label != "le")
-    return Series(family.name + suffix, family.type, unit, listed, meaning, advice)
+    return Series(family.name + suffix, family.type, listed, meaning, advice)
 
 
 def _labels_of_values(collector: MetricWrapperBase) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""The management port: /livez, /readyz and /metrics, the same for every part.
+"""The management port: /livez, /readyz and /metrics, the same in every service.
 
-Alive means that the event loop turns (and, where a part says so, that its work moves on); it never asks another
-server. Ready means that the part can do its own job; until then /readyz says what it waits for.
+/livez checks that the event loop runs and, if the service asks for it, that its work makes progress. It never calls
+another server. /readyz checks that the service can do its job; until then it lists what the service waits for.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class ManagementSettings(Section):
     """Where the management port listens."""
 
     host: Host = Field(
-        "127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4."
+        "127.0.0.1", description="Address to listen on. In a container use 0.0.0.0, or :: for IPv6 and IPv4."
     )
     port: Port = Field(description="Port of /livez, /readyz and /metrics.")
 
 
 class Readiness:
-    """What a part still waits for. Ready when nothing is left; warnings are told, and leave it ready."""
+    """What a service still waits for. Ready when nothing is left. Warnings do not affect readiness."""
 
     def __init__(self, *names: str) -> None:
         self._problems = dict.fromkeys(names, "not reached yet")
@@ -55,18 +55,18 @@ class Readiness:
         return not self._problems
 
     def set_problem(self, name: str, reason: str) -> bool:
-        """Note that a thing is missing; True if that is news."""
+        """Record that something is missing. Return True if the reason is new."""
         is_news = self._problems.get(name) != reason
         self._problems[name] = reason
         return is_news
 
     @property
     def warnings(self) -> dict[str, str]:
-        """What an operator should change though the part does its job, by name."""
+        """What an operator should change although the service does its job, by name."""
         return dict(self._warnings)
 
     def warn(self, name: str, reasons: Sequence[str]) -> bool:
-        """Tell these reasons, or none, in place of the earlier ones of that name; True if there are and are news."""
+        """Replace the reasons of a warning; an empty list removes it. Return True if there are new reasons."""
         warning = "; ".join(reasons)
         is_news = bool(warning) and self._warnings.get(name) != warning
         if warning:
@@ -76,12 +76,12 @@ class Readiness:
         return is_news
 
     def clear(self, name: str) -> bool:
-        """Note that a thing is there; True if that is news."""
+        """Record that something is no longer missing. Return True if it was missing before."""
         return self._problems.pop(name, None) is not None
 
 
 class EmbeddedServer(uvicorn.Server):
-    """A uvicorn server inside a process that handles its signals itself, and so can exit with status 0 on SIGTERM."""
+    """A uvicorn server in a process that handles signals itself, so that it can exit with status 0 on SIGTERM."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -136,7 +136,7 @@ def build_management_app(
     is_alive: Callable[[], bool] = lambda: True,
     answer_more: Callable[[str], Answer | None] = _answer_nothing_more,
 ) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
-    """Return the ASGI application of the management port; a part with paths of its own answers them by answer_more."""
+    """Return the ASGI application of the management port. A service can serve further paths by answer_more."""
 
     def answer(path: str) -> Answer:
         if path == "/livez":
@@ -179,7 +179,7 @@ async def serve_management(
     """Serve the management port while the block runs.
 
     Raises:
-        ConfigurationError: the port cannot be had.
+        ConfigurationError: the port cannot be opened.
     """
     app = build_management_app(registry, readiness, is_alive, answer_more)
     config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=1)

@@ -1,8 +1,8 @@
-"""Metrics: how a part makes its registry. Each package declares its own metrics once, in a frozen dataclass.
+"""Metrics: builds the Prometheus registry of a service, and the metrics that every service shares.
 
-What a metric means, and what to do about it, is its help text: Prometheus and Grafana show it where somebody wonders,
-and docs/metrics.md is made from it. The numbers of the ledger are gauges, since Redis may step back if it loses its
-last second; rates come from the counters of each process.
+Each package declares its own metrics once, in a frozen dataclass. The help text of a metric says what it means and what
+to do about it; Prometheus and Grafana show it, and docs/metrics.md is generated from it. The values of the ledger are
+gauges, because they can decrease when Redis loses its last second. Rates come from the counters of each process.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from hitcounter.freshness import FRESH_SECONDS, FreshnessMeter
 from hitcounter.ledger import StreamMemory, StreamStatus
 
 ADVICE: Final = " What to do: "
-"""Stands in a help text between the meaning and the advice."""
+"""Separates the meaning and the advice in a help text."""
 
 _STATES: Final = ("accepted", "indexed", "duplicate", "dead")
 _FRESHNESS_SECONDS: Final = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
 def explain(meaning: str, advice: str) -> str:
-    """Return the help text of a metric from what it means and what to do about it, one or more sentences each."""
+    """Return the help text of a metric: what it means and what to do about it, one or more sentences each."""
     return f"{meaning}{ADVICE}{advice}"
 
 
 def create_registry(service: str) -> CollectorRegistry:
-    """Return a registry with what every process of ours tells: its build, and the process's own figures."""
-    # When a counter was made is a series more for each counter, and nobody asks: the process has its own start time.
+    """Return a registry with the metrics that every process has: build, CPU, memory, files."""
+    # No `_created` series: one more for each counter, and the process already has its start time.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -43,8 +43,8 @@ def create_registry(service: str) -> CollectorRegistry:
     build = Info(
         "hitcounter_build",
         explain(
-            "What runs here.",
-            "Count by service and version: two versions for long are a rollout that hangs.",
+            "The running version, as labels. The value is always 1.",
+            "Count by service and version. Two versions for a long time: a rollout hangs.",
         ),
         registry=registry,
     )
@@ -53,10 +53,10 @@ def create_registry(service: str) -> CollectorRegistry:
 
 
 class QueueMetrics(Collector):
-    """The ledger, the queue and its Redis: the same for every process that shows them, so take max, never sum.
+    """Metrics of the ledger, the queue and its Redis. Every process exports the same values: use max, never sum.
 
-    What is not known is not there: a number seen last would hide, by max, what other processes see, and a not-a-number
-    would spread to every sum and average it meets. The as-of alone stays: it is true for ever, and only ever exceeded.
+    A value that is not known is not exported. An old value would win over newer ones of other processes when max is
+    used, and NaN would make every sum and average NaN. Only the as-of is exported on, because it stays true.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -68,10 +68,10 @@ class QueueMetrics(Collector):
         self._judged_hits = Counter(
             "hitcounter_freshness_hits",
             explain(
-                f"Hits by whether they were countable within {FRESH_SECONDS:g} seconds (fresh or late), decided when "
-                "they are, or when the time is over. Every process that shows it counts all hits: only the ratio means "
-                "something. The service level objective is 99 % fresh.",
-                "If more are late: runbook, HitcounterFreshnessBudgetFastBurn.",
+                f"Hits that became countable within {FRESH_SECONDS:g} seconds (fresh) and those that did not (late). A "
+                f"hit is counted as late after {FRESH_SECONDS:g} seconds, not when it becomes countable. Every process "
+                "counts all hits: use only the ratio. The service level objective is 99 % fresh.",
+                "If less than 99 % is fresh: runbook, HitcounterFreshnessBudgetFastBurn.",
             ),
             ["result"],
             registry=registry,
@@ -79,9 +79,9 @@ class QueueMetrics(Collector):
         self._freshness_seconds = Histogram(
             "hitcounter_freshness_seconds",
             explain(
-                "Time from accepted to countable, to about a second: one observation for each second in which hits "
-                "came.",
-                "If it is above 3 s for long: look at the backlog (too few indexers), then at the duration of bulks.",
+                "Seconds from accepted to countable, accurate to about one second. One observation for each second in "
+                "which hits arrived.",
+                "If it stays above 3 s: check the backlog (too few indexers), then the duration of bulks.",
             ),
             buckets=_FRESHNESS_SECONDS,
             registry=registry,
@@ -90,7 +90,7 @@ class QueueMetrics(Collector):
         registry.register(self)
 
     def show(self, status: StreamStatus, memory: StreamMemory | None = None) -> None:
-        """Show one look at the stream; later than those before it."""
+        """Export a new status of the stream. It must be newer than the previous one."""
         report = self._meter.look(status)
         self._fresh_hits.inc(report.fresh_hits)
         self._late_hits.inc(report.late_hits)
@@ -101,7 +101,7 @@ class QueueMetrics(Collector):
             self._as_of_ms = status.as_of_ms
 
     def hide(self) -> None:
-        """Show nothing of what only Redis knows: it is away."""
+        """Stop exporting what only Redis knows, because Redis does not answer."""
         self._status = self._memory = None
 
     def describe(self) -> Iterable[Metric]:
@@ -123,9 +123,9 @@ def _build_ledger(status: StreamStatus | None) -> Metric:
     ledger = GaugeMetricFamily(
         "hitcounter_ledger_hits",
         explain(
-            "Hits by what became of them (accepted, indexed, duplicate, dead), over all time: accepted = indexed + "
-            "duplicate + dead + backlog.",
-            "If dead rises: runbook, HitcounterDeadLetters. If all of it steps back, Redis lost data.",
+            "Hits of the ledger by state (accepted, indexed, duplicate, dead), since the installation began: accepted "
+            "= indexed + duplicate + dead + backlog.",
+            "If dead rises: runbook, HitcounterDeadLetters. If all values decrease, Redis lost data.",
         ),
         labels=["state"],
     )
@@ -139,31 +139,32 @@ def _build_queue(status: StreamStatus | None, lag_seconds: float) -> tuple[Metri
     hits = GaugeMetricFamily(
         "hitcounter_backlog_hits",
         explain(
-            "Queue depth: hits accepted and not yet settled.",
-            "If it rises for long, more hits arrive than are settled: more indexers, unless Elasticsearch pushes back.",
+            "Consumer lag (queue depth): hits accepted and not yet settled.",
+            "If it keeps rising, more hits arrive than are settled: add indexers, unless Elasticsearch applies "
+            "backpressure.",
         ),
     )
     entries = GaugeMetricFamily(
         "hitcounter_backlog_entries",
         explain(
-            "Entries in the stream, by whether they are queued, or in flight: delivered to an indexer and not settled.",
-            "Many queued: too few indexers. Many in flight for long: indexers wait for Elasticsearch.",
+            "Entries in the stream: queued (not delivered yet) or in_flight (delivered to an indexer, not settled).",
+            "Many queued: too few indexers. Many in flight for a long time: indexers wait for Elasticsearch.",
         ),
         labels=["state"],
     )
     oldest = GaugeMetricFamily(
         "hitcounter_oldest_age_seconds",
         explain(
-            "Age of the oldest unsettled entry; 0 for none.",
-            "If it rises without end: runbook, HitcounterOldestEntryStuck.",
+            "Age of the oldest unsettled entry in seconds; 0 if there is none.",
+            "If it keeps rising: runbook, HitcounterOldestEntryStuck.",
         ),
     )
     lag = GaugeMetricFamily(
         "hitcounter_freshness_lag_seconds",
         explain(
-            "Age of the oldest hit that is not countable yet; 0 for none.",
-            f"Above {FRESH_SECONDS:g} s readers notice. With a backlog, indexers lack; without one, only the refresh "
-            "does.",
+            "Age of the oldest hit that is not countable yet, in seconds; 0 if there is none.",
+            f"Above {FRESH_SECONDS:g} s readers notice. With a backlog: too few indexers. Without one: the refresh of "
+            "the indices is late or fails; see /readyz of the indexers.",
         ),
     )
     if status is not None:
@@ -179,8 +180,9 @@ def _build_as_of(as_of_ms: int | None) -> Metric:
     as_of = GaugeMetricFamily(
         "hitcounter_as_of_timestamp_seconds",
         explain(
-            "Every hit accepted before this Unix time is countable or a dead letter. Absent until it is known.",
-            "If it stands still over a backlog: nobody indexes, or one entry cannot be settled.",
+            "Completeness time (as-of) in Unix seconds: every hit accepted before it is countable or a dead letter. "
+            "Absent until it is known.",
+            "If it does not advance while there is a backlog: no indexer runs, or one entry cannot be settled.",
         ),
     )
     if as_of_ms is not None:
@@ -192,23 +194,23 @@ def _build_redis(memory: StreamMemory | None) -> tuple[Metric, ...]:
     may_evict = GaugeMetricFamily(
         "hitcounter_redis_may_evict",
         explain(
-            "1 if Redis has another maxmemory-policy than noeviction, or does not show it and no setting vouches for "
-            "it: every hit is refused; else 0.",
+            "1 if Redis has a maxmemory-policy other than noeviction, or hides it and "
+            "HITCOUNTER_REDIS__TRUST_MEMORY_POLICY is not set; else 0. While it is 1, the API refuses every hit.",
             "If it is 1: runbook, HitcounterRedisMayEvict.",
         ),
     )
     evicted = CounterMetricFamily(
         "hitcounter_redis_evicted_keys",
         explain(
-            "Keys that Redis has evicted since it started. Absent if it does not tell.",
+            "Keys that Redis has evicted since it started. Absent if Redis does not report it.",
             "If it rises, acknowledged hits may be lost: runbook, HitcounterRedisEvicted.",
         ),
     )
     aof = GaugeMetricFamily(
         "hitcounter_redis_aof_enabled",
         explain(
-            "1 if Redis writes to an append-only file, else 0. Absent if it does not tell.",
-            "If it is 0, what is not indexed is lost when Redis ends: runbook, HitcounterRedisNotPersistent.",
+            "1 if Redis writes an append-only file, else 0. Absent if Redis does not report it.",
+            "If it is 0, hits that are not indexed are lost when Redis stops: runbook, HitcounterRedisNotPersistent.",
         ),
     )
     if memory is not None:
@@ -224,17 +226,17 @@ def _build_memory(memory: StreamMemory | None) -> tuple[Metric, ...]:
     used = GaugeMetricFamily(
         "hitcounter_redis_memory_bytes",
         explain(
-            "Memory that Redis uses, the backlog included.",
-            "If it nears the capacity: runbook, HitcounterRedisNearlyFull. A full Redis refuses hits and keeps what it "
-            "has.",
+            "Memory that Redis uses, in bytes, including the backlog.",
+            "If it comes close to the capacity: runbook, HitcounterRedisNearlyFull. A full Redis refuses new hits and "
+            "keeps the accepted ones.",
         ),
     )
     capacity = GaugeMetricFamily(
         "hitcounter_redis_capacity_bytes",
         explain(
-            "Memory that Redis may use: its maxmemory, or that of its machine where it has none. Absent if neither is "
-            "told.",
-            "Set maxmemory, well below what the machine or the container has.",
+            "Memory that Redis may use, in bytes: its maxmemory, or the memory of its machine if maxmemory is not set. "
+            "Absent if Redis reports neither.",
+            "Set maxmemory well below the memory of the machine or container.",
         ),
     )
     if memory is not None:

@@ -1,7 +1,7 @@
-"""Settings: read from the environment once, in a service's __main__, and handed on as constructor arguments.
+"""Settings. A service's __main__ reads them from the environment once and passes them on as constructor arguments.
 
-Names are HITCOUNTER_<SECTION>__<FIELD>. Each field says its unit, why its default is what it is, and how a wrong
-value shows; docs/configuration.md is made from that.
+Names are HITCOUNTER_<SECTION>__<FIELD>. The description of each field gives the unit, the reason for the default and
+the symptom of a wrong value; docs/configuration.md is generated from the descriptions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENV_PREFIX = "HITCOUNTER_"
 EXIT_CONFIGURATION = 2
 
 _REFUSED: Final = "refused"
-"""The type of the errors made here. Their messages never contain the value, which may be, or hold, a secret."""
+"""The type of the errors raised here. Their messages never contain the value: it may contain a secret."""
 
 _REDIS_OPTIONS: Final = {
     "db": r"[0-9]{1,5}",
@@ -49,13 +49,14 @@ _REDIS_OPTIONS: Final = {
     "ssl_cert_reqs": r"required|optional|none",
     "ssl_check_hostname": r"(?i:true|false)",
 }
-"""What may follow the ? of Redis's URL. The rest of redis-py's options are our settings, or would break the client."""
+"""The options allowed after the ? of the Redis URL. redis-py's other options are our own settings, or break the client.
+"""
 
 _TLS_OPTIONS: Final = {"ca_file": "ssl_ca_certs", "cert_file": "ssl_certfile", "key_file": "ssl_keyfile"}
 
 
 def _refuse(message: str, field: str = "") -> NoReturn:
-    """Refuse a value; a check that belongs to a whole section names the field."""
+    """Reject a value. A check of a whole section passes the name of the field."""
     raise PydanticCustomError(_REFUSED, "{message}", {"message": message, "field": field})
 
 
@@ -103,7 +104,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _read_text(cls, value: object) -> object:
-        """Take off the newline that `echo` leaves at the end of a Secret or a file. No value ends with one."""
+        """Remove the newline that `echo` leaves at the end of a Secret or a file. No value ends with one."""
         if not isinstance(value, str):
             return value
         if any("\ud800" <= character <= "\udfff" for character in value):  # how Python shows other bytes
@@ -114,7 +115,7 @@ class Section(BaseModel):
 
 
 def _check_tls(settings: BaseModel, in_url: Mapping[str, str | None], *, is_tls: bool, scheme: str) -> None:
-    """Refuse TLS settings beside a plain scheme, and files that cannot be used."""
+    """Reject TLS settings for a scheme without TLS, and files that cannot be used."""
     own = {field: getattr(settings, field) for field in _TLS_OPTIONS}
     if not is_tls:
         for field, value in own.items():
@@ -129,62 +130,66 @@ def _check_tls(settings: BaseModel, in_url: Mapping[str, str | None], *, is_tls:
 
 
 class RedisSettings(Section):
-    """Where the stream is."""
+    """Connection to the Redis that holds the stream."""
 
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis 7.0 or newer, as redis:// or rediss:// (TLS). In a user name or password, percent-encode "
-        f"@ / # ? and %. Options that may follow a ?: {', '.join(_REDIS_OPTIONS)}.",
+        description="Address of Redis 7.0 or newer: redis://, or rediss:// for TLS. Percent-encode @ / # ? and % in a "
+        f"user name or password. These options may follow a ?: {', '.join(_REDIS_OPTIONS)}.",
     )
-    username: str | None = Field(None, description="User, in place of the one in the URL.")
-    password: SecretStr | None = Field(None, description="Password, in place of the one in the URL.")
+    username: str | None = Field(None, description="User name. Overrides the one in the URL.")
+    password: SecretStr | None = Field(None, description="Password. Overrides the one in the URL.")
     ca_file: str | None = Field(
-        None, description="A PEM file with the CA certificate that signed the server's, for rediss://."
+        None, description="Path of a PEM file with the CA certificate that signed the server's. For rediss:// only."
     )
     cert_file: str | None = Field(
         None,
-        description="A PEM file with the client certificate, for a rediss:// server that asks for one (Redis does, "
-        "unless tls-auth-clients is no). Read at every new connection.",
+        description="Path of a PEM file with the client certificate. For a rediss:// server that asks for one (Redis "
+        "does, unless tls-auth-clients is no). Read again for every new connection.",
     )
     key_file: str | None = Field(
-        None, description="A PEM file with the key of cert_file, not encrypted. Not needed if cert_file contains it."
+        None,
+        description="Path of a PEM file with the private key of cert_file, not encrypted. Not needed if cert_file "
+        "contains the key.",
     )
     sentinels: str | None = Field(
         None,
-        description="Sentinels as host:port, separated by commas; an IPv6 address in brackets. They know the server; "
-        "of the URL only scheme, user, password and database then count.",
+        description="Redis Sentinels as host:port, separated by commas; put an IPv6 address in brackets. They report "
+        "which server is the primary, so only scheme, user, password and database of the URL are used.",
     )
-    sentinel_master: str = Field("mymaster", min_length=1, description="The sentinels' name for the server.")
-    sentinel_username: str | None = Field(None, description="User for the sentinels themselves.")
-    sentinel_password: SecretStr | None = Field(None, description="Password for the sentinels themselves.")
+    sentinel_master: str = Field("mymaster", min_length=1, description="The name that the Sentinels give the primary.")
+    sentinel_username: str | None = Field(None, description="User name for the Sentinels themselves.")
+    sentinel_password: SecretStr | None = Field(None, description="Password for the Sentinels themselves.")
     prefix: str = Field(
         "hitcounter",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="First part of every key, set in braces by us. Installations that share a Redis differ here.",
+        description="First part of every key; braces are added around it. Installations that share a Redis need "
+        "different prefixes.",
     )
     trust_memory_policy: bool = Field(
         False,
-        description="Take a Redis that does not show its maxmemory-policy, as some providers' do not, to have "
-        "noeviction. Off: Track refuses all hits there, for one that evicts loses hits without a word. A policy that "
-        "is shown is checked in any case.",
+        description="Assume noeviction if Redis does not show its maxmemory-policy, as with some managed services. "
+        "Off: the API then refuses all hits, because a Redis that evicts keys loses hits without an error. A policy "
+        "that Redis does show is always checked.",
     )
     connect_timeout_seconds: float = Field(
         0.5,
         gt=0,
         le=30,
-        description="How long a connection may take to open. Too high: Track answers its 503 late when Redis is away.",
+        description="Time limit for opening a connection. Too high: clients wait longer for the 503 while Redis is "
+        "down.",
     )
     timeout_seconds: float = Field(
         5.0,
         gt=1.5,
         le=120,
-        description="How long a command may take, Track's excepted (HITCOUNTER_INTAKE__BUDGET_SECONDS). Must be longer "
-        "than an indexer's wait for entries. Too low: indexers repeat work when Redis is slow.",
+        description="Time limit for one command. Adding hits has its own limit (HITCOUNTER_INTAKE__BUDGET_SECONDS). "
+        "Must be longer than HITCOUNTER_INDEXER__BLOCK_MS. Too low: indexers repeat work when Redis is slow.",
     )
 
     @property
     def sentinel_addresses(self) -> list[tuple[str, int]]:
-        """The sentinels' hosts and ports."""
+        """The hosts and ports of the Sentinels."""
         return [read_host_and_port(address) for address in self.sentinels.split(",")] if self.sentinels else []
 
     @model_validator(mode="after")
@@ -204,37 +209,41 @@ class RedisSettings(Section):
 
 
 class ElasticsearchSettings(Section):
-    """Where the indices are, and how to get in."""
+    """Connection to the Elasticsearch that holds the indices."""
 
     url: str = Field(
         "http://127.0.0.1:9200",
-        description="One or more addresses of an Elasticsearch 8.19 or 9, separated by commas: all http:// or all "
-        "https://, each with its port (443 for https:// if there is none).",
+        description="One or more addresses of Elasticsearch 8.19 or 9, separated by commas: all http:// or all "
+        "https://, each with its port (https:// without a port uses 443).",
     )
     index_prefix: str = Field(
         "hits",
         pattern=r"^[a-z][a-z0-9_-]{0,63}$",
-        description="First part of every index name, and the alias of all. Installations that share an Elasticsearch "
-        "differ here.",
+        description="First part of every index name, and the alias of all indices. Installations that share an "
+        "Elasticsearch need different prefixes.",
     )
-    username: str | None = Field(None, description="For basic authentication, with password.")
-    password: SecretStr | None = Field(None, description="For basic authentication, with username.")
-    api_key: SecretStr | None = Field(None, description="An encoded API key; used in place of username and password.")
+    username: str | None = Field(None, description="User name for basic authentication. Needs password.")
+    password: SecretStr | None = Field(None, description="Password for basic authentication. Needs username.")
+    api_key: SecretStr | None = Field(
+        None, description="Encoded API key. If it is set, username and password are not used."
+    )
     ca_file: str | None = Field(
-        None, description="A PEM file with the CA certificate that signed the server's, for https://."
+        None, description="Path of a PEM file with the CA certificate that signed the server's. For https:// only."
     )
     cert_file: str | None = Field(
-        None, description="A PEM file with the client certificate, for an https:// server that asks for one."
+        None, description="Path of a PEM file with the client certificate. For an https:// server that asks for one."
     )
     key_file: str | None = Field(
-        None, description="A PEM file with the key of cert_file, not encrypted. Not needed if cert_file contains it."
+        None,
+        description="Path of a PEM file with the private key of cert_file, not encrypted. Not needed if cert_file "
+        "contains the key.",
     )
     timeout_seconds: float = Field(
         30.0,
         gt=0,
         le=600,
-        description="How long an indexer waits for one answer. Too low: a slow bulk is sent again while it still runs, "
-        "which counts nothing twice but costs the slow server more.",
+        description="How long an indexer waits for one response. Too low: a slow bulk is sent again while the first "
+        "one still runs. Nothing is counted twice, but the slow server gets more work.",
     )
 
     @model_validator(mode="after")
@@ -257,48 +266,59 @@ class ElasticsearchSettings(Section):
 
 
 class IndexSettings(Section):
-    """How a day's index is made, and when it goes."""
+    """How the index of a day is created, and how long it is kept."""
 
-    shards: int = Field(1, ge=1, le=100, description="Primary shards of a day. One holds about 200 million documents.")
+    shards: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Primary shards of each day's index. One shard is enough for about 200 million documents.",
+    )
     replicas: int = Field(
-        1, ge=0, le=5, description="Copies of each shard. 0 on a single node: a lost disk then loses the counts."
+        1,
+        ge=0,
+        le=5,
+        description="Replicas of each shard. On a single node set 0; losing its disk then loses the counts.",
     )
     retention_days: int = Field(
         4,
         ge=4,
         le=3650,
-        description="Whole days kept, today included. Never under 4: the longest window, 3 days, touches 4 of them.",
+        description="Days to keep, today included. At least 4, because the longest window (3 days) touches 4 calendar "
+        "days.",
     )
 
 
 class LogSettings(Section):
-    """What is logged, and how."""
+    """What is logged, and in which format."""
 
-    level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Minimum level that is logged.")
     format: str = Field(
-        "auto", pattern="^(auto|json|text)$", description="One JSON object a line, or text; auto: text on a terminal."
+        "auto",
+        pattern="^(auto|json|text)$",
+        description="json writes one JSON object per line. auto writes text on a terminal and JSON elsewhere.",
     )
 
 
 class TracingSettings(Section):
-    """Traces (OpenTelemetry): which, and where they go ([how to read them](traces.md))."""
+    """OpenTelemetry tracing: what is traced, and where spans are sent ([how to read traces](traces.md))."""
 
     enabled: bool = Field(
         False,
-        description="Trace. Off: what traces is not even loaded. On: every hit pays a little, and a traced one several "
-        "times what it costs otherwise; see the sample ratio. Needs the extra `tracing`, which the images have.",
+        description="Enable tracing. Off: the tracing code is not loaded. On: each hit costs slightly more, and a "
+        "traced hit several times as much. Needs the extra `tracing`, which the images include.",
     )
     endpoint: str = Field(
         "http://127.0.0.1:4318",
-        description="Address of a collector that takes OTLP over HTTP, without /v1/traces. Spans that it does not take "
-        "are dropped; hits never wait for it.",
+        description="Address of a collector that accepts OTLP over HTTP, without /v1/traces. Spans that it does not "
+        "accept are dropped. Hits never wait for it.",
     )
     sample_ratio: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="Share of the requests without a traceparent of their own that the API traces; with one, they are "
-        "where it says so. The indexer traces what the API has. Too high: fewer hits a second.",
+        description="Fraction of requests that the API traces if they bring no traceparent. A traceparent decides for "
+        "itself by its sampled flag. The indexer traces what the API traced. Too high: fewer hits per second.",
     )
 
     @field_validator("endpoint")
@@ -311,7 +331,7 @@ class TracingSettings(Section):
 
 
 class SettingsBase(BaseSettings):
-    """What the settings of every service have in common."""
+    """The settings that all services share."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -381,7 +401,7 @@ _TEXTS: Final = (str, str | None)
 
 
 def _may_be_shown(kind: type[SettingsBase], path: list[str]) -> bool:
-    """Tell whether the value of a field is certain to be no secret: a number, a choice, or of a narrow form."""
+    """Return whether a value is certainly not a secret: a number, one of a few words, or text of a narrow pattern."""
     section = kind.model_fields[path[0]].annotation if path and path[0] in kind.model_fields else None
     if not isinstance(section, type) or not issubclass(section, Section) or path[-1] not in section.model_fields:
         return False

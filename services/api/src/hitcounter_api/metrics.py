@@ -1,4 +1,4 @@
-"""What the API tells Prometheus. On the path of a hit, each number is counted once a batch, not once a hit."""
+"""The Prometheus metrics of the API. On the hot path metrics are updated once per batch, not once per hit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ApiMetrics:
     read_seconds: Histogram
 
     def count_invalid(self, problem: str, field: object) -> None:
-        """Count a request that its sender must change. Only our own names become labels, never what a client wrote."""
+        """Count a request that the client must change. Labels are our own names only, never text from a client."""
         self.invalid_requests.labels(problem, field if field in FIELDS else "").inc()
 
 
@@ -43,20 +43,20 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         accepted_hits=Counter(
             "hitcounter_accepted_hits",
             explain(
-                "Hits this process acknowledged.",
-                "Its rate is the arrival rate that scaling goes by. If it falls to nothing, look for refused hits, "
-                "then in front of the API.",
+                "Hits that this process acknowledged.",
+                "Its rate is the arrival rate that autoscaling uses. If it drops to 0: check the refused hits, then "
+                "the load balancer and the clients.",
             ),
             registry=registry,
         ),
         refused_hits=Counter(
             "hitcounter_refused_hits",
             explain(
-                "Hits that were not acknowledged, by reason (full: too many were waiting; stream: Redis; draining: "
-                "this process is about to stop; durability: more was asked than this Redis can promise) and by outcome "
-                "(refused, or unknown: they may have been taken).",
-                "stream: see to Redis. full: Redis is slow, or more APIs are needed. durability: the client asks for "
-                "what this Redis cannot do. draining: nothing, clients try again elsewhere.",
+                "Hits that were not acknowledged. Reason: full (too many were waiting), stream (Redis failed), "
+                "draining (this process is stopping) or durability (Redis does not support the durability asked for). "
+                "Outcome: refused, or unknown if they may have been accepted.",
+                "stream: check Redis. full: Redis is slow, or more API replicas are needed. durability: change the "
+                "client, or give Redis 7.2 or newer with appendonly yes. draining: nothing; clients retry elsewhere.",
             ),
             ["reason", "outcome"],
             registry=registry,
@@ -64,8 +64,8 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         waiting_hits=Gauge(
             "hitcounter_waiting_hits",
             explain(
-                "Hits in memory that wait for the batch before them, by the durability they were promised.",
-                "If it stays near HITCOUNTER_INTAKE__LIMIT, Redis does not keep up, and hits are about to be refused.",
+                "Hits in memory that wait while the previous batch is sent to Redis, by durability.",
+                "If it stays near HITCOUNTER_INTAKE__LIMIT, Redis does not keep up, and hits will be refused soon.",
             ),
             ["durability"],
             registry=registry,
@@ -73,8 +73,8 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         append_seconds=Histogram(
             "hitcounter_append_duration_seconds",
             explain(
-                "Time in which one batch of hits was in Redis, or given up; retries included.",
-                "If it rises: Redis's processor, its disk (appendfsync), or the network to it.",
+                "Seconds until a batch of hits was in Redis or was given up, including retries.",
+                "If it rises: check the CPU of Redis, its disk (appendfsync), and the network to it.",
             ),
             buckets=_TRACK_SECONDS,
             registry=registry,
@@ -83,16 +83,16 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
             "hitcounter_append_failures",
             explain(
                 "Failed attempts to add a batch to the stream.",
-                "A few at a failover are well. If it goes on: Redis is away or full; hits are refused meanwhile.",
+                "A few during a failover are normal. If it continues: Redis is down or full, and hits are refused.",
             ),
             registry=registry,
         ),
         track_seconds=Histogram(
             "hitcounter_track_duration_seconds",
             explain(
-                "Time from the arrival of a batch's first hit to the answer to all of it: the longest wait of the "
-                "batch.",
-                "If it rises and the append does not, this process is short of processor: more APIs.",
+                "Seconds from the arrival of the first hit of a batch to the response: the longest wait in the batch.",
+                "If it rises and hitcounter_append_duration_seconds does not, this process lacks CPU: add API "
+                "replicas.",
             ),
             buckets=_TRACK_SECONDS,
             registry=registry,
@@ -101,7 +101,7 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
             "hitcounter_entry_hits",
             explain(
                 "Hits in one entry of the stream.",
-                "Grows with the load by design; near 10,000 Redis is far behind.",
+                "It grows with the load by design. Near 10,000, Redis is far behind.",
             ),
             buckets=_ENTRY_HITS,
             registry=registry,
@@ -109,8 +109,8 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         invalid_requests=Counter(
             "hitcounter_invalid_requests",
             explain(
-                "Requests that their sender must change, by the kind of problem and the field of the hit at fault.",
-                "If it jumps, a client was changed; the labels tell what it sends wrongly.",
+                "Requests that the client must change, by problem type and by the invalid field of the hit.",
+                "If it jumps, a client was changed. The labels show what it sends wrongly.",
             ),
             ["problem", "field"],
             registry=registry,
@@ -118,34 +118,36 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         internal_errors=Counter(
             "hitcounter_internal_errors",
             explain(
-                "Requests that met a bug of the API and were answered with 500.",
-                "There should be none: the log has each with its traceback. Report it.",
+                "Requests that failed because of a bug in the API and got a 500.",
+                "There should be none. The log has a traceback for each: report it.",
             ),
             registry=registry,
         ),
         open_connections=Gauge(
             "hitcounter_open_connections",
             explain(
-                "Connections of clients that are open.",
-                "If it comes near HITCOUNTER_HTTP__MAX_CONNECTIONS, add APIs, or find the client that opens too many.",
+                "Open client connections.",
+                "If it comes close to HITCOUNTER_HTTP__MAX_CONNECTIONS: add API replicas, or find the client that "
+                "opens too many.",
             ),
             registry=registry,
         ),
         refused_connections=Counter(
             "hitcounter_refused_connections",
             explain(
-                "Connections answered with 503 and closed, because HITCOUNTER_HTTP__MAX_CONNECTIONS were open.",
-                "If it goes on: more APIs, a balancer that reuses its connections, or a client that opens too many.",
+                "Connections that got 503 and were closed, because HITCOUNTER_HTTP__MAX_CONNECTIONS were open.",
+                "If it continues: add API replicas, let the load balancer reuse connections, or find the client that "
+                "opens too many.",
             ),
             registry=registry,
         ),
         reads=Counter(
             "hitcounter_reads",
             explain(
-                "Reads of an id's counts or history, by result: fresh, stale (last known counts; Elasticsearch was "
-                "away), refused (Elasticsearch was away) or full (no place was free in time).",
-                "If stale or refused ones go on: runbook, HitcounterReadsNotFresh. If full ones do: Elasticsearch is "
-                "slow, or HITCOUNTER_READS__MAX_CONCURRENT too low.",
+                "Reads of the counts or the history of an id. Result: fresh, stale (Elasticsearch was down, last known "
+                "counts were returned), refused (Elasticsearch was down) or full (too many reads were waiting).",
+                "stale, refused: runbook, HitcounterReadsNotFresh. full: Elasticsearch is slow, or "
+                "HITCOUNTER_READS__MAX_CONCURRENT is too low.",
             ),
             ["result"],
             registry=registry,
@@ -153,13 +155,13 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         read_seconds=Histogram(
             "hitcounter_read_duration_seconds",
             explain(
-                "Time of one read of an id's counts or history, the wait for a place included.",
-                "If it rises: Elasticsearch is busy, or has too many shards for what it is.",
+                "Seconds that one read of counts or history took, including the wait for a free slot.",
+                "If it rises: Elasticsearch is busy, or has too many shards for its size.",
             ),
             buckets=_READ_SECONDS,
             registry=registry,
         ),
     )
     for result in _READ_RESULTS:
-        metrics.reads.labels(result)  # there from the start: no rate is seen of what begins above 0
+        metrics.reads.labels(result)  # exported from the start: rate() misses the first increase of a new series
     return metrics

@@ -11,122 +11,122 @@ from pydantic_settings import BaseSettings
 
 
 class HttpSettings(Section):
-    """Where clients connect."""
+    """The HTTP server for clients."""
 
     host: Host = Field(
-        "127.0.0.1", description="Address to listen on; 0.0.0.0 in a container, or :: for IPv6 and IPv4."
+        "127.0.0.1", description="Address to listen on. In a container use 0.0.0.0, or :: for IPv6 and IPv4."
     )
     port: Port = Field(8001, description="Port of the HTTP API.")
     reuse_port: bool = Field(
         False,
-        description="Let several processes listen on this port (SO_REUSEPORT): for a machine with several cores and "
-        "without pods. Each needs a management port of its own. Off: a port that another process has is an error at "
-        "start.",
+        description="Let several processes listen on this port (SO_REUSEPORT). For a machine with several cores and "
+        "without Kubernetes; each process needs its own management port. Off: a port in use is an error at start.",
     )
     page: bool = Field(
         False,
-        description="Show a page for people at /: rate, backlog, freshness, ledger, and the counts of an id. It shows "
-        "nothing that the API does not answer anyway; off, since visitors of a public address are no operators.",
+        description="Serve a status page at /: rate, backlog, freshness, ledger, and the counts of an id. It shows "
+        "only what the API answers anyway. Off by default, because visitors of a public address do not need it.",
     )
     keep_alive_seconds: int = Field(
         75,
         ge=1,
         le=3600,
-        description="How long an idle connection is kept. Must be longer than the balancer's own (60 s for most): "
-        "else it now and then sends a request into a connection that we are closing, and its client sees a 502.",
+        description="Keep-alive timeout: how long an idle connection stays open. Must be longer than that of the load "
+        "balancer (usually 60 s). Too low: the balancer sometimes sends a request on a connection that is being "
+        "closed, and the client gets a 502.",
     )
     max_connections: int = Field(
         10_000,
         ge=10,
         le=1_000_000,
-        description="Connections that may be open at once; any more are answered with 503 and closed. An idle one "
-        "costs 6 KB of memory, one that is sending 20 KB or more: 10,000 fit into the 512 MiB of a pod. Each takes an "
-        "open file, too: the soft limit of files is raised as far as the hard limit allows.",
+        description="Maximum number of open connections; further ones get 503 and are closed. An idle connection takes "
+        "6 KB of memory, a sending one 20 KB or more: 10,000 fit into a pod with 512 MiB. Each also takes an open "
+        "file; the soft limit of open files is raised as far as the hard limit allows.",
     )
     drain_seconds: int = Field(
         15,
         ge=1,
         le=600,
-        description="How long SIGTERM lets requests under way finish. Must be shorter than the pod's grace period.",
+        description="How long requests in progress may take to finish after SIGTERM. Must be shorter than the pod's "
+        "termination grace period.",
     )
 
 
 class IntakeSettings(Section):
-    """How hits wait for Redis."""
+    """How hits are queued in the API on their way to Redis."""
 
     limit: int = Field(
         20_000,
         ge=BATCH_MAX_HITS,
         le=1_000_000,
-        description="Hits that may wait for Redis; any more are refused with 503. 20,000 is what one process takes in "
-        "about a second: those further behind would get their answer too late to be of use. Bounds the memory, too. A "
-        "quarter of it, as far as that leaves room for the largest batch, is kept for requests of a single hit. Too "
-        "low: refusals at every hiccup of Redis.",
+        description="Maximum number of hits in memory that wait for Redis; further hits get 503. The default is what "
+        "one process accepts in about a second. It also limits memory. A quarter of it (less if the largest batch "
+        "would not fit into the rest) is reserved for requests with a single hit. Too low: 503 at every short delay of "
+        "Redis.",
     )
     budget_seconds: float = Field(
         0.7,
         ge=0.05,
         le=60,
-        description="How long one batch of hits is tried, retries included, before its requests get 503. Too low: "
-        "refusals where Redis was only slow; too high: clients wait for an answer that does not come.",
+        description="Time limit for adding one batch of hits to Redis, retries included; then its requests get 503. "
+        "Too low: 503 when Redis is only slow. Too high: clients wait long for the 503 during an outage.",
     )
     durability: Durability = Field(
         Durability.MEMORY,
-        description="What a hit has survived when it is acknowledged, unless its request asks otherwise: memory (Redis "
-        "has it, and writes it to its file by its own appendfsync) or disk (Redis has synced it; from version 7.2 on).",
+        description="When a hit is acknowledged, unless its request chooses: memory (Redis has it in memory, and "
+        "writes it to its append-only file as appendfsync says) or disk (Redis has synced it; needs Redis 7.2).",
     )
     disk_budget_seconds: float = Field(
         3.0,
         ge=0.05,
         le=60,
-        description="The same as budget_seconds for hits that wait for the disk. With appendfsync everysec a sync "
-        "comes once a second, so that less than 2.5 would refuse them for no reason.",
+        description="The same as budget_seconds for hits with durability disk. With appendfsync everysec Redis syncs "
+        "once a second. Below 2.5: hits get 503 although Redis works.",
     )
     batch_requests: int = Field(
         32,
         ge=1,
         le=10_000,
-        description="Batches (POST /analytics/batch) that may be under way at once, from the end of their body to "
-        "their answer; any more are refused with 503. Bodies that are still arriving may take 1 MiB for each of them, "
-        "all together.",
+        description="Maximum number of batches (POST /analytics/batch) processed at once, from the end of the body to "
+        "the response; further ones get 503. Bodies that are still arriving may take this many MiB of memory in total.",
     )
 
 
 class ReadSettings(Section):
-    """How counts are read."""
+    """How counts are read from Elasticsearch."""
 
     timeout_seconds: float = Field(
         5.0,
         gt=0,
         le=120,
-        description="How long Elasticsearch may take for one read. Too low: refusals while it is only busy; too high: "
-        "reads pile up while it hangs.",
+        description="Time limit for one read from Elasticsearch. Too low: 503 when Elasticsearch is only busy. Too "
+        "high: reads pile up while it hangs.",
     )
     max_concurrent: int = Field(
         32,
         ge=1,
         le=10_000,
-        description="Searches under way at once, and so the connections to each address of Elasticsearch. Others wait "
-        "for a place, for half of the time-out at most and 32 for each place, and get 503 then. Keeps a slow "
-        "Elasticsearch from filling the API with waiting reads.",
+        description="Maximum number of searches at once, and of connections to each address of Elasticsearch. Up to 32 "
+        "times as many may wait for half of the timeout, then they get 503. This limits what a slow Elasticsearch can "
+        "pile up in the API. Too low: reads get 503 although Elasticsearch has capacity left.",
     )
     remembered_ids: int = Field(
         10_000,
         ge=0,
         le=10_000_000,
-        description="Ids whose last counts are kept in memory (about 1 KB each) to be answered while Elasticsearch is "
-        "away. 0: never answer stale counts.",
+        description="Number of ids whose last counts stay in memory (about 1 KB each). They are returned as stale "
+        "counts while Elasticsearch is down. 0: never return stale counts.",
     )
 
 
 class ApiManagementSettings(ManagementSettings):
-    """Where the API's management port listens."""
+    """The management port of the API."""
 
     port: Port = Field(8081, description="Port of /livez, /readyz and /metrics.")
 
 
 class ApiSettings(SettingsBase):
-    """Everything the API reads from its environment."""
+    """All settings of the API."""
 
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     http: HttpSettings = HttpSettings()
@@ -137,7 +137,7 @@ class ApiSettings(SettingsBase):
 
 
 class WatchdogSettings(BaseSettings):
-    """What systemd tells a service whose unit has `WatchdogSec` (sd_watchdog_enabled(3)): no names of ours."""
+    """The variables that systemd sets for a unit with `WatchdogSec` (sd_watchdog_enabled(3)), by systemd's names."""
 
     notify_socket: str = ""
     watchdog_usec: int = 0

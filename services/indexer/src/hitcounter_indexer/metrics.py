@@ -1,4 +1,4 @@
-"""What the indexer tells Prometheus."""
+"""The Prometheus metrics of the indexer."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         settled_hits=Counter(
             "hitcounter_settled_hits",
             explain(
-                "Hits settled by this process, by how they ended: indexed, duplicate or dead.",
-                "dead: runbook, HitcounterDeadLetters. Many duplicates: clients send keys again, or indexers were "
-                "killed.",
+                "Hits that this process settled, by result: indexed, duplicate or dead.",
+                "dead: runbook, HitcounterDeadLetters. Many duplicates: clients repeat idempotency keys, or indexers "
+                "were killed.",
             ),
             ["result"],
             registry=registry,
@@ -52,8 +52,8 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         settle_seconds=Histogram(
             "hitcounter_settle_duration_seconds",
             explain(
-                "Time in which the entries of one bulk were settled in Redis; retries included.",
-                "If it rises: Redis's processor, or the network to it.",
+                "Seconds that it took to settle the entries of one bulk in Redis, including retries.",
+                "If it rises: check the CPU of Redis and the network to it.",
             ),
             buckets=_SETTLE_SECONDS,
             registry=registry,
@@ -61,11 +61,11 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         items=Counter(
             "hitcounter_bulk_items",
             explain(
-                "Documents answered by Elasticsearch, by outcome: indexed, duplicate, retry (it has too much to do), "
-                "hold (refused for a reason that is not the document's) or reject (can never be stored: a dead "
+                "Documents by the response of Elasticsearch: indexed, duplicate, retry (Elasticsearch is overloaded), "
+                "hold (refused, but the document is valid: it is tried again) or reject (can never be stored: a dead "
                 "letter).",
-                "retry: Elasticsearch needs more, or larger, nodes. hold: /readyz of the indexer says why. reject: "
-                "runbook, HitcounterDeadLetters.",
+                "retry: Elasticsearch needs more or larger nodes. hold: /readyz of the indexer gives the reason. "
+                "reject: runbook, HitcounterDeadLetters.",
             ),
             ["outcome"],
             registry=registry,
@@ -73,9 +73,9 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         retried_documents=Counter(
             "hitcounter_retried_documents",
             explain(
-                "Documents that Elasticsearch had too much to do for, or did not answer for, by reason: they are sent "
-                "again. Those that an index refuses (hold) are not among them.",
-                "If it rises, Elasticsearch pushes back; the reason is its own. More indexers would not help.",
+                "Documents that are sent again because Elasticsearch was overloaded or did not answer, by its reason. "
+                "Documents that an index refuses (hold) are not counted here.",
+                "If it rises, Elasticsearch applies backpressure. More indexers would not help.",
             ),
             ["reason"],
             registry=registry,
@@ -83,16 +83,19 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         entries=Counter(
             "hitcounter_entries",
             explain(
-                "Entries this process took, by origin: read, reclaimed (their consumer had gone silent), "
-                "left (written for a newer indexer) or failed (this process could not handle them).",
-                "reclaimed: an indexer died or hangs. left: finish the rollout. failed: our own bug, the log has it.",
+                "Entries that this process handled, by origin: read, reclaimed (taken over from a silent consumer), "
+                "left (they need a newer indexer) or failed (a bug: this process could not handle them).",
+                "reclaimed: an indexer died or hangs. left: finish the rollout. failed: see the log, and report it.",
             ),
             ["origin"],
             registry=registry,
         ),
         bulk_seconds=Histogram(
             "hitcounter_bulk_duration_seconds",
-            explain("Time of one bulk request.", "If it rises at the same size, Elasticsearch is the bottleneck."),
+            explain(
+                "Seconds that one bulk request took.",
+                "If it rises while hitcounter_bulk_documents does not, Elasticsearch is the bottleneck.",
+            ),
             buckets=_BULK_SECONDS,
             registry=registry,
         ),
@@ -100,7 +103,7 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
             "hitcounter_bulk_documents",
             explain(
                 "Documents in one bulk request.",
-                "Always at HITCOUNTER_INDEXER__BULK_MAX_DOCUMENTS: this indexer is behind.",
+                "If it is always at HITCOUNTER_INDEXER__BULK_MAX_DOCUMENTS, this indexer is behind.",
             ),
             buckets=_BULK_DOCUMENTS,
             registry=registry,
@@ -108,16 +111,18 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         busy_seconds=Counter(
             "hitcounter_busy_seconds",
             explain(
-                "Time in which at least one bulk was under way. Hits settled by it is what one indexer can do.",
-                "Its rate near 1 in every indexer: they are all busy, and more of them are needed.",
+                "Seconds in which at least one bulk was in progress. Settled hits divided by it give the capacity of "
+                "one indexer.",
+                "If its rate is near 1 in every indexer, all are busy: add indexers.",
             ),
             registry=registry,
         ),
         failures=Counter(
             "hitcounter_failures",
             explain(
-                "Failed calls, by the server that failed: redis or elasticsearch; indexer for our own bugs.",
-                "/readyz of the indexer says what it waits for; our own bugs are in its log.",
+                "Failed calls, by where they failed: redis, elasticsearch, or indexer for a bug in the indexer.",
+                "redis, elasticsearch: /readyz of the indexer shows what it waits for. indexer: see its log, and "
+                "report it.",
             ),
             ["where"],
             registry=registry,
@@ -125,34 +130,35 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
         entries_in_flight=Gauge(
             "hitcounter_entries_in_flight",
             explain(
-                "Entries this process has and has not settled.",
-                "If it stays the same while nothing is settled, this indexer waits for Elasticsearch.",
+                "Entries that this process has read and not settled yet.",
+                "If it does not change and nothing is settled, this indexer waits for Elasticsearch.",
             ),
             registry=registry,
         ),
         open_circuit_breakers=Gauge(
             "hitcounter_open_circuit_breakers",
             explain(
-                "Indices that refuse their documents while others take theirs, so that nothing is sent to them but a "
-                "probe now and then.",
-                "Above 0: /readyz of the indexer names the index and the reason. Repair it; the rest goes by itself.",
+                "Indices with an open circuit breaker: the index refuses documents while others accept theirs. Only a "
+                "probe is sent to it every few seconds.",
+                "Above 0: /readyz of the indexer names the index and the reason. Repair the index; the breaker then "
+                "closes by itself.",
             ),
             registry=registry,
         ),
         left_entries=Gauge(
             "hitcounter_left_entries",
             explain(
-                "Entries left pending until the circuit breaker of an index closes.",
-                "They are settled within a minute of the repair of that index.",
+                "Entries that stay pending until the circuit breaker of an index closes.",
+                "Repair that index: its entries are settled within a minute.",
             ),
             registry=registry,
         ),
         ledger_difference=Gauge(
             "hitcounter_ledger_difference_hits",
             explain(
-                "Hits in the stream beyond what the ledger can explain (negative: missing), from a walk over the "
-                "stream now and then while it is short. Must be 0.",
-                "Anything else: runbook, HitcounterLedgerDiffers.",
+                "Hits in the stream minus the hits that the ledger accounts for (negative: hits are missing). It is "
+                "measured from time to time while the stream is short. It must be 0.",
+                "If it is not 0: runbook, HitcounterLedgerDiffers.",
             ),
             registry=registry,
         ),
@@ -162,7 +168,7 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
 
 
 def _begin_at_zero(metrics: IndexerMetrics) -> None:
-    """Show every known label from the start: no rate is seen of what begins above 0."""
+    """Export every known label from the start: rate() misses the first increase of a new series."""
     known = {
         metrics.settled_hits: ("indexed", "duplicate", "dead"),
         metrics.items: [outcome.value for outcome in ItemOutcome],
@@ -175,9 +181,9 @@ def _begin_at_zero(metrics: IndexerMetrics) -> None:
 
 
 class BusyClock:
-    """Counts the time in which any lane is at work, once, however many are.
+    """Counts the seconds in which at least one lane works. Lanes that work at the same time count once.
 
-    It counts whenever a lane begins or ends: under full load the lanes take turns, and there is never none at work.
+    It counts whenever a lane starts or stops: under full load there is always one at work.
     """
 
     def __init__(self, counter: Counter) -> None:

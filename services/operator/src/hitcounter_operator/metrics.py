@@ -1,4 +1,4 @@
-"""What the operator tells Prometheus."""
+"""The Prometheus metrics of the operator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OperatorMetrics:
     start_seconds: Gauge
 
     def show_decision(self, name: str, decision: Decision) -> None:
-        """Show what was decided for the resource of that name; what is unknown keeps what it was."""
+        """Export the decision for the resource of that name. A value that is unknown keeps its last value."""
         self.desired_replicas.labels(name).set(decision.replicas)
         if decision.terms is not None:
             self.terms.labels("demand").set(decision.terms.demand)
@@ -40,12 +40,12 @@ class OperatorMetrics:
             self.start_seconds.labels(name).set(decision.rates.start_seconds)
 
     def show_status(self, status: Status) -> None:
-        """Show the conditions; one that is unknown counts as not so."""
+        """Export the conditions; an unknown one is exported as 0."""
         for condition in status.conditions:
             self.conditions.labels(condition.type).set(condition.status is Truth.TRUE)
 
     def forget(self) -> None:
-        """Show nothing of a resource that is gone, or is another operator's to look after."""
+        """Stop exporting a resource that was deleted or that another operator manages now."""
         for gauge in (
             self.conditions,
             self.desired_replicas,
@@ -62,8 +62,9 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         turns=Counter(
             "hitcounter_operator_turns",
             explain(
-                "Turns of the loop, by how they ended: done, failed, or waited (another operator has the lease).",
-                "failed: the log says why, Kubernetes' API server as a rule. No done for a minute: nobody scales.",
+                "Reconcile loop iterations, by result: done, failed, or waited (another operator has the lease).",
+                "failed: the log has the reason, usually the Kubernetes API server. No done for a minute: nothing is "
+                "scaled.",
             ),
             ["result"],
             registry=registry,
@@ -71,8 +72,9 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         turn_seconds=Histogram(
             "hitcounter_operator_turn_duration_seconds",
             explain(
-                "Time that one turn took: looking, deciding, scaling, telling.",
-                "If it nears the interval between turns: Redis, Kubernetes or the indexers answer late.",
+                "Seconds that one reconcile loop iteration took.",
+                "If it comes close to HITCOUNTER_OPERATOR__INTERVAL_SECONDS: Redis, Kubernetes or the indexers are "
+                "slow.",
             ),
             buckets=_TURN_SECONDS,
             registry=registry,
@@ -80,8 +82,8 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         notes=Counter(
             "hitcounter_operator_notes",
             explain(
-                "What was told as an Event and a line of the log, by reason.",
-                "…Repaired: somebody changes what the operator looks after; the Events say what.",
+                "Notices written as a Kubernetes Event and a log line, by reason.",
+                "…Repaired: someone changes what the operator manages; the Events show what.",
             ),
             ["reason"],
             registry=registry,
@@ -89,8 +91,8 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         conditions=Gauge(
             "hitcounter_operator_condition",
             explain(
-                "Conditions of the HitCounter: 1 where it is so, 0 where it is not or unknown.",
-                "Ready 0: `kubectl describe hitcounter` says why.",
+                "Conditions of the HitCounter resource: 1 if true, 0 if false or unknown.",
+                "If Ready is 0: `kubectl describe hitcounter` shows the reason.",
             ),
             ["type"],
             registry=registry,
@@ -98,8 +100,9 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         desired_replicas=Gauge(
             "hitcounter_operator_desired_replicas",
             explain(
-                "Indexers that there should be by the last decision.",
-                "If it stays at maxReplicas over a backlog: raise that, or give Elasticsearch more.",
+                "Number of indexers that the last decision asks for.",
+                "If it stays at maxReplicas while there is a backlog: raise maxReplicas, or give Elasticsearch more "
+                "resources.",
             ),
             ["hitcounter"],
             registry=registry,
@@ -107,8 +110,8 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         terms=Gauge(
             "hitcounter_operator_scaling_term_replicas",
             explain(
-                "The terms of the last decision, in indexers: demand, catch_up, dead_time.",
-                "docs/autoscaling.md says what each is made of, and which setting moves it.",
+                "The terms of the last decision, in number of indexers: demand, catch_up, dead_time.",
+                "docs/autoscaling.md explains each term and the settings that change it.",
             ),
             ["term"],
             registry=registry,
@@ -116,8 +119,8 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         hits_per_busy_second=Gauge(
             "hitcounter_operator_indexer_hits_per_busy_second",
             explain(
-                "Hits that one indexer settles in a busy second, as it was learnt so far.",
-                "If it falls: Elasticsearch, or the processors of the indexers, became slower.",
+                "Hits that one indexer settles per busy second, as measured so far.",
+                "If it falls: Elasticsearch became slower, or the indexers have less CPU.",
             ),
             ["hitcounter"],
             registry=registry,
@@ -125,8 +128,8 @@ def create_metrics(registry: CollectorRegistry) -> OperatorMetrics:
         start_seconds=Gauge(
             "hitcounter_operator_indexer_start_seconds",
             explain(
-                "Seconds from the creation of an indexer until it is ready, as it was learnt so far.",
-                "If it is long: images that are pulled each time, or nodes that have to come first.",
+                "Seconds from the creation of an indexer pod until it is ready, as measured so far.",
+                "If it is long: images are pulled each time, or nodes have to be added first.",
             ),
             ["hitcounter"],
             registry=registry,

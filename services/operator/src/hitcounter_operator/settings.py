@@ -1,4 +1,4 @@
-"""The settings of the operator. What it shall do stands in the resource; here is only where and how often."""
+"""The settings of the operator: where it works and how often. Its desired state is in the HitCounter resource."""
 
 from __future__ import annotations
 
@@ -8,49 +8,50 @@ from pydantic import Field
 
 
 class OperatorSection(Section):
-    """Where and how often the operator looks."""
+    """Which resource the operator manages, and how often it reconciles."""
 
     namespace: str = Field(
         "default",
         pattern=r"^[a-z0-9-]{1,63}$",
-        description="The namespace of the installation: of its HitCounter and its indexers.",
+        description="The namespace of the installation: of its HitCounter resource and its indexers.",
     )
     name: str = Field(
         "hitcounter",
         pattern=r"^[a-z0-9.-]{1,200}$",
-        description="The HitCounter it looks after. Others in the namespace belong to other operators, which have "
-        "stores of their own.",
+        description="The name of the HitCounter resource to manage. Each other HitCounter in the namespace needs its "
+        "own operator and its own stores.",
     )
     interval_seconds: float = Field(
         5.0,
         ge=2,
         le=60,
-        description="How often it looks at the queue and the indexers, and decides. Higher: a spike is seen later.",
+        description="How often the operator reads the queue and the indexers and decides on replicas. Higher: it "
+        "reacts later to a spike.",
     )
     care_interval_seconds: float = Field(
         60.0,
         ge=1,
         le=3600,
-        description="How often it looks after what changes rarely: template, aliases, retention, dead consumers. "
-        "Higher: drift stays longer.",
+        description="How often the operator checks what changes rarely: template, aliases, retention, dead consumers. "
+        "Higher: drift is repaired later.",
     )
     consumer_silence_seconds: float = Field(
         600.0,
         ge=10,
         le=86_400,
-        description="Silence after which a consumer with nothing pending is removed as dead. An indexer at work is "
-        "never silent for longer than a bulk takes.",
+        description="A consumer without pending entries is removed after being silent for this long. A running indexer "
+        "is never silent for longer than one bulk takes.",
     )
 
 
 class OperatorManagementSettings(ManagementSettings):
-    """Where the operator's management port listens."""
+    """The management port of the operator."""
 
     port: Port = Field(8083, description="Port of /livez, /readyz and /metrics, and of /v1/scale for KEDA.")
 
 
 class OperatorSettings(SettingsBase):
-    """Everything the operator reads from its environment."""
+    """All settings of the operator."""
 
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     index: IndexSettings = IndexSettings()

@@ -1,4 +1,4 @@
-"""What the environment may say about a run; flags win over it. Read once, in ``__main__``."""
+"""The environment variables of a run, read once in ``__main__``. Command-line flags override them."""
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
