@@ -119,6 +119,7 @@ format: $(READY) ## Format the code and mend what lint can mend
 generate: $(READY) ## Write the generated files: the protobuf module, tables of docs/, the OpenAPI document, the CRD
 	tools/generate.sh
 	$(BIN)/python tools/docgen.py
+	$(BIN)/python tools/appendix.py
 	$(BIN)/python -m tests.contract.api.server > docs/openapi.json
 	$(BIN)/python tools/crd.py
 	$(BIN)/python tools/chart.py table

@@ -4,71 +4,73 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import pytest
 from hitcounter_api.counts import WINDOWS
 
 from tests.consistency.house import ROOT, markdown_files
+from tools.appendix import DOCUMENTS, find_rows, read_promises
 
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 
 
-def existing_tests(ring: str = "") -> set[str]:
-    return {
+def existing_tests() -> list[str]:
+    return [
         name
-        for path in (ROOT / "tests" / ring).rglob("test_*.py")
+        for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
-    }
+    ]
 
 
-def rows_with_tests(document: str) -> list[list[str]]:
-    """Return the cells of each row of the tables whose last column says by which tests it is shown."""
+def rows_with_ids(document: str) -> list[list[str]]:
+    """Return the cells of each row of the tables whose first column is the id."""
     rows: list[list[str]] = []
-    is_shown = False
-    for line in (ROOT / document).read_text().splitlines():
+    is_listed = False
+    for line in (ROOT / "docs" / document).read_text().splitlines():
         cells = line.strip("| ").split(" | ") if line.startswith("| ") else []
-        is_shown = bool(cells) and (is_shown or cells[-1] == "shown by")
-        if is_shown and cells[-1] not in ("shown by", "---"):
+        is_listed = bool(cells) and (is_listed or cells[0] == "id")
+        if is_listed and cells[0] not in ("id", "---"):
             rows.append(cells)
     return rows
 
 
-def failure_table() -> list[list[str]]:
-    """Return the cells of each row of the failure table."""
-    return rows_with_tests("docs/architecture.md")
+ROWS = {document: rows_with_ids(document) for document in DOCUMENTS}
 
 
-def shown() -> list[str]:
-    """Return what stands in the last cell of every row that says by which tests it is shown."""
-    return [row[-1] for document in ("docs/architecture.md", "docs/guarantees.md") for row in rows_with_tests(document)]
+def test_rows_of_promises_and_failures_have_ids_of_their_own_that_lead_to_their_tests() -> None:
+    cells = [row[0] for rows in ROWS.values() for row in rows]
+    names = re.findall(r"\w+", " ".join(cell.partition("]")[0] for cell in cells))
+    assert cells == [f"[{name}](appendix-tests.md#{name.lower()})" for name in names]
+    assert len(set(names)) == len(names)
+    assert min(len(rows) for rows in ROWS.values()) > 40
 
 
-def test_failure_table_has_rows_of_four_cells() -> None:
-    table = failure_table()
-    assert len(table) > 20
-    assert {len(row) for row in table} == {4}
+def test_failure_tables_have_rows_of_four_cells() -> None:
+    assert {len(row) for row in ROWS["architecture.md"]} == {4}
 
 
-def test_guarantees_name_a_test_in_every_row_of_their_tables() -> None:
-    table = rows_with_tests("docs/guarantees.md")
-    assert len(table) > 20
-    assert [row[0] for row in table if not re.search(r"`test_\w+`", row[-1])] == []
+def test_every_promise_and_every_failure_is_shown_by_a_test_and_nothing_else_is() -> None:
+    assert {name for name, tests in read_promises().items() if tests} == {name for _, name, _ in find_rows()}
 
 
-@pytest.mark.parametrize("row", failure_table(), ids=lambda row: row[0])
-def test_row_of_the_failure_table_names_its_test(row: list[str]) -> None:
-    assert re.search(r"`test_\w+`", row[3])
+def test_every_test_that_shows_a_promise_is_one_test() -> None:
+    existing = Counter(existing_tests())
+    assert [name for tests in read_promises().values() for name in tests if existing[name] != 1] == []
 
 
-def test_tables_mark_the_tests_that_need_no_real_store_by_their_ring() -> None:
-    ring_of = {name: ring for ring in ("unit", "contract") for name in existing_tests(ring)}
-    named = {match for cell in shown() for match in re.findall(r"`(test_\w+)`(?: \((\w+)\))?", cell)}
-    assert not {(name, mark) for name, mark in named if mark != ring_of.get(name, "")}
+def test_every_id_that_a_document_names_is_the_id_of_a_row() -> None:
+    named = {
+        (path.name, name)
+        for path in markdown_files()
+        for name in re.findall(r"appendix-tests\.md#(\w+)", path.read_text())
+    }
+    assert not {(document, name) for document, name in named if name.upper() not in read_promises()}
 
 
 def test_every_test_that_a_document_names_exists() -> None:
     named = {(path.name, name) for path in markdown_files() for name in re.findall(r"`(test_\w+)`", path.read_text())}
-    existing = existing_tests()
+    existing = set(existing_tests())
     assert not {pair for pair in named if pair[1] not in existing}
 
 

@@ -24,6 +24,12 @@ def test_document_made_from_the_code_is_fresh(tmp_path: Path, name: str) -> None
     assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run: make generate"
 
 
+def test_appendix_of_tests_is_fresh(tmp_path: Path) -> None:
+    run(sys.executable, "tools/appendix.py", tmp_path / "appendix-tests.md")
+    committed = (ROOT / "docs/appendix-tests.md").read_text()
+    assert committed == (tmp_path / "appendix-tests.md").read_text(), "run: make generate"
+
+
 def test_custom_resource_definition_in_the_chart_is_fresh(tmp_path: Path) -> None:
     run(sys.executable, "tools/crd.py", tmp_path / "crd.yaml")
     committed = (ROOT / "charts/hitcounter/crds/hitcounters.yaml").read_text()
