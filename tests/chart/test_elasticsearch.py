@@ -92,9 +92,9 @@ async def index_one(settings: ElasticsearchSettings, id_: str) -> None:
         await indices.flush({document.index_name for document in documents})
         await indices.refresh(indices_to_prepare(settings.index_prefix, now_ms))
         assert (await indices.mend()).indices
-        report = await indices.drop_expired(now_ms + 30 * 86_400_000, is_dry_run=True)
-        assert report.dropped
-        await indices.drop_expired(now_ms)
+        expired = indices_to_prepare(settings.index_prefix, now_ms - 30 * 86_400_000)
+        await indices.ensure(expired)
+        assert set((await indices.drop_expired(now_ms)).dropped) == set(expired)
 
 
 async def read_count(settings: ElasticsearchSettings, id_: str) -> object:
