@@ -1,4 +1,4 @@
-"""What kube-score says against the chart is mended, or stands with its reason in the chart's README."""
+"""Each finding of kube-score is fixed, or listed with its reason in the chart's README."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_findings(rendering: Rendering) -> dict[str, set[str]]:
 
 def read_explained() -> dict[str, set[str]]:
     """Return the components that the table in the README names, by check."""
-    _, section = (CHART / "README.md").read_text().split("What kube-score finds")
+    _, section = (CHART / "README.md").read_text().split("| finding | in | ")
     rows = re.findall(r"^\| `([a-z-]+)` \| ([a-z, ]+) \| \S.+ \|$", section.split("\n## ")[0], re.MULTILINE)
     return {check: PARTS if parts == "all" else set(parts.split(", ")) for check, parts in rows}
 

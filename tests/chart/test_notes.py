@@ -30,7 +30,7 @@ KINDS = {
     "hpa": "HorizontalPodAutoscaler",
     "describe hitcounter": "HitCounter",
 }
-WARNINGS = "Before you rely on it"
+WARNINGS = "Before production use"
 
 
 def read_notes(values: Values, *files: str) -> str:
@@ -57,7 +57,7 @@ def test_commands_name_objects_that_exist(values: Values) -> None:
     ("values", "ways"),
     [
         (DEFAULTS, ["ImagePullBackOff", "Pending", "not ready", "never counted", "503", "Elasticsearch not ready"]),
-        (EXTERNAL, ["CreateContainerConfigError", "yours"]),
+        (EXTERNAL, ["CreateContainerConfigError", "Secrets"]),
         (SCALED, ["the indexers do not scale"]),
         (WAYS["hpa"], ["the indexers do not scale"]),
         (WAYS["operator"], ["the indexers do not scale"]),
@@ -93,12 +93,12 @@ def test_images_of_the_release_are_those_to_load() -> None:
 @pytest.mark.parametrize(
     ("values", "warning"),
     [
-        ({}, "Redis asks for no password; only the NetworkPolicy"),
-        ({"networkPolicy": {"enabled": False}}, "every pod of the cluster can reach it"),
-        ({"redis": {"persistence": {"enabled": False}}}, "accepted hits that are not indexed yet go with it"),
-        ({"elasticsearch": {"persistence": {"enabled": False}}}, "all counts go with it"),
-        ({}, "Elasticsearch is one node"),
-        ({}, "Elasticsearch asks for no password"),
+        ({}, "Redis requires no password. Only the NetworkPolicy"),
+        ({"networkPolicy": {"enabled": False}}, "every pod of the cluster can access it"),
+        ({"redis": {"persistence": {"enabled": False}}}, "accepted hits that are not indexed yet are lost"),
+        ({"elasticsearch": {"persistence": {"enabled": False}}}, "if its pod is deleted, all counts are lost"),
+        ({}, "Elasticsearch has one node"),
+        ({}, "Elasticsearch requires no password"),
         ({"retention": {"enabled": False}}, "the disk will fill"),
         ({"redis": {"appendfsync": "everysec"}}, "the last second of accepted hits"),
     ],

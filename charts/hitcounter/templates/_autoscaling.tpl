@@ -1,28 +1,29 @@
 {{/*
-How many indexers: the formula, once as a Prometheus query and once, without arrival rate, as hits per indexer.
+The number of indexers: the formula as a Prometheus query, and a simpler form without the arrival rate (hits per indexer).
 
     desired = ( arrival · (1/u + start/T) + backlog/T ) / μ
 
-arrival  hits accepted per second            u      share of its time an indexer should be busy
-backlog  hits accepted and not settled       T      seconds in which a backlog should be gone
-μ        hits settled per busy second        start  seconds until a new indexer is at work
+arrival  hits accepted per second            u      target share of its time that an indexer is busy
+backlog  hits accepted and not settled       T      target time to drain a backlog, in seconds
+μ        hits settled per busy second        start  seconds until a new indexer processes hits
 */}}
 
-{{/* hitcounter.scaling.selector (root): picks this installation's series. */}}
+{{/* hitcounter.scaling.selector (root): selects the series of this installation. */}}
 {{- define "hitcounter.scaling.selector" -}}
 {{- .Values.autoscaling.keda.prometheus.selector | default (printf "namespace=%q,pod=~\"%s-(api|indexer)-.+\"" .Release.Namespace (include "hitcounter.fullname" .)) -}}
 {{- end -}}
 
-{{/* hitcounter.scaling.query (root): the number of indexers wanted.
-- The backlog is the same number in every process that shows it: max, never sum. The API shows it without indexers.
-- No `or vector(0)` around arrival and backlog: where they are not known there must be no answer, and KEDA holds.
-- Nor is there one while Redis is away, whether nobody shows a backlog then or all show not-a-number: `>= 0` lets
-  neither through. What one of several can still see counts.
-- μ is measured by the busy second, so idling does not lower it. Idle is 0/0, which is no number and not above 0: then
-  the last one known counts, and before there ever was one, the one in the values.
-- Where Elasticsearch sends back more than one document in a hundred, having too much to do (those that a closed or
-  read-only index refuses are not counted), more indexers would only push harder: then the
-  number of those that are there is the answer, until it can keep up again. */}}
+{{/* hitcounter.scaling.query (root): the desired number of indexers.
+- Every process exposes the same backlog, so use max, never sum. The API exposes it even if there are no indexers.
+- There is no `or vector(0)` around arrival and backlog: if they are unknown, the query must return nothing, and KEDA
+  keeps the current number of indexers.
+- The query also returns nothing while Redis is unavailable. The backlog is then missing or NaN, and `>= 0` filters out
+  NaN. If at least one process still reads the backlog, its value is used.
+- μ is measured per busy second, so idle time does not lower it. With no work it is 0/0 = NaN, which `> 0` filters out;
+  the query then uses the last known value, or the configured value if there has never been one.
+- If Elasticsearch rejects more than 1 % of the documents because it is overloaded, more indexers would increase the
+  overload. The query then returns the current number of indexers until Elasticsearch can keep up again. Rejections by a
+  closed or read-only index do not count. */}}
 {{- define "hitcounter.scaling.query" -}}
 {{- $selector := include "hitcounter.scaling.selector" . -}}
 {{- $formula := .Values.autoscaling.formula -}}
@@ -43,14 +44,14 @@ or
 )
 {{- end -}}
 
-{{/* hitcounter.scaling.kedaAsksTheOperator (root): "true", or nothing. */}}
+{{/* hitcounter.scaling.kedaAsksTheOperator (root): "true" or empty. */}}
 {{- define "hitcounter.scaling.kedaAsksTheOperator" -}}
 {{- if and .Values.operator.enabled (eq .Values.autoscaling.mode "keda") (eq .Values.autoscaling.keda.source "operator") -}}
 true
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.scaling.hitsPerIndexer (root): what one indexer settles in the time a backlog may take. */}}
+{{/* hitcounter.scaling.hitsPerIndexer (root): hits that one indexer settles within drainTargetSeconds. */}}
 {{- define "hitcounter.scaling.hitsPerIndexer" -}}
 {{- mul (int64 .Values.autoscaling.formula.hitsPerBusySecond) (int64 .Values.autoscaling.formula.drainTargetSeconds) -}}
 {{- end -}}

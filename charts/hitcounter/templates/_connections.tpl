@@ -1,9 +1,10 @@
 {{/*
-The way to both stores: addresses, users, passwords, authorities. Everything that reaches a store, or lets somebody
-reach it, asks here. All helpers take the chart's root context, those with "part" a dict of `root` and `component`.
+Connections to Redis and Elasticsearch: addresses, users, passwords, CA certificates. All templates that connect to a
+store, or allow a connection to it, use these helpers. The helpers take the chart's root context; those marked "part"
+take a dict with `root` and `component`.
 */}}
 
-{{/* hitcounter.redis.config (root): environment, as YAML, without anything secret. */}}
+{{/* hitcounter.redis.config (root): non-secret environment variables, as YAML. */}}
 {{- define "hitcounter.redis.config" -}}
 {{- $external := .Values.externalRedis -}}
 {{- if .Values.redis.enabled -}}
@@ -38,8 +39,8 @@ HITCOUNTER_REDIS__SENTINEL_USERNAME: {{ . | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.redis.secrets (part): environment from Secrets, as a YAML list; the bundled Redis has a user for each
-component. */}}
+{{/* hitcounter.redis.secrets (part): environment variables from Secrets, as a YAML list. The bundled Redis has a user for
+each component. */}}
 {{- define "hitcounter.redis.secrets" -}}
 {{- $external := .root.Values.externalRedis -}}
 {{- if .root.Values.redis.enabled -}}
@@ -61,7 +62,7 @@ component. */}}
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.elasticsearch.config (root): environment, as YAML, without anything secret. */}}
+{{/* hitcounter.elasticsearch.config (root): non-secret environment variables, as YAML. */}}
 {{- define "hitcounter.elasticsearch.config" -}}
 {{- $external := .Values.externalElasticsearch -}}
 {{- if .Values.elasticsearch.enabled -}}
@@ -89,7 +90,7 @@ HITCOUNTER_ELASTICSEARCH__KEY_FILE: /etc/hitcounter/elasticsearch-client/tls.key
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.elasticsearch.secrets (root): environment from Secrets, as a YAML list. */}}
+{{/* hitcounter.elasticsearch.secrets (root): environment variables from Secrets, as a YAML list. */}}
 {{- define "hitcounter.elasticsearch.secrets" -}}
 {{- $external := .Values.externalElasticsearch -}}
 {{- $secret := $external.existingSecret | default (include "hitcounter.storesSecret" .) -}}
@@ -104,7 +105,7 @@ HITCOUNTER_ELASTICSEARCH__KEY_FILE: /etc/hitcounter/elasticsearch-client/tls.key
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.secretVariable (dict: name, secret, key; `optional` may be given) */}}
+{{/* hitcounter.secretVariable (dict: name, secret, key; optional: `optional`) */}}
 {{- define "hitcounter.secretVariable" -}}
 - name: {{ .name }}
   valueFrom:
@@ -116,7 +117,7 @@ HITCOUNTER_ELASTICSEARCH__KEY_FILE: /etc/hitcounter/elasticsearch-client/tls.key
       {{- end }}
 {{- end -}}
 
-{{/* hitcounter.storesSecret.data (root): the passwords that stand in the values, as YAML; empty if there are none. */}}
+{{/* hitcounter.storesSecret.data (root): the passwords in the values, as YAML; empty if there are none. */}}
 {{- define "hitcounter.storesSecret.data" -}}
 {{- $redis := .Values.externalRedis -}}
 {{- $elasticsearch := .Values.externalElasticsearch -}}
@@ -132,7 +133,7 @@ elasticsearch-api-key: {{ $elasticsearch.apiKey | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.yourSecrets (root): the Secrets that somebody has to make, comma separated. */}}
+{{/* hitcounter.yourSecrets (root): the Secrets that the user must create, comma-separated. */}}
 {{- define "hitcounter.yourSecrets" -}}
 {{- $names := list -}}
 {{- if .Values.redis.enabled -}}
@@ -148,7 +149,7 @@ elasticsearch-api-key: {{ $elasticsearch.apiKey | quote }}
 {{- $names | compact | uniq | join ", " -}}
 {{- end -}}
 
-{{/* hitcounter.authorities (root): a dict, as YAML, of store to the Secret with its authority. */}}
+{{/* hitcounter.authorities (root): a dict, as YAML, that maps each store to the Secret with its CA certificate. */}}
 {{- define "hitcounter.authorities" -}}
 {{- if and (not .Values.redis.enabled) .Values.externalRedis.tls.caSecret }}
 redis: {{ .Values.externalRedis.tls.caSecret }}
@@ -164,7 +165,7 @@ elasticsearch: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.clientCertificates (root): a dict, as YAML, of store to the Secret with our client certificate. */}}
+{{/* hitcounter.clientCertificates (root): a dict, as YAML, that maps each store to the Secret with our client certificate. */}}
 {{- define "hitcounter.clientCertificates" -}}
 {{- if not .Values.redis.enabled }}
 {{- with .Values.externalRedis.tls.clientSecret }}
@@ -178,8 +179,8 @@ elasticsearch: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.authorityKey (dict: root, store): the key of the authority in that Secret. Only this one is mounted:
-the bundled Elasticsearch has its private key beside it. */}}
+{{/* hitcounter.authorityKey (dict: root, store): the key of the CA certificate in that Secret. Only this key is
+mounted, because the Secret of the bundled Elasticsearch also contains its private key. */}}
 {{- define "hitcounter.authorityKey" -}}
 {{- if eq .store "redis" -}}
 {{- .root.Values.externalRedis.tls.caKey -}}
@@ -188,7 +189,7 @@ the bundled Elasticsearch has its private key beside it. */}}
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.redis.ports, hitcounter.elasticsearch.ports (root): the ports to let out to, comma separated. */}}
+{{/* hitcounter.redis.ports, hitcounter.elasticsearch.ports (root): the ports for egress rules, comma-separated. */}}
 {{- define "hitcounter.redis.ports" -}}
 {{- $external := .Values.externalRedis -}}
 {{- $ports := list (int $external.port) -}}

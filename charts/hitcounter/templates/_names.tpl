@@ -1,17 +1,18 @@
 {{/*
-Names, labels and images: every name in the chart, the subcharts' included, is made here.
+Names, labels and images. All names in the chart and its subcharts are built here.
 
-Two kinds of context. A helper that says "root" takes the chart's own context (`.`); one that says "part" takes
-a dict with `root` and `component` (api, indexer, redis, elasticsearch, ...):
+There are two kinds of context. A helper marked "root" takes the chart's context (`.`). A helper marked "part" takes a
+dict with `root` and `component` (api, indexer, redis, elasticsearch, ...):
 
     metadata:
       {{- include "hitcounter.metadata" (dict "root" . "component" "api") | nindent 2 }}
 
-Labels that select are name, instance and component, and nothing else ever: a Deployment's selector cannot change.
+Selectors use only the labels name, instance and component, because the selector of a Deployment is immutable.
 */}}
 
-{{/* hitcounter.shorten (string): at most 36 characters, so that the longest name made from it fits everywhere: a
-StatefulSet's pods and a CronJob's jobs append up to 11 of their own to 52. What is cut off leaves a hash. */}}
+{{/* hitcounter.shorten (string): at most 36 characters, so that the longest name built from it is at most 52: the
+pods of a StatefulSet and the jobs of a CronJob append up to 11 characters, and the limit is 63. A truncated name ends in
+a hash. */}}
 {{- define "hitcounter.shorten" -}}
 {{- if gt (len .) 36 -}}
 {{- printf "%s-%s" (. | trunc 29 | trimSuffix "-") (. | sha256sum | trunc 6) -}}
@@ -20,7 +21,7 @@ StatefulSet's pods and a CronJob's jobs append up to 11 of their own to 52. What
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.fullname (root): first part of the names of our own parts. */}}
+{{/* hitcounter.fullname (root): first part of the names of our components. */}}
 {{- define "hitcounter.fullname" -}}
 {{- $name := .Values.fullnameOverride -}}
 {{- if not $name -}}
@@ -34,7 +35,7 @@ StatefulSet's pods and a CronJob's jobs append up to 11 of their own to 52. What
 {{- printf "%s-%s" (include "hitcounter.fullname" .root) .component -}}
 {{- end -}}
 
-{{/* hitcounter.storesSecret (root): the Secret made from passwords that stand in the values. */}}
+{{/* hitcounter.storesSecret (root): the Secret that the chart creates from passwords in the values. */}}
 {{- define "hitcounter.storesSecret" -}}
 {{- include "hitcounter.name" (dict "root" . "component" "stores") -}}
 {{- end -}}
@@ -45,7 +46,7 @@ StatefulSet's pods and a CronJob's jobs append up to 11 of their own to 52. What
 {{- $values.name | default (ternary (include "hitcounter.name" .) "default" $values.create) -}}
 {{- end -}}
 
-{{/* hitcounter.scaledObjectName (root): KEDA names its HorizontalPodAutoscaler after it. */}}
+{{/* hitcounter.scaledObjectName (root): KEDA derives the name of its HorizontalPodAutoscaler from it. */}}
 {{- define "hitcounter.scaledObjectName" -}}
 {{- include "hitcounter.name" (dict "root" . "component" "indexer") -}}
 {{- end -}}
@@ -65,14 +66,14 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* hitcounter.labels (part): of an object. */}}
+{{/* hitcounter.labels (part): labels of an object. */}}
 {{- define "hitcounter.labels" -}}
 {{ include "hitcounter.podLabels" . }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* hitcounter.podLabels (part): of a pod. Nothing of the chart: a new chart alone must not restart anything. */}}
+{{/* hitcounter.podLabels (part): labels of a pod, without the chart version: upgrading only the chart must not restart pods. */}}
 {{- define "hitcounter.podLabels" -}}
 {{ include "hitcounter.selectorLabels" . }}
 app.kubernetes.io/part-of: hitcounter
@@ -82,7 +83,7 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.metadata (part; `name` and `annotations` may be given): all of an object's metadata. */}}
+{{/* hitcounter.metadata (part; optional: `name`, `annotations`): the whole metadata of an object. */}}
 {{- define "hitcounter.metadata" -}}
 name: {{ .name | default (include "hitcounter.name" .) }}
 namespace: {{ .namespace | default .root.Release.Namespace }}
@@ -97,7 +98,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.image (dict: root, image): registry/repository:tag, or @digest where there is one. */}}
+{{/* hitcounter.image (dict: root, image): registry/repository:tag, or registry/repository@digest if a digest is set. */}}
 {{- define "hitcounter.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
 {{- $path := list $registry .image.repository | compact | join "/" -}}

@@ -1,9 +1,9 @@
 {{/*
-Who may speak to whom. Each policy denies what it does not name, and each of our own edges is named on both of its
-ends, out of the same helpers.
+NetworkPolicies. Each policy denies all connections that it does not list. Each connection between our components is
+allowed on both ends, by the same helpers.
 */}}
 
-{{/* hitcounter.egress (part; `redis`, `elasticsearch`, `api`, `indexers`, `kubernetes`: true for each that it calls) */}}
+{{/* hitcounter.egress (part; `redis`, `elasticsearch`, `api`, `indexers`, `kubernetes`: true for each that the component calls) */}}
 {{- define "hitcounter.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
@@ -53,7 +53,7 @@ ends, out of the same helpers.
     - {port: 8082, protocol: TCP}
 {{- end }}
 {{- if .kubernetes }}
-{{- /* By its ports: which addresses it has, a chart cannot know. */}}
+{{- /* By port only, because a chart cannot know the addresses of the API servers. */}}
 - ports:
     {{- range .root.Values.networkPolicy.kubernetesPorts }}
     - {port: {{ . }}, protocol: TCP}
@@ -64,7 +64,7 @@ ends, out of the same helpers.
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.peers (dict: root, components): our own pods of these components, as a list of peers. */}}
+{{/* hitcounter.peers (dict: root, components): the pods of these components, as a list of peers. */}}
 {{- define "hitcounter.peers" -}}
 {{- $root := .root -}}
 {{- range .components }}

@@ -1,9 +1,9 @@
 {{/*
-What the pods of our own parts have in common. "part": a dict of `root` and `component` (api, indexer or operator),
-with `values`, the section of the values that the pod's knobs come from.
+Common parts of the pods of our components. "part" is a dict with `root`, `component` (api, indexer or operator) and
+`values`, the section of the values with the pod's settings.
 */}}
 
-{{/* hitcounter.configData (part): the component's whole environment that is not secret, as YAML. */}}
+{{/* hitcounter.configData (part): all non-secret environment variables of the component, as YAML. */}}
 {{- define "hitcounter.configData" -}}
 {{- $root := .root -}}
 {{- $sections := deepCopy $root.Values.config -}}
@@ -27,14 +27,14 @@ with `values`, the section of the values that the pod's knobs come from.
 {{ include "hitcounter.elasticsearch.config" $root }}
 {{- end -}}
 
-{{/* hitcounter.indexDefaults (root): one node cannot hold a copy of its own shards. */}}
+{{/* hitcounter.indexDefaults (root): a single node cannot allocate replica shards. */}}
 {{- define "hitcounter.indexDefaults" -}}
 {{- if and .Values.elasticsearch.enabled (eq (int .Values.elasticsearch.replicas) 1) -}}
 replicas: 0
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.podMetadata (part): labels and annotations of a pod template; it changes when its settings do. */}}
+{{/* hitcounter.podMetadata (part): labels and annotations of a pod template. The checksums change with the settings. */}}
 {{- define "hitcounter.podMetadata" -}}
 labels:
   {{- include "hitcounter.podLabels" . | nindent 2 }}
@@ -49,8 +49,8 @@ annotations:
   {{- end }}
 {{- end -}}
 
-{{/* hitcounter.secretChecksum (root): of the passwords that stand in the values; those in Secrets of yours are not
-seen, so restart the pods when you change them. */}}
+{{/* hitcounter.secretChecksum (root): checksum of the passwords in the values. It does not cover existing Secrets, so
+restart the pods after you change one of those. */}}
 {{- define "hitcounter.secretChecksum" -}}
 {{- $bundled := "" -}}
 {{- if .Values.redis.enabled -}}
@@ -62,10 +62,10 @@ seen, so restart the pods when you change them. */}}
 {{- print (include "hitcounter.storesSecret.data" .) $bundled | sha256sum -}}
 {{- end -}}
 
-{{/* hitcounter.podSpec (part): everything of a pod but its containers and volumes. */}}
+{{/* hitcounter.podSpec (part): the pod spec without containers and volumes. */}}
 {{- define "hitcounter.podSpec" -}}
 serviceAccountName: {{ include "hitcounter.serviceAccountName" . }}
-{{- /* Nobody but the operator speaks to Kubernetes. */}}
+{{- /* Only the operator calls the Kubernetes API. */}}
 automountServiceAccountToken: {{ eq .component "operator" }}
 enableServiceLinks: false
 {{- with include "hitcounter.imagePullSecrets" .root }}
@@ -93,7 +93,7 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.topologySpread (part): the values', or over nodes and zones where that is possible. */}}
+{{/* hitcounter.topologySpread (part): the configured constraints, or a spread over nodes and zones by default. */}}
 {{- define "hitcounter.topologySpread" -}}
 {{- if kindIs "invalid" .values.topologySpreadConstraints -}}
 {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
@@ -110,7 +110,7 @@ affinity:
 {{- end -}}
 {{- end -}}
 
-{{/* hitcounter.container (part): image, environment and mounts of a container of ours. */}}
+{{/* hitcounter.container (part): image, environment and mounts of the main container. */}}
 {{- define "hitcounter.container" -}}
 image: {{ include "hitcounter.image" (dict "root" .root "image" .values.image) }}
 imagePullPolicy: {{ .values.image.pullPolicy }}
@@ -144,7 +144,7 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
-{{/* hitcounter.environment (part): what is secret, and what the user adds. */}}
+{{/* hitcounter.environment (part): secret environment variables, and those that the user adds. */}}
 {{- define "hitcounter.environment" -}}
 {{- with include "hitcounter.redis.secrets" . | trim }}
 {{ . }}
@@ -157,7 +157,7 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.volumes (part): what hitcounter.container mounts. */}}
+{{/* hitcounter.volumes (part): the volumes that hitcounter.container mounts. */}}
 {{- define "hitcounter.volumes" -}}
 - name: tmp
   emptyDir:
@@ -187,9 +187,9 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.probes (nothing): the same for every part, on the management port. Starting and living ask only
-whether the event loop turns; ready says whether the part can do its job. No probe asks for another server's health:
-an outage of Elasticsearch must not restart pods. */}}
+{{/* hitcounter.probes (no context): the same for every component, on the management port. The startup and
+liveness probes check only that the event loop runs. The readiness probe checks that the component can do its work. The
+liveness probe depends on no other server, so an outage of Elasticsearch does not restart pods. */}}
 {{- define "hitcounter.probes" -}}
 startupProbe:
   httpGet: {path: /livez, port: management}
@@ -207,8 +207,8 @@ readinessProbe:
   failureThreshold: 2
 {{- end -}}
 
-{{/* hitcounter.gracePeriod (dict: values, section, drain, sleep): seconds from the end's announcement to SIGKILL: the
-sleep of preStop, what the part itself takes to drain (its default if not set), and a margin to close up. */}}
+{{/* hitcounter.gracePeriod (dict: values, section, drain, sleep): the termination grace period in seconds. It is the sum
+of the preStop sleep, the component's drain time (its default if not set) and a margin of 10 seconds for the shutdown. */}}
 {{- define "hitcounter.gracePeriod" -}}
 {{- $section := index .values.config .section | default dict -}}
 {{- add .sleep (ceil ($section.drain_seconds | default .drain)) 10 -}}

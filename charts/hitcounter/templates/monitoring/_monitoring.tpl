@@ -1,16 +1,18 @@
 {{/*
-What is seen of this release. Every series of ours has the labels `namespace` and `release`, by which rules and dashboards
-tell releases apart: Prometheus adds the first, our PodMonitors the second.
+Monitoring of this release. All our series have the labels `namespace` and `release`, by which rules and dashboards
+distinguish releases. Prometheus adds `namespace`; our PodMonitors add `release`.
 */}}
 
-{{/* hitcounter.monitoring.dashboards (root): name and text of each dashboard. No `tpl`: legends have braces of their own. */}}
+{{/* hitcounter.monitoring.dashboards (root): name and text of each dashboard. Not rendered with `tpl`:
+legends contain braces. */}}
 {{- define "hitcounter.monitoring.dashboards" -}}
 {{- range $path, $_ := .Files.Glob "dashboards/*.json" }}
 {{ base $path }}: {{ $.Files.Get $path | replace "docs/runbook.md" $.Values.monitoring.runbookUrl | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.monitoring.rules (root): files/rules, narrowed to this release. No `tpl`: alerts have braces of their own. */}}
+{{/* hitcounter.monitoring.rules (root): files/rules, restricted to this release. Not rendered with `tpl`:
+alerts contain braces. */}}
 {{- define "hitcounter.monitoring.rules" -}}
 {{- $indexer := include "hitcounter.name" (dict "root" . "component" "indexer") -}}
 {{- $release := printf "namespace=%q,release=%q" .Release.Namespace .Release.Name -}}

@@ -3,12 +3,12 @@
 {{- .Values.security.existingSecret | default (printf "%s-auth" (include "elasticsearch.fullname" .)) -}}
 {{- end -}}
 
-{{/* elasticsearch.nodesService (root of this chart): the headless Service by which the nodes find each other. */}}
+{{/* elasticsearch.nodesService (root of this chart): the headless Service for node discovery. */}}
 {{- define "elasticsearch.nodesService" -}}
 {{- printf "%s-nodes" (include "elasticsearch.fullname" .) -}}
 {{- end -}}
 
-{{/* elasticsearch.settings (root of this chart): elasticsearch.yml, as a dict of dotted names. */}}
+{{/* elasticsearch.settings (root of this chart): elasticsearch.yml, as a dict of dotted setting names. */}}
 {{- define "elasticsearch.settings" -}}
 {{- $name := include "elasticsearch.fullname" . -}}
 {{- $certificates := "/usr/share/elasticsearch/config/certificates" -}}
@@ -31,7 +31,7 @@ xpack.security.{{ . }}.ssl.certificate: {{ $certificates }}/tls.crt
 xpack.security.{{ . }}.ssl.key: {{ $certificates }}/tls.key
 xpack.security.{{ . }}.ssl.certificate_authorities: {{ $certificates }}/ca.crt
 {{- end }}
-# Who has a certificate of this authority is a node of ours, whatever address it has today.
+# Every node with a certificate from this CA is trusted, whatever its current address is.
 xpack.security.transport.ssl.verification_mode: certificate
 {{- end }}
 {{- range $name, $value := .Values.extraSettings }}
