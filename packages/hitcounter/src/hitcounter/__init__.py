@@ -1,7 +1,7 @@
-"""The foundation of hitcounter: what the API, the indexer and the operator share.
+"""The shared library of hitcounter, used by the API, the indexer and the operator.
 
-It knows the hits and their rules, the stream that queues them and the indices that keep them. It knows no service,
-no web framework and no operator framework; services import it, never the other way round.
+It contains the rules of a hit, the stream that queues hits and the indices that store them. It imports no service, no
+web framework and no operator framework. Services import it, never the other way round.
 """
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""The form of addresses and TLS files in the settings. Nothing here opens a connection.
+"""Checks addresses and TLS files in the settings. Nothing here opens a connection.
 
-The client libraries read an address leniently: what they cannot place becomes a default, a host name, or an argument
-that fails at the first connection. Here an address is refused unless there is one way to read it. No message contains
-any part of the address, which may hold a password.
+The client libraries parse addresses leniently: a part that they do not understand becomes a default, a host name, or an
+argument that fails at the first connection. This module rejects an address unless there is exactly one way to read it.
+No message contains any part of the address, because it may contain a password.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PORT_MAX: Final = 65_535
 _HOST_MAX_CHARACTERS: Final = 253
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
-"""RFC 1123, with the underscores that the names of containers have. A longer label is a UnicodeError when resolved."""
+"""RFC 1123, and underscores, which names of containers have. A longer label raises UnicodeError when it is resolved."""
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -38,7 +38,7 @@ class Address:
 
 
 def read_host(text: str) -> str:
-    """Return a host without the brackets that an IPv6 address has in a URL.
+    """Return the host, without the brackets that an IPv6 address has in a URL.
 
     Raises:
         ValueError: it is neither an IP address nor a host name.
@@ -53,10 +53,10 @@ def read_host(text: str) -> str:
 
 
 def read_host_and_port(text: str) -> tuple[str, int]:
-    """Return the parts of host:port; an IPv6 address has brackets.
+    """Return host and port of the text host:port; an IPv6 address has brackets.
 
     Raises:
-        ValueError: it is not of this form.
+        ValueError: it has another form.
     """
     host, _, port = text.rpartition(":")
     if ":" in host and not host.startswith("["):
@@ -95,7 +95,7 @@ def read_address(text: str, schemes: Collection[str]) -> Address:
 
 
 def find_tls_fault(ca_file: str | None, cert_file: str | None, key_file: str | None) -> tuple[str, str] | None:
-    """Load the files as a client will, and return which one is wrong and why; None if all are well."""
+    """Load the files as the client will. Return the name of a wrong one and the reason; None if all can be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for name, path in {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}.items():
         if path is not None and not _is_file(path):
@@ -120,8 +120,8 @@ def find_option_fault(options: Mapping[str, str], allowed: Mapping[str, str]) ->
     """Return what is wrong with the options of an address.
 
     Args:
-        options: as read.
-        allowed: the pattern of the value of each that there may be.
+        options: the options of the address.
+        allowed: for each allowed option, the pattern of its value.
     """
     for name, value in options.items():
         if name not in allowed:
@@ -175,5 +175,5 @@ def _is_file(path: str) -> bool:
 
 
 def _refuse_encrypted_key() -> str:
-    """Stand in for OpenSSL's prompt, which would wait for somebody to type."""
+    """Replace OpenSSL's password prompt, which would wait for input."""
     raise ValueError("the key is encrypted")

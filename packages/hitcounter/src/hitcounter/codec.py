@@ -1,7 +1,7 @@
-"""A hit batch as bytes, and back: the code of the contract in proto/hitcounter/v1/hit.proto.
+"""Encodes and decodes hit batches by the contract in proto/hitcounter/v1/hit.proto.
 
-What it encodes it can decode for ever (golden files prove it), and it decodes nothing that breaks a rule: whatever
-comes out of `decode` can be indexed without a second look. It knows no Redis.
+Every later version must be able to decode what this one encodes; golden files test that. `decode` rejects a batch that
+breaks a rule, so its result can be indexed without further checks. This module does not use Redis.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from hitcounter.hits import BATCH_MAX_HITS, ID_MAX_BYTES, KEY_MAX_BYTES, WEIGHT_
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 
 READER_VERSION = 1
-"""What this code can read: entries that ask for more (`min_reader`) are left to a newer indexer."""
+"""The version that this code can read. Entries with a higher `min_reader` are left to a newer indexer."""
 ID_RULE = 1
-"""The rule by which documents.py merges hits and indices.py names documents. A redelivered entry keeps its own."""
+"""The rule by which documents.py merges hits and indices.py names documents. A redelivered entry keeps its rule."""
 
 VERSION_MAX = 1000
-"""The highest reader and id rule that hitcounter may ever have. An entry that asks for more is damaged: nobody would
-ever come to read it, and it would hold up the as-of until then."""
+"""The highest reader version and id rule that hitcounter may ever have. An entry with a higher one is damaged: no
+indexer would ever read it, and the as-of would not advance."""
 
 PRODUCER_BYTES = 12
 SEQUENCE_MAX = 2**48 - 1
@@ -32,9 +32,9 @@ TIME_MAX_MS = 253_402_300_800_000
 
 @dataclass(frozen=True, slots=True)
 class HitBatch:
-    """The hits of one entry, in columns of one length: element i of each belongs to hit i.
+    """The hits of one entry, in columns of equal length: element i of each column belongs to hit i.
 
-    (producer, sequence) names the batch for ever; with a position in it, it names a document.
+    (producer, sequence) identifies the batch for ever. Together with a position it identifies a document.
     """
 
     producer: bytes
@@ -42,19 +42,19 @@ class HitBatch:
     ids: Sequence[str]
     times_ms: Sequence[int]
     weights: Sequence[int] | None = None
-    """None where every weight is 1."""
+    """None if every weight is 1."""
     keys: Sequence[str] | None = None
-    """None where no hit has a key; an empty string for a hit without one."""
+    """None if no hit has a key; an empty string for a hit without one."""
     id_rule: int = ID_RULE
     traceparent: str = ""
-    """Where it stands in a trace (W3C Trace Context); empty where nobody traces it."""
+    """Its position in a trace (W3C Trace Context); empty if it is not traced."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def build_batch(producer: bytes, sequence: int, hits: Sequence[Hit]) -> HitBatch:
-    """Turn hits, in the order of their arrival, into columns."""
+    """Convert hits into columns. The hits must be in the order of their arrival."""
     ids, times_ms, weights, keys = zip(*hits, strict=True)
     return HitBatch(
         producer,
@@ -67,7 +67,7 @@ def build_batch(producer: bytes, sequence: int, hits: Sequence[Hit]) -> HitBatch
 
 
 def encode(batch: HitBatch) -> bytes:
-    """Return the bytes of the batch, the same for the same batch."""
+    """Return the batch as bytes. Equal batches give equal bytes."""
     base_ms = batch.times_ms[0]
     message = HitBatchMessage(
         min_reader=READER_VERSION,
@@ -85,11 +85,11 @@ def encode(batch: HitBatch) -> bytes:
 
 
 def decode(payload: bytes) -> HitBatch:
-    """Return the batch in the payload: what `encode` made, by this or any earlier or later version.
+    """Return the batch that `encode` of this or another version wrote.
 
     Raises:
-        UndecodableEntry: the bytes break the contract.
-        EntryTooNew: they follow a later version of it.
+        UndecodableEntry: the bytes violate the contract.
+        EntryTooNew: the bytes follow a later version of the contract.
     """
     try:
         message = HitBatchMessage.FromString(payload)
@@ -118,7 +118,7 @@ def decode(payload: bytes) -> HitBatch:
 
 
 def read_traceparent(payload: bytes) -> str:
-    """Return the batch's place in a trace; empty where it has none, or cannot be read at all."""
+    """Return the traceparent of the batch; empty if it has none or cannot be decoded."""
     try:
         return HitBatchMessage.FromString(payload).traceparent
     except DecodeError:

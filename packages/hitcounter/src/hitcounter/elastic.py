@@ -1,7 +1,7 @@
-"""Elasticsearch: the client, its errors in our words, and the indices made and kept.
+"""Elasticsearch: the client, the translation of its errors, and the management of indices.
 
-Apart from the API's counts.py and the indexer's sink.py nothing else imports elasticsearch. What an index looks like
-is decided in indices.py; this module only carries it there and back.
+Only this module, counts.py of the API and sink.py of the indexer import elasticsearch. indices.py decides what an index
+looks like; this module sends that to Elasticsearch and reads it back.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from hitcounter.reasons import SUPPORTED, describe_answer, find_unsupported, sho
 from hitcounter.settings import ElasticsearchSettings, IndexSettings, variable_name
 
 _BULK_WITHOUT_ERRORS: Final = b'{"errors":false'
-"""How the answer to a bulk begins whose filter_path names `errors` first and leaves out what comes before."""
+"""The beginning of a bulk response without errors, when filter_path selects `errors` as the first field."""
 
 
 class _AnswerSerializer(OrjsonSerializer):
-    """Reads no further into a bulk's answer than that it holds no error.
+    """Does not parse a bulk response that contains no error.
 
-    Thousands of items that all say 201 need no parsing: it cost a microsecond for each document.
+    Parsing thousands of items that all have status 201 costs a microsecond for each document.
     """
 
     def loads(self, data: bytes) -> Any:
@@ -66,14 +66,14 @@ class _AnswerSerializer(OrjsonSerializer):
 
 @contextlib.asynccontextmanager
 async def open_client(settings: ElasticsearchSettings, *, connections: int = 10) -> AsyncIterator[AsyncElasticsearch]:
-    """Open a client that never retries by itself, and close it at the end. Connects when first used.
+    """Open a client that never retries by itself; close it at the end. It connects at first use.
 
     Args:
         settings: where Elasticsearch is.
-        connections: to each of its addresses; requests beyond wait for one, within their time-out.
+        connections: maximum number of connections per address; further requests wait, within their timeout.
 
     Raises:
-        ConfigurationError: no client can be made from these settings.
+        ConfigurationError: no client can be created with these settings.
     """
     try:
         client = _build_client(settings, connections)
@@ -101,12 +101,12 @@ def _build_client(settings: ElasticsearchSettings, connections: int) -> AsyncEla
         connections_per_node=connections,
         max_retries=0,
         retry_on_timeout=False,
-        http_compress=False,  # costs more processor time than it saves on the way to a near node
+        http_compress=False,  # costs more CPU than it saves on a fast network
     )
 
 
 def _encode_basic_auth(settings: ElasticsearchSettings) -> str | None:
-    """Return user and password in base64, as UTF-8 (RFC 7617, section 2.1): the client itself takes only ASCII."""
+    """Return user and password in base64, as UTF-8 (RFC 7617, section 2.1): the client itself accepts only ASCII."""
     if settings.username is None or settings.password is None:
         return None
     return base64.b64encode(f"{settings.username}:{settings.password.get_secret_value()}".encode()).decode()
@@ -114,7 +114,7 @@ def _encode_basic_auth(settings: ElasticsearchSettings) -> str | None:
 
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn the client's errors inside the block into IndexUnavailable."""
+    """Convert errors of the client inside the block to IndexUnavailable."""
     try:
         yield
     except UnsupportedProductError as error:
@@ -131,27 +131,27 @@ def translated(doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class IndicesReport:
-    """What a look at the indices found and did."""
+    """What a check of the indices found and repaired."""
 
     indices: list[str]
     faults: dict[str, str]
-    """What keeps hits out of an index, and takes a person to change."""
+    """Why hits cannot be written to an index. A person has to change it."""
     mended: dict[str, list[str]]
-    """What was done about an index, such as `added the alias hits`."""
+    """What was repaired, such as `added the alias hits`, by index."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """What retention found and did."""
+    """Which indices retention kept and deleted."""
 
     kept: int
     dropped: list[str]
     doubtful: list[str] = field(default_factory=list)
-    """Kept although their days are over by our clock: they are not by Elasticsearch's."""
+    """Kept although they are expired by our clock: they are not expired by the clock of Elasticsearch."""
 
 
 class Indices:
-    """The indices of one installation: made explicitly, checked, refreshed, dropped when their days are over."""
+    """The indices of one installation: creates, checks, refreshes and deletes them."""
 
     def __init__(self, client: AsyncElasticsearch, prefix: str, settings: IndexSettings) -> None:
         self._client = client
@@ -161,12 +161,13 @@ class Indices:
         self._has_met_stranger = False
 
     async def ensure_template(self) -> TemplateLook:
-        """Put the index template where it is not as it should be; return what was there before.
+        """Create or update the index template if needed; return what was there before.
 
-        A template that Elasticsearch does not take is returned as such and is no error: it is a second net.
+        If Elasticsearch refuses the template, the state is REFUSED and no error is raised: indices are complete without
+        a template.
 
         Raises:
-            IndexUnavailable: Elasticsearch is away, or has too much to do.
+            IndexUnavailable: Elasticsearch is down or overloaded.
         """
         name = template_name(self.prefix)
         wanted = build_template(self.prefix, self._settings)
@@ -183,10 +184,10 @@ class Indices:
         return look
 
     async def ensure(self, indices: Collection[str]) -> None:
-        """Create those that are missing, and check the mapping of those that were there before; each only once.
+        """Create missing indices and check the mapping of existing ones; each index only once.
 
         Raises:
-            IndexUnavailable: Elasticsearch is away or refuses, or an index of this name is not fit for hits.
+            IndexUnavailable: Elasticsearch is down or refuses, or an existing index of this name cannot take hits.
         """
         for index in indices:
             if index not in self._checked:
@@ -194,14 +195,14 @@ class Indices:
                 self._checked.add(index)
 
     def forget(self, index: str) -> None:
-        """Look at this index again before the next write: what was found of it earlier no longer holds."""
+        """Check this index again before the next write, because it may have changed."""
         self._checked.discard(index)
 
     async def refresh(self, days: Collection[str]) -> None:
-        """Make every document countable that was written to these indices before, as far as they are there and ours.
+        """Make every document countable that was written to these indices before. Missing and foreign ones are skipped.
 
         Raises:
-            IndexUnavailable: not on all shards of one of them, which it names.
+            IndexUnavailable: the refresh did not reach all shards of an index. The message names the index.
         """
         ours = set(days)
         if self._has_met_stranger:
@@ -218,7 +219,7 @@ class Indices:
             await self._refresh_each(ours - strangers)
 
     async def _refresh_each(self, days: Collection[str]) -> None:
-        """Refresh all, also if one of them has to be waited for."""
+        """Refresh all at once, so that one that takes long does not delay the others."""
         ends = await asyncio.gather(*[self._refresh_one(day) for day in sorted(days)], return_exceptions=True)
         if failures := [end for end in ends if end is not None]:
             raise failures[0]
@@ -230,7 +231,7 @@ class Indices:
         _check_shards(answer["_shards"], doing)
 
     async def _find_strangers(self, days: Collection[str]) -> set[str]:
-        """Return those that are there and not ours; they are looked for anew as long as there are any."""
+        """Return the existing indices that are not ours. While there are any, each refresh looks again."""
         async with self._calling("look at the indices"):
             found = await self._client.indices.get_mapping(index=sorted(days), ignore_unavailable=True)
         owners = {index: described["mappings"].get("_meta", {}).get("owner") for index, described in found.items()}
@@ -239,13 +240,13 @@ class Indices:
         return strangers
 
     async def flush(self, indices: Collection[str]) -> None:
-        """Have every document that Elasticsearch holds in these indices on its disks.
+        """Write every document of these indices to disk.
 
         Raises:
-            IndexUnavailable: not on all shards.
+            IndexUnavailable: the flush did not reach all shards.
         """
-        # One by one: the answer adds the shards of all indices up, so that a shard without any copy, which is counted
-        # neither as successful nor as failed, could not be told from replicas that are nowhere.
+        # One index at a time: the response adds up the shards of all indices. A shard without any copy counts neither
+        # as successful nor as failed, so it would look like an unassigned replica.
         for index in sorted(indices):
             doing = f"flush the index {index}"
             async with self._calling(doing):
@@ -256,10 +257,10 @@ class Indices:
                     await self._check_primaries(index, shards, doing)
 
     async def mend(self) -> IndicesReport:
-        """Look at every day's index that there is, and repair what can be; say what else is wrong.
+        """Check every existing index, repair what can be repaired, and report other faults.
 
         Raises:
-            IndexUnavailable: Elasticsearch is away or refuses.
+            IndexUnavailable: Elasticsearch is down or refuses.
         """
         async with self._calling("look at the indices"):
             found = await self._client.indices.get(
@@ -277,17 +278,17 @@ class Indices:
     async def drop_expired(
         self, now_ms: int, *, retention_days: int | None = None, is_dry_run: bool = False
     ) -> RetentionReport:
-        """Drop the indices whose days are over, whole and only ours; say which.
+        """Delete expired indices, as a whole and only our own; return which.
 
-        A day has to be over by Elasticsearch's clock, too.
+        An index must be expired by the clock of Elasticsearch, too.
 
         Args:
-            now_ms: the present, by the earliest of the clocks that are known.
-            retention_days: in place of the settings'.
-            is_dry_run: only say which.
+            now_ms: the current time, by the earliest of the known clocks.
+            retention_days: overrides the setting.
+            is_dry_run: only report them.
 
         Raises:
-            IndexUnavailable: Elasticsearch is away or refuses.
+            IndexUnavailable: Elasticsearch is down or refuses.
         """
         days = retention_days or self._settings.retention_days
         async with self._calling("apply retention"):
@@ -304,9 +305,9 @@ class Indices:
         return RetentionReport(len(mappings) - len(dropped), dropped, doubtful)
 
     async def _ask_time(self) -> int:
-        """Return the earliest time that Elasticsearch's clock may show, to the day.
+        """Return the earliest time that the clock of Elasticsearch may show, to the day.
 
-        It resolves a name with date math in it; privileges for the indices alone are enough for that.
+        Elasticsearch resolves an index name with date math. That needs no privileges beyond those for the indices.
         """
         try:
             answer = await self._client.indices.get_mapping(index=elasticsearch_day_name(self.prefix))
@@ -330,7 +331,7 @@ class Indices:
         async with self._calling(f"create the index {index}"):
             try:
                 body = build_index(self.prefix, index, self._settings)
-                # Not to wait for its shards: where none can be allocated, that concerns the hits of this day alone.
+                # Do not wait for its shards: if none can be allocated, this concerns only the hits of this day.
                 await self._client.indices.create(index=index, wait_for_active_shards=0, **body)  # type: ignore[arg-type]  # a plain body
             except BadRequestError as error:
                 if error.error != "resource_already_exists_exception":
@@ -345,12 +346,12 @@ class Indices:
         await self._add_fields(index, found["mappings"])
 
     async def _add_fields(self, index: str, mapping: Mapping[str, Any]) -> None:
-        """Add the fields that an older version did not know. Whoever does the same meanwhile does no harm."""
+        """Add the fields that an older version did not have. Several processes may do this at the same time."""
         if missing := find_missing_fields(mapping):
             await self._client.indices.put_mapping(index=index, properties=missing, meta=find_newer_meta(mapping))
 
     async def _repair(self, index: str, described: Mapping[str, Any]) -> list[str]:
-        """Add the aliases that an index of ours lacks, and take back what lets it lose documents; say what was done."""
+        """Add missing aliases, and reset settings with which documents can be lost; return what was done."""
         missing = find_missing_aliases(self.prefix, index, described["aliases"])
         if missing:
             actions = [{"add": {"index": index, "alias": alias}} for alias in missing]
@@ -362,7 +363,7 @@ class Indices:
         return done
 
     async def _check_primaries(self, index: str, shards: Mapping[str, int], doing: str) -> None:
-        """Refuse where some copies were missing and it is not sure that each shard had another one."""
+        """Raise if some copies were missing and it is not certain that each shard had a copy."""
         stats = await self._client.indices.stats(index=index, metric="docs", level="shards")
         copies = stats["indices"].get(index, {}).get("shards", {}).values()
         primaries = sum(any(copy["routing"]["primary"] for copy in one) for one in copies)
@@ -375,7 +376,7 @@ class Indices:
 
     @contextlib.asynccontextmanager
     async def _calling(self, doing: str) -> AsyncIterator[None]:
-        """Translate errors, and name the server where it is none that is supported."""
+        """Translate errors; if the server is not a supported one, name it in the message."""
         try:
             with translated(doing):
                 yield
@@ -385,7 +386,7 @@ class Indices:
             raise
 
     async def _find_unsupported(self) -> str | None:
-        # Any media type: that of the client is for Elasticsearch 8 and 9 alone, and others refuse it.
+        # Any media type, because servers other than Elasticsearch 8 and 9 refuse the client's own.
         try:
             answer = await self._client.perform_request("GET", "/", headers={"accept": "*/*"})
             return find_unsupported(answer.body)
@@ -396,11 +397,11 @@ class Indices:
 
 
 _REFUSALS: Final = (400, 401, 403, 405, 406)
-"""Answers that are the same each time: no privilege, a template of a stranger in the way, a rule of Elasticsearch."""
+"""Statuses that a retry cannot change: a missing privilege, a conflicting template, a rule of Elasticsearch."""
 
 
 def _may_be_foreign(cause: BaseException | None) -> bool:
-    """Tell whether a failure looks like that of a server that our client does not speak to."""
+    """Return whether the failure looks like that of a server that our client does not support."""
     if isinstance(cause, UnsupportedProductError):
         return True
     return isinstance(cause, ApiError) and (cause.status_code == 406 or "media_type_header" in str(cause.body))
@@ -411,6 +412,6 @@ def _find_fault(described: Mapping[str, Any]) -> str | None:
 
 
 def _check_shards(shards: Mapping[str, int], doing: str) -> None:
-    """Refuse an answer that does not speak for every shard: one whose primary is away counts neither way."""
+    """Raise if not every shard succeeded. A shard without a primary counts neither as successful nor as failed."""
     if shards["failed"] or (shards["total"] and not shards["successful"]):
         raise IndexUnavailable(f"cannot {doing}: {shards['successful']} of {shards['total']} shards did")

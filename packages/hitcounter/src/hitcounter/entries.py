@@ -1,4 +1,4 @@
-"""What the stream hands out and takes back. Pure: it knows no Redis."""
+"""The values that the stream returns and accepts: entries, settlements, dead letters. Pure: no Redis here."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from enum import StrEnum
 
 
 class Durability(StrEnum):
-    """What an accepted entry has survived by the time it is acknowledged."""
+    """How safe an accepted entry is when it is acknowledged."""
 
     MEMORY = "memory"
-    """Redis has it, and writes it to its append-only file when `appendfsync` says so."""
+    """Redis has it in memory, and writes it to its append-only file by its `appendfsync`."""
     DISK = "disk"
-    """Redis has synced it to its disk (WAITAOF, from Redis 7.2 on)."""
+    """Redis has synced it to disk (WAITAOF, Redis 7.2 and newer)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as it was delivered."""
+    """One entry as Redis delivered it."""
 
     entry_id: str
     payload: bytes
-    """The bytes of its HitBatch; empty where the entry was not written by us."""
+    """The bytes of its HitBatch; empty if hitcounter did not write the entry."""
     hits: int
-    """The hits that the ledger has booked for it."""
+    """The number of hits that the ledger counts for it."""
     positions: frozenset[int] | None = None
-    """Only the documents at these positions are meant (a dead letter sent again); None for all."""
+    """Index only the documents at these positions (for a replayed dead letter); None for all."""
     deliveries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class PendingEntry:
-    """What the group knows of an entry in flight."""
+    """What the consumer group knows about an entry in flight."""
 
     entry_id: str
     consumer: str
@@ -42,7 +42,7 @@ class PendingEntry:
 
     @property
     def time_ms(self) -> int:
-        """When it was accepted, by Redis's clock."""
+        """When it was accepted, by the clock of Redis."""
         return int(self.entry_id.partition("-")[0])
 
 
@@ -55,12 +55,12 @@ class DeadLetter:
     hits: int
     payload: bytes
     positions: Sequence[int] | None = None
-    """The positions of their documents in the batch; None for the whole entry."""
+    """The positions of the documents in the batch; None for the whole entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How the hits of one entry ended: indexed + duplicate + the hits of its dead letters are all of them."""
+    """The result of one entry: indexed + duplicate + the hits of its dead letters are all of its hits."""
 
     entry_id: str
     indexed: int = 0
@@ -70,10 +70,10 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
-    """A dead letter as it lies in its stream."""
+    """A dead letter as it is stored in the stream of dead letters."""
 
     letter_id: str
-    """Its own id there; begins with the milliseconds at which it became a dead letter."""
+    """Its id in that stream; it begins with the time in milliseconds at which it became a dead letter."""
     entry_id: str
     """The entry it came from."""
     letter: DeadLetter

@@ -1,18 +1,18 @@
-"""What can go wrong, by what the caller should do about it.
+"""The exceptions of hitcounter, grouped by what the caller should do.
 
     HitcounterError
-    ├── ConfigurationError        stop at start, and say which setting to change
-    ├── PermanentError            doing it again cannot help
+    ├── ConfigurationError        exit at start, and name the setting to change
+    ├── PermanentError            a retry cannot help
     │   ├── InvalidHit            the client must change the hit
-    │   ├── DurabilityUnavailable the client must ask for less, or an operator give Redis a newer version
+    │   ├── DurabilityUnavailable the client must ask for less, or an operator must upgrade Redis
     │   ├── UndecodableEntry      the entry becomes a dead letter
     │   └── EntryTooNew           the entry is left to a newer indexer
-    └── TransientError            wait retry_after_seconds, then do it again
-        ├── StreamUnavailable     Redis is away, full or misconfigured
-        └── IndexUnavailable      Elasticsearch is away, slow, or refuses everybody
+    └── TransientError            wait retry_after_seconds, then retry
+        ├── StreamUnavailable     Redis is down, full or misconfigured
+        └── IndexUnavailable      Elasticsearch is down, slow, or refuses all requests
 
-Errors of redis-py and elasticsearch-py are translated where they arise (redis_lane.py, stream.py, elastic.py) and
-kept as the cause.
+Errors of redis-py and elasticsearch-py are translated where they occur (redis_lane.py, stream.py, elastic.py) and kept
+as the cause.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from enum import StrEnum
 
 
 class HitcounterError(Exception):
-    """The root: catch it where any failure of ours ends the same way."""
+    """The base class: catch it where all of these failures are handled the same way."""
 
 
 class ConfigurationError(HitcounterError):
-    """A setting or a server's configuration makes work impossible until a person changes it."""
+    """A setting, or the configuration of a server, must be changed before the process can work."""
 
 
 class PermanentError(HitcounterError):
-    """Doing the same again gives the same failure."""
+    """A retry would fail in the same way."""
 
 
 class InvalidHit(PermanentError):
     """A hit that breaks a rule of hits.py.
 
     Attributes:
-        field: the part of the hit that is wrong, as the client wrote it (``id``, ``timestamp``, …).
-        limit: the bound that was crossed, where there is one.
+        field: the part of the hit that is invalid, by the name the client uses (``id``, ``timestamp``, …).
+        limit: the limit that was exceeded, if there is one.
     """
 
     def __init__(self, field: str, detail: str, limit: str | int | None = None) -> None:
@@ -48,7 +48,7 @@ class InvalidHit(PermanentError):
 
 
 class DurabilityUnavailable(PermanentError):
-    """A durability that this Redis cannot promise."""
+    """This Redis does not support the durability."""
 
 
 class UndecodableEntry(PermanentError):
@@ -60,21 +60,21 @@ class EntryTooNew(PermanentError):
 
 
 class Outcome(StrEnum):
-    """What is known of a request that failed."""
+    """What is known about a request that failed."""
 
     REFUSED = "refused"
-    """Nothing was taken: sending it again counts it once."""
+    """Nothing was accepted: a retry counts the hits once."""
     UNKNOWN = "unknown"
-    """It may have been taken: only a hit with a key can be sent again safely."""
+    """The hits may have been accepted: only hits with an idempotency key can be retried safely."""
 
 
 class TransientError(HitcounterError):
     """The same call may succeed later.
 
     Attributes:
-        summary: what happened, in our own words. Clients read it, so it names no host, port or user.
-        cause: the words of the server or of a library, which may name all of these: for logs and `/readyz`, where
-            the error as a whole says both.
+        summary: what happened. Clients read it, so it contains no host, port or user.
+        cause: the message of the server or library, which may contain these. It is for logs and `/readyz`; str(error)
+            contains both.
     """
 
     def __init__(self, summary: str, *, cause: str = "", retry_after_seconds: float = 1.0) -> None:
@@ -85,11 +85,11 @@ class TransientError(HitcounterError):
 
 
 class StreamUnavailable(TransientError):
-    """Redis could not take or give what was asked.
+    """A request to Redis failed.
 
     Attributes:
-        outcome: whether an entry that was to be appended may be in the stream all the same.
-        is_worth_retrying: False where trying again within a second cannot help (full, misconfigured).
+        outcome: whether an entry that was being added may be in the stream after all.
+        is_worth_retrying: False if a retry within a second cannot help (Redis is full or misconfigured).
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class StreamUnavailable(TransientError):
 
 
 class IndexUnavailable(TransientError):
-    """Elasticsearch could not do what was asked, and the request itself was not at fault.
+    """A request to Elasticsearch failed, although the request itself was valid.
 
     Attributes:
-        status: its HTTP status, or None where no answer came.
+        status: the HTTP status; None if there was no response.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
-"""How long hits took from accepted to countable, told from looks at the stream. Pure.
+"""Measures how long hits take from accepted to countable, from periodic samples of the stream. Pure.
 
-Each look says how many hits were accepted so far, and up to which time all of them are countable: the as-of. The hits
-that came between two looks make a span. It is countable once the as-of lies behind the later of the two, and its age is
-counted from there. So with a look a second ages are right to about a second, whoever accepted the hits and whoever
-indexed them, and all by one clock: that of Redis.
+Each sample has the number of hits accepted so far and the as-of, before which all hits are countable. The hits accepted
+between two samples form a span. A span is countable when the as-of is later than its second sample, and its age is
+measured from that sample. With one sample per second, ages are accurate to about a second, no matter which process
+accepted or indexed the hits. All times are by the clock of Redis.
 
-A late hit is known to be late as soon as its time is over: an outage shows while it lasts, not when it ends.
+A hit is counted as late as soon as FRESH_SECONDS have passed, so an outage is visible while it lasts.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final
 from hitcounter.ledger import StreamStatus
 
 FRESH_SECONDS: Final = 30.0
-"""A hit that is countable by then is fresh: what the service level objective is about."""
+"""A hit that is countable after at most this time is fresh. The service level objective is about fresh hits."""
 _FOLLOWED_SPANS: Final = 1000
-"""Late spans that are told apart; in a longer outage the oldest are taken together."""
+"""Maximum number of late spans that are kept; in a longer outage the oldest are merged."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """The hits accepted between two looks."""
+    """The hits accepted between two samples."""
 
     until_ms: int
     hits: int
@@ -32,20 +32,20 @@ class _Span:
 
 @dataclass(slots=True)
 class FreshnessReport:
-    """What one look has decided."""
+    """The result of one sample."""
 
     fresh_hits: int = 0
     """Hits that became countable in time."""
     late_hits: int = 0
-    """Hits whose time is over, countable or not. Each hit is fresh or late once."""
+    """Hits that were not countable in time. Each hit is counted once, as fresh or as late."""
     ages_seconds: list[float] = field(default_factory=list)
     """The ages at which spans became countable."""
     lag_seconds: float = 0.0
-    """The age of the oldest hit that is not countable yet; 0 for none."""
+    """The age of the oldest hit that is not countable yet; 0 if there is none."""
 
 
 class FreshnessMeter:
-    """Follows hits from look to look. Hits from before the first look are not followed."""
+    """Follows hits from sample to sample. Hits accepted before the first sample are ignored."""
 
     def __init__(self) -> None:
         self._accepted: int | None = None
@@ -53,7 +53,7 @@ class FreshnessMeter:
         self._late: deque[_Span] = deque()
 
     def look(self, status: StreamStatus) -> FreshnessReport:
-        """Take in one look, later than those before it, and return what it has decided."""
+        """Add a sample, which must be later than all before it, and return its result."""
         self._follow(status)
         report = FreshnessReport()
         self._release(status, report)
@@ -64,14 +64,14 @@ class FreshnessMeter:
         return report
 
     def _follow(self, status: StreamStatus) -> None:
-        """Begin to follow what was accepted since the last look; nothing where Redis has lost some."""
+        """Add the hits accepted since the last sample; none if the number decreased because Redis lost data."""
         accepted = status.ledger.accepted
         if self._accepted is not None and accepted > self._accepted:
             self._waiting.append(_Span(status.now_ms, accepted - self._accepted))
         self._accepted = accepted
 
     def _release(self, status: StreamStatus, report: FreshnessReport) -> None:
-        """Let go of what is countable."""
+        """Remove the spans that are countable, and add them to the report."""
         as_of_ms = 0 if status.as_of_ms is None else status.as_of_ms
         for spans, is_late in ((self._late, True), (self._waiting, False)):
             while spans and spans[0].until_ms < as_of_ms:
@@ -86,7 +86,7 @@ class FreshnessMeter:
                     report.late_hits += span.hits
 
     def _judge(self, now_ms: int, report: FreshnessReport) -> None:
-        """Call late what should be countable by now and is not."""
+        """Count spans as late that should be countable by now and are not."""
         while self._waiting and _age_seconds(self._waiting[0], now_ms) > FRESH_SECONDS:
             span = self._waiting.popleft()
             report.late_hits += span.hits

@@ -1,7 +1,7 @@
-"""A hit: something identified by an id was hit at a time, with a weight. Its rules and its limits.
+"""A hit: an id was hit at a time, with a weight. This module has its rules and limits.
 
-This module decides what a client may send; it knows neither HTTP nor Redis nor Elasticsearch. Times are integer
-milliseconds since the Unix epoch, UTC: the finest step that the windows, the contract and the indices all keep.
+It decides what a client may send, and knows nothing about HTTP, Redis or Elasticsearch. Times are integer milliseconds
+since the Unix epoch, UTC: the finest resolution that windows, contract and indices share.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ ID_MAX_BYTES = 512
 KEY_MAX_BYTES = 128
 WEIGHT_MAX = 1_000_000
 BATCH_MAX_HITS = 10_000
-"""The most hits one entry may hold, and so the most that one request may bring."""
+"""Maximum number of hits in one entry, and therefore in one request."""
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 ACCEPT_BACK_MS = 3 * DAY_MS
-"""How old a hit may be: the longest window that is answered, so no older hit could ever be counted."""
+"""Maximum age of a hit. It is the longest window: an older hit would never be counted."""
 ACCEPT_AHEAD_MS = 5 * MINUTE_MS
-"""How far ahead a hit may be: covers clients whose clock is a little fast."""
+"""How far in the future a hit may be, for clients whose clock is slightly fast."""
 
 DOT_SEGMENTS = (".", "..")
-"""No hit may have one of these as its id: every URL library resolves them before it sends a request, percent-encoded
-or not (RFC 3986, 5.2.4; WHATWG URL), so that the counts could not be read."""
+"""Ids that are not allowed. URL libraries resolve them before they send a request, even percent-encoded (RFC 3986,
+5.2.4; WHATWG URL), so their counts could not be read."""
 
 FIELDS = frozenset({"id", "timestamp", "weight", "key"})
 
@@ -41,25 +41,25 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 class Hit(NamedTuple):
-    """One accepted hit. A tuple, since making one stands on the hot path."""
+    """One accepted hit. A tuple, because it is created on the hot path."""
 
     id: str
     timestamp_ms: int
     weight: int = 1
     key: str = ""
-    """The idempotency key; empty for a hit that counts each time it is sent."""
+    """The idempotency key. A hit without one (empty) counts each time it is sent."""
 
 
 def read_hit(fields: object, received_ms: int, header_key: str | None = None) -> Hit:
-    """Check a decoded JSON value against the rules and return the hit it stands for.
+    """Check a decoded JSON value against the rules and return the hit.
 
     Args:
-        fields: the decoded JSON; only an object with an ``id`` and the optional fields of FIELDS is a hit.
-        received_ms: when it arrived; the hit's time unless it carries another.
+        fields: the decoded JSON. A hit is an object with an ``id`` and the optional fields in FIELDS.
+        received_ms: when it arrived. This is the hit's time unless it has another.
         header_key: the value of the ``Idempotency-Key`` header, if there was one.
 
     Raises:
-        InvalidHit: names the field and the limit.
+        InvalidHit: it breaks a rule. The error has the field and the limit.
     """
     if not isinstance(fields, dict):
         raise InvalidHit("", "a hit is a JSON object with an id")
@@ -81,13 +81,13 @@ def read_hit(fields: object, received_ms: int, header_key: str | None = None) ->
 
 
 def parse_timestamp(text: str) -> int:
-    """Return the milliseconds of an RFC 3339 time with an offset, cut (not rounded) to the millisecond.
+    """Return the milliseconds of an RFC 3339 time with an offset, truncated (not rounded) to the millisecond.
 
-    A leap second (RFC 3339, 5.7) does not exist in Unix time: it is the last millisecond of its day, so that the hit
-    stays in the day, hour and minute that its time names.
+    A leap second (RFC 3339, 5.7) does not exist in Unix time. It becomes the last millisecond of its day, so that the
+    hit stays in its day, hour and minute.
 
     Raises:
-        ValueError: it is not RFC 3339, or no such day or time exists.
+        ValueError: it is not RFC 3339, or the day or time does not exist.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -109,19 +109,19 @@ def parse_timestamp(text: str) -> int:
 
 
 def uuid7_time_ms(key: str) -> int | None:
-    """Return the time inside a UUIDv7 in its usual form (RFC 9562), or None for any other key."""
+    """Return the time in a UUIDv7 in its canonical form (RFC 9562); None for any other key."""
     return int(key[:8] + key[9:13], 16) if _UUID7.fullmatch(key) else None
 
 
 def is_longer_than(text: str, max_bytes: int) -> bool:
-    """Tell whether the text takes more than max_bytes of UTF-8, encoding it only where its length leaves a doubt."""
+    """Return whether the text takes more than max_bytes in UTF-8. It is encoded only if its length does not decide."""
     if len(text) * _UTF8_MAX_BYTES_PER_CHARACTER <= max_bytes:
         return False
     return len(text.encode("utf-8", "surrogatepass")) > max_bytes
 
 
 def has_utf8_form(text: str) -> bool:
-    """Tell whether the text can be stored at all: one half of a surrogate pair would spoil the batch it is put in."""
+    """Return whether the text can be encoded: half of a surrogate pair would make its whole batch fail."""
     if text.isascii():
         return True
     try:
@@ -132,10 +132,10 @@ def has_utf8_form(text: str) -> bool:
 
 
 def check_id(id_: object) -> str:
-    """Return the id if it is one.
+    """Return the id if it is valid.
 
     Raises:
-        InvalidHit: it is no string, empty, too long, or has no UTF-8 form.
+        InvalidHit: it is not a string, empty, too long, or cannot be encoded as UTF-8.
     """
     if not isinstance(id_, str):
         raise InvalidHit("id", "the id must be a string")
@@ -191,7 +191,7 @@ def _read_key(fields: dict[str, object], header_key: str | None) -> str | None:
 
 
 def _time_of_key(key: str, timestamp_ms: int | None) -> int:
-    """Return the time that goes with the key: a retry must find the index of the first try, so there has to be one."""
+    """Return the time of the key. It is required, because a retry must reach the same index as the first request."""
     own_ms = uuid7_time_ms(key)
     if own_ms is None:
         if timestamp_ms is None:

@@ -1,8 +1,8 @@
-"""Which index a hit belongs to, what its document is called, how an index is made, and when it goes. Pure.
+"""The index of a hit, its document id, the definition of an index, and retention. Pure.
 
-The index comes from the hit's own time and the document id from the hit's own batch or key: neither depends on when
-or how often we write, so a retry meets the document of the first try. That is what makes counting exactly once
-possible without looking anything up.
+The index follows from the time of the hit, and the document id from its batch or idempotency key. Neither depends on
+when or how often a document is written, so a retry finds the document of the first attempt. This makes counting
+effectively exactly-once without any lookup.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from hitcounter.hits import BATCH_MAX_HITS, DAY_MS, HOUR_MS
 from hitcounter.settings import IndexSettings
 
 MAPPING_VERSION: Final = 2
-"""Raised when the mapping or the settings of new indices change; never written over by an older one."""
+"""Increase it when the mapping or the settings of new indices change. An older version never overwrites a newer one."""
 OWNER: Final = "hitcounter"
-"""Stands in the _meta of every index and template of ours: nothing without it is ever dropped."""
+"""The owner in the _meta of all our indices and templates. An index without it is never deleted."""
 
 MAPPING: Final[Mapping[str, object]] = {
     "dynamic": "strict",
@@ -43,40 +43,40 @@ def _day_name(prefix: str, day: int) -> str:
 
 
 def index_of(prefix: str, time_ms: int) -> str:
-    """Return the index of a hit: the UTC day of the hit's own time."""
+    """Return the index of a hit, which is that of the UTC day of its time."""
     return _day_name(prefix, time_ms // DAY_MS)
 
 
 def write_alias(index: str) -> str:
-    """Return the name a day's documents are written through.
+    """Return the alias through which the documents of a day are written.
 
-    Bulks ask for an alias (`require_alias`), and only our explicit creation makes one: so an Elasticsearch that lost
-    the index refuses the documents, where it would otherwise invent an index with a mapping of its own.
+    Bulks use `require_alias`, and the alias exists only if hitcounter created the index. So an Elasticsearch that lost
+    the index refuses the documents, and does not create an index with a guessed mapping.
     """
     return f"{index}-write"
 
 
 def indices_of_windows(prefix: str, now_ms: int, window_ms: int) -> list[str]:
-    """Return the indices of all days that [now - window, now) touches, oldest first."""
+    """Return the indices of all days within [now - window, now), oldest first."""
     first, last = (now_ms - window_ms) // DAY_MS, (now_ms - 1) // DAY_MS
     return [_day_name(prefix, day) for day in range(first, last + 1)]
 
 
 def indices_to_prepare(prefix: str, now_ms: int) -> list[str]:
-    """Return the indices to have at hand: today's and, since it is made a day early, tomorrow's."""
+    """Return the indices that should exist: today's, and tomorrow's, which is created a day early."""
     today = now_ms // DAY_MS
     return [_day_name(prefix, today), _day_name(prefix, today + 1)]
 
 
 # ── documents ───────────────────────────────────────────────────────────────────────────────────────────────────────
-# All parts of a document id have a length that is a multiple of three bytes, so that its base64 pieces can be joined,
-# and Elasticsearch stores the id as those bytes instead of the text.
+# The length of each part of a document id is a multiple of three bytes. So the base64 texts of the parts can be joined,
+# and Elasticsearch stores the id as bytes and not as text.
 
 _POSITIONS: Final = tuple(urlsafe_b64encode(position.to_bytes(3)).decode() for position in range(BATCH_MAX_HITS))
 
 
 def document_id_prefix(producer: bytes, sequence: int) -> str:
-    """Return the 24 characters that all document ids of a batch begin with."""
+    """Return the first 24 characters of all document ids of a batch."""
     return urlsafe_b64encode(producer + sequence.to_bytes(6)).decode()
 
 
@@ -86,9 +86,9 @@ def document_id(prefix: str, position: int) -> str:
 
 
 def keyed_document_id(id_: str, key: str, time_ms: int) -> str:
-    """Return the id of the document of a hit with an idempotency key: 32 characters, so never one of the other kind.
+    """Return the document id of a hit with an idempotency key: 32 characters, so it differs from all ids without a key.
 
-    The hit's time belongs to its identity: the key's own (a UUIDv7), or the timestamp that came with it.
+    The time of the hit is part of its identity: the time in the key (a UUIDv7), or the timestamp sent with it.
     """
     parts = (id_.encode(), key.encode())
     text = b"".join(len(part).to_bytes(2) + part for part in parts) + time_ms.to_bytes(8)
@@ -99,8 +99,8 @@ def keyed_document_id(id_: str, key: str, time_ms: int) -> str:
 
 
 DURABLE_SETTINGS: Final[Mapping[str, str]] = {"index.translog.durability": "request"}
-"""Each bulk is synced before its answer, by which entries are settled. The default, said all the same, so that nobody
-else's template takes it away."""
+"""Elasticsearch syncs each bulk before it responds, because entries are settled after the response. This is the
+default; it is set explicitly so that another template cannot change it."""
 
 
 def build_settings(settings: IndexSettings) -> dict[str, object]:
@@ -108,19 +108,19 @@ def build_settings(settings: IndexSettings) -> dict[str, object]:
     return {
         "number_of_shards": settings.shards,
         "number_of_replicas": settings.replicas,
-        # Explicit: when unset, shards that are seldom searched stop refreshing. Long: whoever publishes the as-of
-        # refreshes twice a second anyway, and a second clock beside that costs Elasticsearch a fifth more.
+        # Set explicitly, because by default shards that are rarely searched stop refreshing. It is long, because the
+        # publisher of the as-of refreshes twice a second; more refreshes cost Elasticsearch a fifth more CPU.
         "refresh_interval": "30s",
-        "sort.field": ["id", "timestamp"],  # one id's hits stand together, the newest first
+        "sort.field": ["id", "timestamp"],  # the hits of one id are stored together, the newest first
         "sort.order": ["asc", "desc"],
         **{name.removeprefix("index."): value for name, value in DURABLE_SETTINGS.items()},
-        "default_pipeline": "_none",  # nobody else's template may send our documents through a pipeline, which might
-        "final_pipeline": "_none",  # drop them and answer that all went well
+        "default_pipeline": "_none",  # another template must not send our documents through a pipeline, which could
+        "final_pipeline": "_none",  # drop them and still report success
     }
 
 
 def build_index(prefix: str, index: str, settings: IndexSettings) -> dict[str, object]:
-    """Return the body that creates a day's index, complete in itself: no template is needed for it to be right."""
+    """Return the body that creates the index of a day. It is complete: it does not need the index template."""
     return {
         "settings": {"index": build_settings(settings)},
         "mappings": MAPPING,
@@ -129,8 +129,8 @@ def build_index(prefix: str, index: str, settings: IndexSettings) -> dict[str, o
 
 
 _TEMPLATE_PRIORITY: Final = 200
-"""The longer prefix goes first: the pattern of `hits` fits the indices of `hits-eu` too, and Elasticsearch refuses
-a template whose pattern overlaps another of the same priority."""
+"""A longer prefix has a higher priority: the pattern of `hits` also matches the indices of `hits-eu`, and Elasticsearch
+refuses templates with overlapping patterns and equal priority."""
 
 
 def template_name(prefix: str) -> str:
@@ -139,7 +139,7 @@ def template_name(prefix: str) -> str:
 
 
 def build_template(prefix: str, settings: IndexSettings) -> dict[str, object]:
-    """Return the index template: a second net, should anyone else create a day's index."""
+    """Return the index template. It is only a safeguard, in case someone else creates the index of a day."""
     return {
         "index_patterns": [f"{prefix}-*.*.*"],
         "priority": _TEMPLATE_PRIORITY + len(prefix),
@@ -154,9 +154,9 @@ def build_template(prefix: str, settings: IndexSettings) -> dict[str, object]:
 
 
 def find_mapping_fault(mapping: Mapping[str, object]) -> str | None:
-    """Tell what keeps an existing index from being ours; None if hits may be written into it.
+    """Return why an existing index cannot be used; None if hits may be written to it.
 
-    A field that it merely lacks is no fault: an older version made it, and `find_missing_fields` tells what to add.
+    A missing field is not a fault: an older version created the index, and `find_missing_fields` returns what to add.
     """
     if not _is_ours(mapping):
         return "it was not made by hitcounter"
@@ -175,7 +175,7 @@ def find_mapping_fault(mapping: Mapping[str, object]) -> str | None:
 
 
 def find_missing_fields(mapping: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """Return the fields to add to an index that has no fault: those that it lacks, as they should be."""
+    """Return the missing fields of an index without a fault, with their mapping."""
     fields, wanted = mapping.get("properties"), MAPPING["properties"]
     if not isinstance(fields, dict) or not isinstance(wanted, dict):
         return {}
@@ -183,37 +183,37 @@ def find_missing_fields(mapping: Mapping[str, object]) -> dict[str, Mapping[str,
 
 
 def find_newer_meta(mapping: Mapping[str, object]) -> Mapping[str, object] | None:
-    """Return the marker to write over that of an older version; None where the one that is there stays."""
+    """Return the new _meta if the existing one is of an older version; None if it stays."""
     meta = MAPPING["_meta"]
     return meta if isinstance(meta, Mapping) and version_of(mapping) < MAPPING_VERSION else None
 
 
 def version_of(mapping: Mapping[str, object]) -> int:
-    """Return the version of the mapping, as its maker wrote it; 0 where that is not to be seen."""
+    """Return the version in the mapping; 0 if it has none."""
     meta = mapping.get("_meta")
     version = meta.get("version") if isinstance(meta, Mapping) else None
     return version if isinstance(version, int) else 0
 
 
 def is_durable(settings: Mapping[str, object]) -> bool:
-    """Tell whether an index syncs each bulk before it answers.
+    """Return whether an index syncs each bulk before the response.
 
     Args:
-        settings: those of the index, as flat names; what is not among them is the default.
+        settings: its settings with flat names. A setting that is missing has its default.
     """
     return all(settings.get(name, value) == value for name, value in DURABLE_SETTINGS.items())
 
 
 def find_missing_aliases(prefix: str, index: str, aliases: Collection[str]) -> list[str]:
-    """Return the aliases that a day's index should have and has not."""
+    """Return the aliases that the index of a day should have and does not have."""
     return sorted({prefix, write_alias(index)} - set(aliases))
 
 
 def find_obstacle(settings: Mapping[str, object]) -> str | None:
-    """Tell what keeps hits out of an index that is otherwise fit for them; None if nothing does.
+    """Return the settings that prevent writes to an otherwise usable index; None if there are none.
 
     Args:
-        settings: those of the index, as flat names such as index.blocks.write.
+        settings: its settings with flat names, such as index.blocks.write.
     """
     blocks = [name for name in settings if name.startswith("index.blocks.") and str(settings[name]).lower() == "true"]
     pipelines = [name for name in _PIPELINES if settings.get(name, "_none") != "_none"]
@@ -227,32 +227,32 @@ _PIPELINES: Final = ("index.default_pipeline", "index.final_pipeline")
 
 
 class TemplateState(StrEnum):
-    """How the template that is there stands to the one that we would put."""
+    """How the existing template compares to ours."""
 
     SAME = "same"
     MISSING = "missing"
     OLDER = "older"
     NEWER = "newer"
-    """Put by a newer version of ours, which knows better: left alone."""
+    """A newer version of hitcounter wrote it; it is not changed."""
     CHANGED = "changed"
-    """Of our version, and yet not what we put: somebody changed it, or the settings that it follows."""
+    """It has our version but differs: someone changed it, or the settings from which it is built."""
     REFUSED = "refused"
-    """Elasticsearch does not take ours. Hits are counted all the same: indices are complete without a template."""
+    """Elasticsearch refuses ours. Hits are still counted, because indices are complete without a template."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateLook:
-    """What a look at the index template found."""
+    """The result of a check of the index template."""
 
     state: TemplateState
     differences: list[str]
     """The paths that differ, such as template.settings.index.number_of_shards."""
     refusal: str = ""
-    """Why Elasticsearch did not take ours."""
+    """Why Elasticsearch refused our template."""
 
 
 def compare_template(found: Mapping[str, object] | None, wanted: Mapping[str, object]) -> TemplateLook:
-    """Compare the template that is there, None for none, with the one that we would put."""
+    """Compare the existing template (None if there is none) with ours."""
     if found is None:
         return TemplateLook(TemplateState.MISSING, [])
     there, ours = _flatten(found), _flatten(wanted)
@@ -267,13 +267,13 @@ def compare_template(found: Mapping[str, object] | None, wanted: Mapping[str, ob
 
 
 _ADDED_BY_ELASTICSEARCH: Final = ("created_date_millis", "modified_date_millis")
-"""From version 9 on, and by itself: no difference to what was put."""
+"""Elasticsearch 9 adds these by itself, so they do not count as differences."""
 
 
 def _flatten(value: object, path: str = "") -> dict[str, str]:
-    """Return the leaves by their paths, without empty lists, which Elasticsearch adds.
+    """Return the leaf values by path, without the empty lists that Elasticsearch adds.
 
-    It also answers settings nested and as text, however they were put.
+    Elasticsearch returns settings nested and as text, no matter how they were written.
     """
     if path in _ADDED_BY_ELASTICSEARCH or value == []:
         return {}
@@ -289,7 +289,7 @@ def _flatten(value: object, path: str = "") -> dict[str, str]:
 
 
 def day_of(prefix: str, index: str) -> datetime | None:
-    """Return the UTC day of one of our index names, None for any other name."""
+    """Return the UTC day of one of our index names; None for any other name."""
     match = re.fullmatch(rf"{re.escape(prefix)}-(\d{{4}})\.(\d\d)\.(\d\d)", index, re.ASCII)
     if match is None:
         return None
@@ -301,18 +301,18 @@ def day_of(prefix: str, index: str) -> datetime | None:
 
 
 CLOCK_TOLERANCE_MS: Final = 60_000
-"""Clocks that are further apart are not both right."""
+"""If two clocks differ by more than this, one of them is wrong."""
 _GRACE_MS: Final = HOUR_MS
-"""A day is dropped when its time has been over for this long: an API whose clock is behind may still ask for it."""
+"""An index is deleted this long after it has expired: an API whose clock is behind may still read it."""
 
 
 def doubt_clock(own_name: str, own_ms: float, others_ms: Mapping[str, float]) -> str | None:
-    """Tell why no index may be dropped at what a clock shows; None if it agrees with others.
+    """Return why a clock must not be used to delete indices; None if it agrees with the others.
 
     Args:
-        own_name: whose clock it is, as text for people.
-        own_ms: what it shows.
-        others_ms: the clocks of other machines, by whose they are.
+        own_name: the name of the clock, for the message.
+        own_ms: its time.
+        others_ms: the times of the clocks of other machines, by name.
     """
     if not others_ms:
         return "no other clock is known to compare with"
@@ -325,12 +325,12 @@ def doubt_clock(own_name: str, own_ms: float, others_ms: Mapping[str, float]) ->
 
 
 def elasticsearch_day_name(prefix: str) -> str:
-    """Return the name that Elasticsearch resolves, by its own clock, to the index of what was now before the grace."""
+    """Return a date math name, which Elasticsearch resolves by its own clock to the index of an hour ago."""
     return f"<{prefix}-{{now-{_GRACE_MS // 60_000}m/d{{yyyy.MM.dd}}}}>"
 
 
 def earliest_ms(prefix: str, index: str) -> int | None:
-    """Return the earliest time at which that name resolves to this index; None where it is no name of a day."""
+    """Return the earliest time at which that name resolves to this index; None if it is not the index of a day."""
     day = day_of(prefix, index)
     return None if day is None else int(day.timestamp() * 1000) + _GRACE_MS
 
@@ -338,14 +338,14 @@ def earliest_ms(prefix: str, index: str) -> int | None:
 def expired_indices(
     mappings: Mapping[str, Mapping[str, object]], prefix: str, now_ms: int, retention_days: int
 ) -> list[str]:
-    """Return the indices that retention may drop, oldest first.
+    """Return the expired indices, which retention may delete, oldest first.
 
     Args:
-        mappings: the mapping of each index that exists.
+        mappings: the mapping of each existing index.
         prefix: the index prefix of this installation.
-        now_ms: the present.
-        retention_days: whole days to keep, today included; fewer than 4 is taken as 4. A day counts as begun when an
-            hour of it is over, so that the oldest one stays for that hour.
+        now_ms: the current time.
+        retention_days: days to keep, today included; at least 4. A new day counts only after its first hour, so the
+            oldest index is kept for one hour more.
     """
     keep = max(retention_days, 4)
     grace_begun = datetime.fromtimestamp((now_ms - _GRACE_MS) // 1000, UTC)

@@ -1,7 +1,7 @@
 """The ledger: accepted = indexed + duplicate + dead + backlog, counted in hits. Pure.
 
-Redis keeps four of the five numbers, moved in the same atomic step as the entries themselves; the backlog follows
-from them. An audit compares that with the entries really in the stream, which a subtraction alone could never show.
+Redis stores four of the five numbers and changes them in the same atomic step as the entries. The backlog is computed
+from them. An audit compares the backlog with the entries that are really in the stream.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What became of every hit that was ever accepted, in hits."""
+    """The number of hits ever accepted, and how they ended."""
 
     accepted: int = 0
     indexed: int = 0
     duplicate: int = 0
-    """Hits whose document was there already: a redelivery, or a key sent again. A success."""
+    """Hits whose document already existed: a redelivery, or a repeated idempotency key. A success."""
     dead: int = 0
     replayed: int = 0
-    """Hits that came back from dead letters into the backlog, over all time. Not a state: only an audit needs it."""
+    """Hits ever moved from dead letters back into the backlog. Not a state: only an audit needs it."""
 
     @property
     def backlog(self) -> int:
-        """Hits accepted and not yet settled, those in flight included."""
+        """Hits accepted and not yet settled, including those in flight."""
         return self.accepted - self.indexed - self.duplicate - self.dead
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """One consistent look at the stream and the ledger, by Redis's clock."""
+    """A consistent snapshot of the stream and the ledger, by the clock of Redis."""
 
     ledger: Ledger
     entries: int
@@ -37,10 +37,10 @@ class StreamStatus:
     oldest_ms: int | None
     """When the oldest unsettled entry was added; None for an empty stream."""
     as_of_ms: int | None
-    """Every hit accepted before it is countable or a dead letter; None before the first indexer said so."""
+    """Every hit accepted before this time is countable or a dead letter. None until an indexer has published it."""
     now_ms: int
     entries_in_flight: int = 0
-    """Of the entries, those that were delivered to an indexer."""
+    """The number of entries that were delivered to an indexer and are not settled."""
 
     @property
     def oldest_age_seconds(self) -> float:
@@ -50,44 +50,45 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class StreamMemory:
-    """How the Redis that holds the stream keeps it: what it uses and may use, and whether it may lose it."""
+    """The memory and persistence of the Redis that has the stream, and whether it may lose hits."""
 
     used_bytes: int
     capacity_bytes: int
-    """Its maxmemory, or the memory of its machine where it has none; 0 if it tells neither."""
+    """Its maxmemory, or the memory of its machine if maxmemory is not set; 0 if it reports neither."""
     policy_fault: str = ""
-    """Why it may evict hits, and what to change; empty where it may not."""
+    """Why it may evict hits, and what to change; empty if it does not evict."""
     is_aof_enabled: bool | None = None
-    """Whether it writes what it holds to an append-only file; None if it does not tell."""
+    """Whether it writes an append-only file; None if it does not report that."""
     evicted_keys: int | None = None
-    """Keys that it has evicted since it started; None if it does not tell."""
+    """Keys that it has evicted since it started; None if it does not report that."""
 
     @property
     def faults(self) -> list[str]:
-        """What keeps it from keeping hits, in sentences."""
+        """The reasons why it may lose hits, as sentences."""
         faults = [self.policy_fault] if self.policy_fault else []
         if self.is_aof_enabled is False:
-            faults.append("Redis has appendonly no: when it ends, it loses all that was not indexed; set it to yes")
+            faults.append("Redis has appendonly no: when it stops, it loses all hits not yet indexed; set it to yes")
         return faults
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The ledger beside what a walk over the streams found."""
+    """The ledger, and the hits that a scan of the streams found."""
 
     before: Ledger
-    """The ledger when the walk began."""
+    """The ledger when the scan started."""
     after: Ledger
-    """The ledger when it ended."""
+    """The ledger when the scan ended."""
     stream_hits: int
     dead_hits: int
 
     @property
     def difference(self) -> int:
-        """Hits in the stream beyond what the ledger can explain (negative: missing); anything but 0 is a fault.
+        """Hits in the stream that the ledger does not account for (negative: missing). Anything but 0 is an error.
 
-        While nothing moves that is hits in the stream - backlog. Otherwise the walk may have missed what was settled
-        meanwhile and may have met what was accepted meanwhile, and only what lies beyond that is counted.
+        If nothing changed during the scan, it is hits in the stream - backlog. Otherwise the scan may have missed hits
+        that were settled meanwhile, and may have counted hits that were accepted meanwhile. Only what these cannot
+        explain is a difference.
         """
         settled = self._settled(self.after) - self._settled(self.before)
         added = self._added(self.after) - self._added(self.before)
@@ -96,20 +97,20 @@ class Audit:
 
     @property
     def dead_difference(self) -> int:
-        """Hits in dead letters beyond those that the ledger has as dead; negative where letters were discarded."""
+        """Hits in dead letters minus the dead hits of the ledger; negative if dead letters were discarded."""
         return self.dead_hits - self.after.dead
 
     @property
     def is_exact(self) -> bool:
-        """True where nothing moved during the walk, so that the difference has no room for doubt."""
+        """True if nothing changed during the scan, so that the difference is exact."""
         return self.before == self.after
 
     @staticmethod
     def _added(ledger: Ledger) -> int:
-        """Return the hits that were ever put into the stream."""
+        """Return the number of hits ever added to the stream."""
         return ledger.accepted + ledger.replayed
 
     @staticmethod
     def _settled(ledger: Ledger) -> int:
-        """Return the hits that were ever taken out of it; those sent again had been counted as dead once."""
+        """Return the number of hits ever removed from the stream. Replayed hits had been counted as dead before."""
         return ledger.indexed + ledger.duplicate + ledger.dead + ledger.replayed

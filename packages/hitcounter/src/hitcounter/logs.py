@@ -1,9 +1,9 @@
-"""Logs: one JSON object a line in a cluster, readable text on a terminal. Never a line per hit.
+"""Logs: one JSON object per line in a cluster, readable text on a terminal. There is never a line per hit.
 
-Our own code logs through structlog; what libraries log through the standard library comes out in the same form. What
-goes wrong again and again is said once, and then once a period with the number of times, so that an outage cannot fill
-a disk. What belongs to a request carries its `traceparent` (W3C Trace Context), by which the lines of all systems that
-the request went through are found.
+Our code logs through structlog. Libraries log through the standard library, and their lines get the same format. A
+warning or error that repeats is logged once, and then once per period with the number of repeats, so that an outage
+cannot fill a disk. A line that belongs to a request has its `traceparent` (W3C Trace Context), by which the lines of
+all systems that handled the request can be found.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from structlog.typing import FilteringBoundLogger, Processor
 from hitcounter.settings import LogSettings
 
 _QUIET_LIBRARIES = ("elastic_transport", "elasticsearch", "uvicorn", "asyncio", "opentelemetry")
-"""They report each failed try; the same is in our own lines, with the reason and what will be done about it."""
+"""They log each failed attempt. Our own lines report the same, with the reason and what happens next."""
 
 _REPEAT_SECONDS: Final = 10.0
-"""How often a warning or an error that goes on is said again."""
+"""How often a warning or error that continues is logged again."""
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -34,7 +34,7 @@ def get_logger() -> FilteringBoundLogger:
 
 
 def configure_logging(settings: LogSettings, service: str, **fields: object) -> None:
-    """Send all logs of this process to standard error in the chosen format; every line has the service and fields."""
+    """Write all logs of this process to standard error in the given format. Every line has the service and fields."""
     is_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -71,23 +71,23 @@ def configure_logging(settings: LogSettings, service: str, **fields: object) -> 
 
 
 def bind_traceparent(traceparent: str) -> None:
-    """Have it in every line that the present task writes from now on."""
+    """Add the traceparent to every line that the current task logs from now on."""
     structlog.contextvars.bind_contextvars(traceparent=traceparent)
 
 
 @dataclass
 class _Burst:
-    """Lines that say the same, since the last of them was let through."""
+    """Equal lines since the last one that was written."""
 
     last: logging.LogRecord | None = None
     number: int = 0
 
 
 class RepeatFilter(logging.Filter):
-    """Lets the first warning or error of a kind through, and then one each period, with the number it stands for.
+    """Writes the first warning or error of a kind, and then one per period, with the number of repeats.
 
-    A kind is what is said (the event) and where; the fields may differ, and those of the last line are shown. Where no
-    event loop runs, nothing goes on for long, and every line is let through.
+    Lines are of one kind if logger, level and event are equal; the fields may differ, and those of the last line are
+    written. Without an event loop (short commands) every line is written.
     """
 
     def __init__(self, handler: logging.Handler, period_seconds: float) -> None:
@@ -97,7 +97,7 @@ class RepeatFilter(logging.Filter):
         self._bursts: dict[tuple[str, int, str], _Burst] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the line is to be written now."""
+        """Return whether the line is written now."""
         if record.levelno < logging.WARNING or hasattr(record, "repeats"):
             return True
         try:

@@ -1,6 +1,6 @@
-"""What an answer of Elasticsearch, or of whatever answers in its place, says about a failure: one short line. Pure.
+"""Describes a failed response of Elasticsearch, or of a proxy in front of it, in one short line. Pure.
 
-The texts go to /readyz, to the log and to the status of the HitCounter, so each part of them is bounded in length.
+The texts appear in /readyz, in the log and in the status of the HitCounter resource, so each part has a maximum length.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _HTML: Final = re.compile(r"\s*<(!doctype|html|head|body|center|h1)\b", re.IGNOR
 
 
 def shorten(text: str) -> str:
-    """Return the text on one line, cut where it is too long for a part of a reason."""
+    """Return the text on one line, cut to PART_MAX_CHARACTERS."""
     line = " ".join(text.split())
     return line if len(line) <= PART_MAX_CHARACTERS else line[: PART_MAX_CHARACTERS - 1] + "…"
 
 
 def describe_answer(status: int, body: object) -> tuple[str, str]:
-    """Return who answered what instead of the expected, and the details that only people who run it should read."""
+    """Return who sent which unexpected response, and details that only operators should see."""
     if isinstance(body, bytes):
         body = body.decode(errors="replace")
     if isinstance(body, str) and _HTML.match(body):
@@ -34,13 +34,13 @@ def describe_answer(status: int, body: object) -> tuple[str, str]:
 
 
 def describe_error(error: Mapping[str, object]) -> str:
-    """Return the type and the reason of an error, and of the innermost one that caused it."""
+    """Return type and reason of an error, and of its innermost cause."""
     text, cause = _name(error), find_cause(error)
     return f"{text}; caused by {cause}" if cause and cause != text else text
 
 
 def find_cause(error: Mapping[str, object]) -> str | None:
-    """Return the type and the reason of the innermost error that caused this one, None where none is named."""
+    """Return type and reason of the innermost cause of an error; None if it has no cause."""
     cause = error
     while isinstance(deeper := cause.get("caused_by"), Mapping):
         cause = deeper
@@ -52,9 +52,9 @@ def _name(error: Mapping[str, object]) -> str:
 
 
 def find_unsupported(root: object) -> str | None:
-    """Tell why the server is not supported, by its answer to `GET /`; None where that does not show it.
+    """Return why the server is not supported, by its response to `GET /`; None if the response does not show that.
 
-    OpenSearch names itself in `version.distribution`, which Elasticsearch does not have.
+    OpenSearch sends `version.distribution`, which Elasticsearch does not have.
     """
     version = root.get("version") if isinstance(root, Mapping) else None
     if not isinstance(version, Mapping):

@@ -1,8 +1,8 @@
-"""How we connect to Redis, and what its failures are called here.
+"""Connections to Redis, and the translation of its errors.
 
-The accept lane is the hot path's connection: it carries one accept at a time, without the bookkeeping of redis-py's
-pool and client. It is opened when first needed and dropped after any failure, so that a late answer can never be
-taken for the next batch's, and a batch that reaches Redis late finds a higher sequence there and is refused.
+The accept lane is the connection of the hot path. It runs one accept script at a time and avoids the overhead of the
+pool and client of redis-py. It is opened at first use and closed after any failure, so that a late response is never
+taken for the response to the next batch. A batch that reaches Redis late finds a higher sequence there and is refused.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ from hitcounter.settings import RedisSettings, variable_name
 _Command = str | int | bytes
 
 _DEMOTED: Final = (MasterDownError, ReadOnlyError)
-"""What a Redis answers that another one has taken the place of."""
+"""The errors of a Redis that is no longer the primary."""
 _REFUSED_UP_FRONT: Final = (AuthenticationError, BusyLoadingError, NoScriptError, *_DEMOTED)
-"""Errors that Redis gives before a script has done anything; redis-py has classes for these …"""
+"""Errors that Redis returns before a script has changed anything; redis-py has classes for these …"""
 _REFUSED_UP_FRONT_CODES: Final = ("MISCONF", "NOREPLICAS", "STALESEQUENCE", "WRONGTYPE")
-"""… and for these only the code that the text begins with."""
+"""… and for these only the code at the beginning of the text."""
 _INSIDE_A_SCRIPT: Final = "in script"
-"""What Redis adds where a user may not call a command of a script that had begun, and may have added something."""
+"""Part of the error when the user may not call a command inside a script: the script may have changed something."""
 _CANNOT_SYNC: Final = ("unknown command", "appendonly is disabled")
-"""What a Redis says that has no WAITAOF, or no append-only file."""
+"""The errors of a Redis without WAITAOF or without an append-only file."""
 _FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
-"""What redis-py raises when a call fails. The RuntimeError is uvloop's, of a connection that was reset before the first
-command could be written: redis-py knows only asyncio's own loop, and lets it through."""
+"""What redis-py raises when a call fails. RuntimeError comes from uvloop, for a connection that was reset before the
+first command was written: redis-py handles only what asyncio's own loop raises, and lets it through."""
 _FULL_RETRY_SECONDS: Final = 5.0
 
 log = get_logger()
 
 
 def build_pool(settings: RedisSettings, timeout_seconds: float | None) -> ConnectionPool:
-    """Return a pool whose connections never repeat a command by themselves: who calls decides what may be repeated.
+    """Return a connection pool that never retries a command: the caller decides what may be repeated.
 
     Raises:
-        ConfigurationError: redis-py cannot make a connection from these settings.
+        ConfigurationError: redis-py cannot create a connection with these settings.
     """
     try:
         pool = _build_pool(settings, timeout_seconds)
@@ -86,10 +86,10 @@ def _build_pool(settings: RedisSettings, timeout_seconds: float | None) -> Conne
 
 
 class _MasterPool(SentinelConnectionPool):
-    """Connects to whichever server the sentinels call master at the time."""
+    """Connects to the server that the Sentinels report as the primary."""
 
     async def aclose(self) -> None:
-        """Close the connections, those to the sentinels included."""
+        """Close all connections, including those to the Sentinels."""
         await super().aclose()
         await self.sentinel_manager.aclose()
 
@@ -100,7 +100,8 @@ def _build_options(settings: RedisSettings) -> dict[str, Any]:
         "protocol": 2,
         "socket_connect_timeout": settings.connect_timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
-        # Not tried again but closed: also behind a plain address the next connection finds who was promoted (issue 14).
+        # This closes the connection and does not retry. The next connection reaches the new primary, even behind a
+        # plain address (issue 14).
         "retry_on_error": list(_DEMOTED),
     }
     if settings.username is not None:
@@ -123,13 +124,13 @@ def _build_sentinel(settings: RedisSettings, options: Mapping[str, Any]) -> Sent
 
 
 def _for_any_server(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the address out, and say TLS in the way that does not depend on one."""
+    """Remove the address from the options, and set TLS by the option that needs no address."""
     remaining = {name: value for name, value in options.items() if name not in ("host", "port", "connection_class")}
     return remaining | {"ssl": options.get("connection_class") is SSLConnection}
 
 
 class AcceptLane:
-    """One connection for one kind of accept. One call at a time; closed by who made it."""
+    """The connection for accepts of one durability. One call at a time; whoever created it closes it."""
 
     def __init__(
         self, pool: ConnectionPool, script: str, durability: Durability, *, trusts_hidden_policy: bool = False
@@ -142,19 +143,19 @@ class AcceptLane:
         self._sha = ""
 
     async def accept(self, keys: Sequence[str], arguments: Sequence[_Command], *, timeout_seconds: float) -> None:
-        """Run the accept script once, and wait for the disk where this lane promises that.
+        """Run the accept script once; with durability disk, wait until Redis has synced.
 
         Raises:
-            StreamUnavailable: with what is known of the outcome.
-            DurabilityUnavailable: this Redis cannot promise it; nothing was sent.
+            StreamUnavailable: its outcome is what is known.
+            DurabilityUnavailable: this Redis does not support the durability; nothing was sent.
         """
         outcome: Outcome | None = Outcome.REFUSED
         try:
             async with asyncio.timeout(timeout_seconds):
                 if self._connection is not None and _is_closed(self._connection):
-                    await self._drop()  # Redis has closed it: nothing written to it now could arrive
+                    await self._drop()  # Redis has closed it, so nothing written to it would arrive
                 connection = self._connection or await self._open()
-                outcome = None  # the error will tell
+                outcome = None  # from here the error decides
                 await _call(connection, "EVALSHA", self._sha, len(keys), *keys, *arguments)
                 if self._durability is Durability.DISK:
                     outcome = Outcome.UNKNOWN
@@ -165,7 +166,7 @@ class AcceptLane:
                 raise translate(error, "accept a batch", outcome) from error
             if isinstance(error, HitcounterError) or not isinstance(error, Exception) or outcome is not Outcome.REFUSED:
                 raise
-            # A fault of our own or of a setting, met before anything was sent: no reason to leave the client in doubt.
+            # A bug of ours or a wrong setting, before anything was sent: the outcome is certain.
             log.exception("the connection for hits could not be opened")
             raise StreamUnavailable(
                 "cannot connect to Redis", cause=f"{type(error).__name__}: {error}", outcome=Outcome.REFUSED
@@ -199,13 +200,13 @@ async def _call(connection: Connection, *command: _Command) -> bytes:
 
 
 def _is_closed(connection: Connection) -> bool:
-    """Tell whether the server has closed the connection, as far as this side has heard."""
+    """Return whether the server has closed the connection, as far as this side knows."""
     reader = connection._reader
     return reader is not None and (reader.at_eof() or reader.exception() is not None)
 
 
 async def _read_memory_policy(connection: Connection) -> str:
-    """Return Redis's maxmemory-policy; empty where it hides it, or forbids us to ask."""
+    """Return the maxmemory-policy of Redis; empty if Redis hides it or this user may not read it."""
     try:
         memory = (await _call(connection, "INFO", "memory")).decode()
     except ResponseError as error:
@@ -216,15 +217,15 @@ async def _read_memory_policy(connection: Connection) -> str:
 
 
 def is_forbidden(error: Exception) -> bool:
-    """Tell whether Redis said that this user may not run the command, or that it has no such command."""
+    """Return whether this user may not run the command, or Redis does not have it."""
     return isinstance(error, NoPermissionError) or str(error).startswith("unknown command")
 
 
 async def _wait_for_disk(connection: Connection, timeout_seconds: float) -> None:
-    """Wait until all that this connection has written is synced; it may be, later, if that takes too long.
+    """Wait until everything that this connection wrote is synced to disk.
 
     Raises:
-        StreamUnavailable: outcome unknown.
+        StreamUnavailable: it took too long. The outcome is unknown, because the sync may still happen.
     """
     await connection.send_command("WAITAOF", 1, 0, int(timeout_seconds * 1000))
     synced, _ = await connection.read_response()
@@ -233,7 +234,7 @@ async def _wait_for_disk(connection: Connection, timeout_seconds: float) -> None
 
 
 async def _check_disk(connection: Connection) -> None:
-    """Ask for a sync while nothing is written: a Redis that cannot promise one says so before any hit depends on it."""
+    """Ask for a sync before anything is written, so that a Redis without support fails before a hit depends on it."""
     try:
         await connection.send_command("WAITAOF", 1, 0, 1)
         await connection.read_response()
@@ -241,19 +242,19 @@ async def _check_disk(connection: Connection) -> None:
         if not any(words in str(error) for words in _CANNOT_SYNC):
             raise
         raise DurabilityUnavailable(
-            "this Redis cannot promise durability disk: it takes version 7.2 with appendonly yes"
+            "this Redis does not support durability disk: it needs version 7.2 or newer with appendonly yes"
         ) from error
 
 
 def check_memory_policy(policy: str, *, trusts_hidden: bool) -> None:
-    """Refuse a Redis that may evict hits, or that does not show whether it may.
+    """Check that Redis does not evict hits.
 
     Args:
-        policy: its maxmemory-policy; empty where it shows none.
-        trusts_hidden: a policy that is not shown is taken to be noeviction.
+        policy: its maxmemory-policy; empty if it does not show one.
+        trusts_hidden: assume noeviction if Redis does not show its policy.
 
     Raises:
-        StreamUnavailable: with the setting to change.
+        StreamUnavailable: it may evict hits, or does not show whether it does. The message names the setting.
     """
     if policy == "noeviction" or (not policy and trusts_hidden):
         return
@@ -270,7 +271,7 @@ def check_memory_policy(policy: str, *, trusts_hidden: bool) -> None:
 
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn redis-py's errors inside the block into StreamUnavailable."""
+    """Convert errors of redis-py inside the block to StreamUnavailable."""
     try:
         yield
     except _FAILURES as error:
@@ -278,9 +279,12 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def translate(error: Exception, doing: str, outcome: Outcome | None = None) -> StreamUnavailable:
-    """Say in our words what Redis or the way to it did, and whether the command may have had an effect.
+    """Convert an error of redis-py to StreamUnavailable, with the outcome of the command.
 
-    The outcome is what is known of that already; None leaves it to the error.
+    Args:
+        error: the error.
+        doing: what was attempted, for the message.
+        outcome: the outcome, if it is known; None derives it from the error.
     """
     text = str(error) or type(error).__name__
     if isinstance(error, OutOfMemoryError):
@@ -300,15 +304,15 @@ def translate(error: Exception, doing: str, outcome: Outcome | None = None) -> S
 
 
 def is_demoted(error: BaseException | None) -> bool:
-    """Tell whether the error is of a Redis that another one has taken the place of.
+    """Return whether the error comes from a Redis that is no longer the primary.
 
-    Behind Sentinel redis-py turns it into a ConnectionError of its own.
+    With Sentinel, redis-py converts it to its own ConnectionError.
     """
     return isinstance(error, _DEMOTED) or (error is not None and isinstance(error.__context__, _DEMOTED))
 
 
 def _is_refused_up_front(error: Exception, text: str) -> bool:
-    """Tell whether the error was given before a script had done anything."""
+    """Return whether Redis returned the error before a script changed anything."""
     if isinstance(error, NoPermissionError):
         return _INSIDE_A_SCRIPT not in text
     return is_demoted(error) or isinstance(error, _REFUSED_UP_FRONT) or text.startswith(_REFUSED_UP_FRONT_CODES)

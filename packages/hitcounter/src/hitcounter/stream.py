@@ -1,11 +1,12 @@
-"""The stream of entries in Redis: append, read, reclaim, settle.
+"""The stream of entries in Redis: append, read, reclaim, settle. Delivery is at-least-once.
 
-An entry is born in `append`, by one atomic script that also books its hits, and dies in `settle`, by another that
-acknowledges, deletes and books. In between it is queued (no consumer has it) or in flight (one has). There is no
-MAXLEN and no expiry: nothing but `settle` takes an entry away. Every key and field name stands here, once.
+`append` adds an entry, by one atomic script that also counts its hits in the ledger. `settle` removes it, by another
+that acknowledges, deletes and counts. Between the two, an entry is queued (not delivered to a consumer) or in flight
+(delivered). The stream has no MAXLEN and no expiry: only `settle` removes entries. All names of keys and fields are
+defined in this module.
 
-What the scripts promise is said in their own first lines (scripts/*.lua). What is in an entry: codec.py. How we
-connect, and how redis-py's errors become ours: redis_lane.py, the only other module that knows redis-py.
+The first lines of each script (scripts/*.lua) say what it guarantees. codec.py has the content of an entry.
+redis_lane.py makes connections and translates the errors of redis-py; no other module uses redis-py.
 """
 
 from __future__ import annotations
@@ -51,26 +52,26 @@ _FIELD_DETAIL: Final = b"detail"
 _LEDGER_FIELDS: Final = ("accepted", "indexed", "duplicate", "dead", "replayed")
 
 _SEQUENCE_TTL_MS: Final = 24 * 60 * 60 * 1000
-"""How long a producer's last sequence is kept: a whole day beyond its last batch, where retries take a second."""
+"""How long the last sequence of a producer is kept: a day after its last batch. Retries take about a second."""
 RECLAIM_MAX_EXAMINED: Final = 10_000
-"""The most pending entries that one look for silent ones examines: 100 calls of some 25 µs in Redis, each for 100
+"""Maximum number of pending entries that one `reclaim` examines: 100 calls of about 25 µs in Redis, each for 100
 entries at the indexer's count of 10."""
 _XAUTOCLAIM_ATTEMPTS: Final = 10
 """Redis examines this many entries for each one that XAUTOCLAIM may return."""
 _FIRST: Final = b"0-0"
 _AUDIT_MAX_ENTRIES: Final = 500
 _AUDIT_MAX_BYTES: Final = 1024 * 1024
-"""What one call of the audit script looks at, whichever comes first: less than 2 ms in Redis."""
+"""One call of the audit script stops at the first of these limits: it takes less than 2 ms in Redis."""
 _SETTLE_MAX_BYTES: Final = 8 * 1024 * 1024
-"""Dead letters carry their payloads; more than these go to Redis in several calls."""
+"""Dead letters contain their payloads. More bytes than this are sent in several calls."""
 _NUMBER_MAX_DIGITS: Final = 6
 _Items = list[tuple[bytes, dict[bytes, bytes]]]
-"""Entries as redis-py returns them, whose own types leave open what RESP2 settles."""
+"""Entries as redis-py returns them with RESP2. Its own type hints are less exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The names of everything one installation keeps in Redis; the braces put them into one hash slot."""
+    """The names of all keys of one installation. The braces put them into one hash slot."""
 
     prefix: str
 
@@ -91,12 +92,12 @@ class Keys:
 
     @property
     def as_of(self) -> str:
-        """The published as-of, in milliseconds."""
+        """The published as-of (completeness time), in milliseconds."""
         return f"{{{self.prefix}}}:as-of"
 
     @property
     def as_of_lease(self) -> str:
-        """Names the indexer that publishes the as-of at present."""
+        """The lease: the name of the indexer that publishes the as-of now."""
         return f"{{{self.prefix}}}:as-of-lease"
 
     def producer(self, producer: bytes) -> str:
@@ -106,7 +107,7 @@ class Keys:
 
 @contextlib.asynccontextmanager
 async def open_stream(settings: RedisSettings) -> AsyncIterator[HitStream]:
-    """Open the stream of this installation and close its connections at the end. Connects when first used."""
+    """Open the stream of this installation; close its connections at the end. It connects at first use."""
     stream = HitStream(settings)
     try:
         yield stream
@@ -115,7 +116,7 @@ async def open_stream(settings: RedisSettings) -> AsyncIterator[HitStream]:
 
 
 class HitStream:
-    """The stream, its consumer group and its ledger. One instance serves a whole process; closed by who opened it."""
+    """The stream, its consumer group and its ledger. A process needs one instance; whoever opened it closes it."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self.keys = Keys(settings.prefix)
@@ -129,7 +130,7 @@ class HitStream:
         }
         self._trusts_hidden_policy = settings.trust_memory_policy
         self._policy: str | None = None
-        """The maxmemory-policy at the last look; empty where Redis does not show it, None before the first look."""
+        """The maxmemory-policy when it was last read; empty if Redis does not show it, None before the first read."""
         self._reclaim_cursor = _FIRST
         self._status = _load_script(self._redis, "status")
         self._group = _load_script(self._redis, "group")
@@ -148,10 +149,10 @@ class HitStream:
         await self._redis.aclose()
 
     async def ping(self) -> None:
-        """Check that Redis answers and may be trusted with hits.
+        """Check that Redis answers and does not evict hits.
 
         Raises:
-            StreamUnavailable: it is away, or its maxmemory-policy may evict hits.
+            StreamUnavailable: Redis does not answer, or its maxmemory-policy may evict hits.
         """
         await self.memory()
         self._check_policy()
@@ -161,19 +162,19 @@ class HitStream:
     async def append(
         self, batch: HitBatch, *, timeout_seconds: float, durability: Durability = Durability.MEMORY
     ) -> None:
-        """Add the batch as one entry and book its hits; once, however often it is called for the same batch.
+        """Add the batch as one entry and count its hits. Idempotent: repeated calls for one batch add it once.
 
-        One call at a time for each durability, and a producer of its own for each: the next batch of a producer may
-        only follow when this one is done or given up.
+        Each durability needs its own producer, and only one call at a time. Send the next batch of a producer only
+        when this one has succeeded or been given up.
 
         Raises:
-            StreamUnavailable: its ``outcome`` says whether the entry may be in the stream all the same.
-            DurabilityUnavailable: this Redis cannot promise that durability; nothing was added.
+            StreamUnavailable: ``outcome`` says whether the entry may be in the stream after all.
+            DurabilityUnavailable: this Redis does not support the durability; nothing was added.
         """
         self._check_policy()
         try:
             payload = encode(batch)
-        except Exception as error:  # a fault of our own, which must not look as if it had been sent
+        except Exception as error:  # a bug of ours; the error must say that nothing was sent
             cause = f"{type(error).__name__}: {error}"
             raise StreamUnavailable("the hits cannot be encoded", cause=cause, outcome=Outcome.REFUSED) from error
         keys = (self.keys.stream, self.keys.ledger, self.keys.producer(batch.producer))
@@ -182,12 +183,12 @@ class HitStream:
             await self._accept_lanes[durability].accept(keys, arguments, timeout_seconds=timeout_seconds)
         except StreamUnavailable as error:
             if is_demoted(error.__cause__):
-                # Looks are answered by a demoted Redis, too: they must follow, and would not notice by themselves.
+                # A demoted Redis still answers reads, so the other connections would not notice: close them, too.
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise
 
     async def status(self) -> StreamStatus:
-        """Return one consistent look at ledger, stream, as-of and Redis's clock, in constant time."""
+        """Return a consistent snapshot of ledger, stream, as-of and the clock of Redis, in constant time."""
         with translated("read the ledger"):
             counters, entries, oldest, as_of, now_ms, in_flight = await self._status(
                 [self.keys.stream, self.keys.ledger, self.keys.as_of], [GROUP, *_LEDGER_FIELDS]
@@ -202,7 +203,7 @@ class HitStream:
         )
 
     async def memory(self) -> StreamMemory:
-        """Look at Redis itself; `append` refuses from here on, without asking again, if it may evict hits."""
+        """Return memory and persistence of Redis. If it may evict hits, `append` fails from now on without asking."""
         with translated("look at Redis"):
             try:
                 info = await self._redis.info("memory", "persistence", "stats")  # several sections: Redis 7.0
@@ -233,14 +234,14 @@ class HitStream:
     # ── the indexer's side ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def ensure_group(self) -> bool:
-        """Create the stream and its group where they are missing, from the first entry on; tell whether they were."""
+        """Create stream and group, starting at the first entry, if missing; return whether they were missing."""
         with translated("create the consumer group"):
             return bool(await self._group([self.keys.stream], [GROUP]))
 
     async def read(self, consumer: str, *, count: int, block_ms: int) -> list[Entry]:
-        """Return up to count entries that no consumer has yet, oldest first; waits up to block_ms for the first.
+        """Return up to count new entries, oldest first; wait up to block_ms for the first one.
 
-        Never cancel it: entries delivered by an answer that nobody reads stay pending until they are reclaimed.
+        Do not cancel it: entries in a response that is not read stay pending until they are reclaimed.
         """
         with translated("read the stream"):
             try:
@@ -260,10 +261,10 @@ class HitStream:
     async def reclaim(self, consumer: str, *, min_idle_ms: int, count: int) -> list[Entry]:
         """Take over up to count entries whose consumer was silent for min_idle_ms, with their delivery counts.
 
-        An empty answer means that there are none among the RECLAIM_MAX_EXAMINED that were examined. A look goes on
-        behind what the last one took over, so that entries which keep coming back do not hide others, or where it came
-        to its bound; after one that saw all and took nothing it begins with the oldest, for what a dead consumer left
-        grows older than all that is at work.
+        An empty list means that none of the RECLAIM_MAX_EXAMINED entries examined was silent. A call continues where
+        the last one stopped: after the entries that it took over, so that entries which return again and again do not
+        hide others, or at the limit. After a call that examined all entries and took none, the next one starts with
+        the oldest entry, because the entries of a dead consumer are older than those in progress.
         """
         with translated("reclaim entries"):
             try:
@@ -283,7 +284,7 @@ class HitStream:
     async def _claim_silent(self, consumer: str, min_idle_ms: int, count: int) -> _Items:
         """Claim the next silent entries, page by page.
 
-        A page without any only says that none of the entries examined was silent for long enough (issue 14, 2).
+        An empty page only means that none of the entries in it was silent for long enough (issue 14, 2).
         """
         cursor, self._reclaim_cursor = self._reclaim_cursor, _FIRST
         is_from_the_first = cursor == _FIRST
@@ -300,19 +301,19 @@ class HitStream:
                     break
                 is_from_the_first = True
         else:
-            # Thousands that are claimed anew all the time, left until the shard of their day is back, hide no others.
+            # Thousands of entries may be renewed all the time while they wait for an index: they must not hide others.
             self._reclaim_cursor = cursor
         return []
 
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
-        """Tell the others that the consumer is still at work on these entries, so that nobody reclaims them."""
+        """Renew the claim of the consumer on these entries, so that no other consumer reclaims them."""
         with translated("renew a claim"):
             await self._redis.xclaim(
                 self.keys.stream, GROUP, consumer, min_idle_time=0, message_ids=list(entry_ids), justid=True
             )
 
     async def hand_over(self, consumer: str, entry_ids: Sequence[str], *, idle_ms: int) -> None:
-        """Have the entries look as if the consumer had been silent for so long: whoever reclaims next takes them."""
+        """Mark the entries as silent for idle_ms, so that the next consumer that reclaims takes them over."""
         with translated("hand entries over"):
             await self._redis.xclaim(
                 self.keys.stream,
@@ -325,9 +326,9 @@ class HitStream:
             )
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[str]:
-        """Acknowledge, delete and book each entry in one atomic step; return the ids of those this call settled.
+        """Acknowledge, delete and count each entry in one atomic step; return the ids that this call settled.
 
-        Safe to repeat: what was settled before, by anyone, is left alone.
+        Idempotent: entries that were settled before, by any consumer, are ignored.
         """
         settled: list[str] = []
         with translated("settle entries"):
@@ -337,16 +338,16 @@ class HitStream:
         return settled
 
     async def leave(self, consumer: str) -> bool:
-        """Remove the consumer from the group if nothing of it is pending; tell whether it is gone."""
+        """Remove the consumer from the group if it has no pending entries; return whether it is removed."""
         with translated("leave the group"):
             return bool(await self._leave([self.keys.stream], [GROUP, consumer]))
 
     # ── the operator's side ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def sweep(self, *, min_idle_ms: int) -> list[str]:
-        """Remove the consumers that were silent for min_idle_ms and have nothing pending; return their names.
+        """Remove consumers that were silent for min_idle_ms and have no pending entries; return their names.
 
-        One that lives all the same takes no harm: its next read makes it anew.
+        This does not harm a consumer that is alive: its next read creates it again.
         """
         with translated("remove dead consumers"):
             try:
@@ -362,7 +363,7 @@ class HitStream:
     async def sample_as_of(self, publisher: str, *, lease_ms: int) -> int | None:
         """Return the time before which every accepted hit is settled.
 
-        None where another publisher has the lease, and while ids run ahead of a clock that was set back.
+        None if another publisher has the lease, or while entry ids are ahead of a clock that was set back.
         """
         with translated("sample the as-of"):
             keys = [self.keys.stream, self.keys.as_of_lease, self.keys.as_of]
@@ -370,22 +371,22 @@ class HitStream:
         return None if sample is None else int(sample)
 
     async def publish_as_of(self, as_of_ms: int) -> bool:
-        """Publish a sample; the index must have been refreshed since it was taken. False if a later one stands there.
+        """Publish a sample; the indices must have been refreshed after it. False if a later one is already published.
 
-        No lease is asked for: a sample stays true, however long the refresh took.
+        It needs no lease: a sample stays true, no matter how long the refresh took.
         """
         with translated("publish the as-of"):
             return bool(await self._publish([self.keys.as_of], [as_of_ms]))
 
     async def is_publisher(self, publisher: str) -> bool:
-        """Tell whether it has the lease at present: what one process of an installation should do, it does."""
+        """Return whether it has the lease now. Its holder does what only one process of an installation should do."""
         with translated("look up the lease"):
             return bool(await self._redis.get(self.keys.as_of_lease) == publisher.encode())
 
     # ── entries in flight, for people ───────────────────────────────────────────────────────────────────────────────
 
     async def list_pending(self, *, after: str | None = None, count: int = 100) -> list[PendingEntry]:
-        """Return up to count entries in flight, oldest first, from the one after the id on."""
+        """Return up to count entries in flight that follow the id, oldest first."""
         with translated("list the entries in flight"):
             try:
                 found = await self._redis.xpending_range(
@@ -406,7 +407,7 @@ class HitStream:
         ]
 
     async def find_entry(self, entry_id: str) -> Entry | None:
-        """Return the entry of that id, queued or in flight; None if there is none."""
+        """Return the entry with that id, queued or in flight; None if it does not exist."""
         with translated("look up an entry"):
             found = cast("_Items", await self._redis.xrange(self.keys.stream, min=entry_id, max=entry_id))
         return _build_entry(*found[0]) if found else None
@@ -414,44 +415,43 @@ class HitStream:
     # ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def list_dead_letters(self, *, after: str | None = None, count: int = 100) -> list[StoredDeadLetter]:
-        """Return up to count dead letters, oldest first, from the one after the id on."""
+        """Return up to count dead letters that follow the id, oldest first."""
         with translated("list the dead letters"):
             found = await self._redis.xrange(self.keys.dead, min=f"({after}" if after else "-", count=count)
         return [_build_dead_letter(letter_id, fields) for letter_id, fields in cast("_Items", found)]
 
     async def find_dead_letter(self, letter_id: str) -> StoredDeadLetter | None:
-        """Return the dead letter of that id, None if there is none."""
+        """Return the dead letter with that id; None if it does not exist."""
         with translated("look up a dead letter"):
             found = cast("_Items", await self._redis.xrange(self.keys.dead, min=letter_id, max=letter_id))
         return _build_dead_letter(*found[0]) if found else None
 
     async def replay_dead_letter(self, letter_id: str) -> bool:
-        """Move a dead letter back into the backlog, as the hits that it was; False if there is no such letter.
+        """Move a dead letter back into the backlog; False if it does not exist.
 
-        Its documents keep their identities, so that none can count twice, and the settled neighbours in its batch are
-        left alone.
+        Its documents keep their ids, so that none is counted twice. Other hits of its batch are not indexed again.
         """
         with translated("replay a dead letter"):
             return bool(await self._replay([self.keys.stream, self.keys.ledger, self.keys.dead], [letter_id]))
 
     async def discard_dead_letter(self, letter_id: str) -> bool:
-        """Delete a dead letter for good; its hits stay booked as dead. False if there is no such letter."""
+        """Delete a dead letter permanently; its hits still count as dead. False if it does not exist."""
         with translated("discard a dead letter"):
             return bool(await self._redis.xdel(self.keys.dead, letter_id))
 
     # ── audit ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def audit(self) -> Audit:
-        """Walk over both streams and put what is there beside the ledger. Looks at everything, in small steps."""
+        """Scan both streams completely, in small steps, and return what is there together with the ledger."""
         before = (await self.status()).ledger
         stream_hits = await self._count_hits(self.keys.stream) or 0
         dead_hits = await self._count_hits(self.keys.dead) or 0
         return Audit(before, (await self.status()).ledger, stream_hits, dead_hits)
 
     async def audit_backlog(self, *, max_seconds: float) -> int | None:
-        """Walk over the stream alone and return the difference to the ledger; 0 unless something is wrong.
+        """Scan only the stream of entries and return the difference to the ledger; 0 unless something is wrong.
 
-        None where that would take longer.
+        None if it would take longer than max_seconds.
         """
         before = (await self.status()).ledger
         stream_hits = await self._count_hits(self.keys.stream, max_seconds)
@@ -473,7 +473,7 @@ class HitStream:
 
 
 def _build_settle_arguments(settlements: Sequence[Settlement]) -> Iterator[list[str | int | bytes]]:
-    """Return the arguments of the settle script for all of them, in portions of bounded size."""
+    """Yield the arguments of the settle script, split into calls of limited size."""
     arguments: list[str | int | bytes] = []
     size = 0
     for settlement in settlements:
@@ -532,7 +532,7 @@ def _read_positions(fields: dict[bytes, bytes]) -> list[int] | None:
 
 
 def _is_number(text: bytes) -> bool:
-    """Tell whether the text is a number that we could have written; anybody may write into a stream."""
+    """Return whether the text is a number that hitcounter may have written; others can write to the stream, too."""
     return text.isdigit() and len(text) <= _NUMBER_MAX_DIGITS
 
 

@@ -1,14 +1,14 @@
-"""Traces (OpenTelemetry), for whoever switches them on: how a part makes its spans, and how they leave.
+"""OpenTelemetry tracing: creates spans and exports them. Optional.
 
-    request (API) ──parent──▶ accept (API) ──the hit batch carries the place──▶ index (indexer) ──parent──▶ bulk
-                  ◀──links── one for each traced request                 ◀──links── one for each traced batch
+    request (API) ──parent──▶ accept (API) ──traceparent in the hit batch──▶ index (indexer) ──parent──▶ bulk
+                  ◀──links── one for each traced request              ◀──links── one for each traced batch
 
-Many requests share a batch, and many batches a bulk: what joins them are links, since a span has one parent only. The
-first traced request of a batch is its parent as well, and the first traced batch that of its turn, so that the trace of
-at least one hit shows where the time went from its request to its bulk.
+Many requests share a batch, and many batches share a bulk. A span has only one parent, so links connect them. In
+addition the first traced request is the parent of its batch, and the first traced batch is the parent of its index
+span. So the trace of at least one hit shows all of its way from the request to the bulk.
 
-Nothing here is imported unless traces are on, and nothing on the path of a hit asks whether they are: a part that
-traces is wired from other classes (the API's and the indexer's own tracing.py).
+This module is imported only if tracing is enabled. The hot path never checks whether it is: a service with tracing is
+built from other classes (tracing.py of the API and of the indexer).
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from hitcounter import __version__
 from hitcounter.settings import TracingSettings
 
 LINKS_MAX: Final = 64
-"""Links of one span at most: a busy batch shares its fate with thousands of requests, and a few of them tell it."""
+"""Maximum number of links of a span: a large batch has thousands of requests, and a few of them are enough."""
 
 _EXPORT_SECONDS: Final = 3.0
-"""How long the collector may take for one export, retries included; and how long the last spans are waited for."""
+"""Time limit for one export, including retries, and for exporting the last spans at shutdown."""
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 @contextlib.contextmanager
 def open_tracer(service: str, settings: TracingSettings, *, sample_ratio: float) -> Iterator[Tracer]:
-    """Return what makes our spans, and send all spans of this process while the block runs.
+    """Return the tracer for our spans, and export all spans of this process while the block runs.
 
-    Whoever has it asks it only for what is to be traced, as that costs less than to have a span refused. The clients of
-    the stores and the web framework ask for everything, and are drawn.
+    Our code creates a span only if it is to be recorded, which costs less than a span that the sampler drops. Redis and
+    Elasticsearch clients and the web framework create a span for every call; the sampler chooses among these.
 
     Args:
-        service: the part's name.
-        settings: where the spans go.
-        sample_ratio: the share of those others' spans without a parent that are recorded.
+        service: the name of the service.
+        settings: where the spans are sent.
+        sample_ratio: the fraction of those clients' spans without a parent that is recorded.
     """
     with _open_exporter(settings) as processor:
         set_tracer_provider(build_provider(service, processor, sample_ratio=sample_ratio))
@@ -66,13 +66,13 @@ def open_tracer(service: str, settings: TracingSettings, *, sample_ratio: float)
 
 @contextlib.contextmanager
 def _open_exporter(settings: TracingSettings) -> Iterator[SpanProcessor]:
-    """Send the spans that end while the block runs, in batches from a thread; the last ones at its end, if they go."""
+    """Export spans that end while the block runs, in batches from a thread; at the end try to export the last ones."""
     exporter = OTLPSpanExporter(endpoint=f"{settings.endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_SECONDS)
     processor = BatchSpanProcessor(exporter)
     try:
         yield processor
     finally:
-        # A collector that is away must not keep a process from ending: from then on nothing more is sent.
+        # A collector that does not answer must not keep the process from exiting: after this time nothing is sent.
         give_up = threading.Timer(_EXPORT_SECONDS, exporter.shutdown)
         give_up.start()
         processor.shutdown()  # type: ignore[no-untyped-call]  # opentelemetry-sdk
@@ -80,12 +80,12 @@ def _open_exporter(settings: TracingSettings) -> Iterator[SpanProcessor]:
 
 
 def build_provider(service: str, processor: SpanProcessor, *, sample_ratio: float = 1.0) -> TracerProvider:
-    """Return what makes the spans of a service.
+    """Return the tracer provider of a service.
 
     Args:
-        service: the part's name.
-        processor: is given each span that ends.
-        sample_ratio: the share of spans without a parent that are recorded; the others do as their parent does.
+        service: the name of the service.
+        processor: receives each span that ends.
+        sample_ratio: the fraction of spans without a parent that is recorded. Other spans follow their parent.
     """
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
@@ -97,28 +97,28 @@ def build_provider(service: str, processor: SpanProcessor, *, sample_ratio: floa
 
 
 def get_tracer(provider: TracerProvider) -> Tracer:
-    """Return the provider's tracer for spans of ours."""
+    """Return the provider's tracer for our own spans."""
     return provider.get_tracer("hitcounter", __version__)
 
 
 def extract_context(traceparent: str, tracestate: str = "") -> Context:
-    """Return the place in a trace that W3C Trace Context describes; an empty one where it is none."""
+    """Return the context of a W3C traceparent; an empty context if it is invalid."""
     return _PROPAGATOR.extract({"traceparent": traceparent, "tracestate": tracestate}, Context())
 
 
 def extract_span_context(traceparent: str) -> SpanContext | None:
-    """Return the span that the traceparent names, None unless it is one that somebody records."""
+    """Return the span context of the traceparent; None if it is invalid or not sampled."""
     context = get_current_span(extract_context(traceparent)).get_span_context()
     return context if context.is_valid and context.trace_flags.sampled else None
 
 
 def join(spans: Sequence[SpanContext]) -> tuple[Context, list[Link]]:
-    """Return as what a span begins that belongs to several others: below the first, linked to each, up to a limit."""
+    """Return parent context and links for a span that belongs to several: the first is the parent, all are linked."""
     return set_span_in_context(NonRecordingSpan(spans[0]), Context()), [Link(span) for span in spans[:LINKS_MAX]]
 
 
 def write_traceparent(span: Span) -> str:
-    """Return the traceparent that names the span."""
+    """Return the traceparent of the span."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier, set_span_in_context(span, Context()))
     return carrier["traceparent"]

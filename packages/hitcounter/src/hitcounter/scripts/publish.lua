@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- publish: make a sample the published as-of, unless a later one stands there: one that slept after its sample must
--- not set back what others have published. One that lies ahead of the clock was published before the clock was set
--- back, and gives way.
+-- publish: make a sample the published as-of, unless a later one is already published: an indexer that was suspended
+-- after its sample must not move it back. A published as-of ahead of the clock is from before the clock was set back,
+-- and is replaced.
 --
 -- KEYS  1 as of
 -- ARGV  1 the sample in milliseconds
