@@ -45,13 +45,13 @@ def read_promises() -> Mapping[str, list[str]]:
     return promises
 
 
-def find_tests() -> Mapping[str, Path]:
-    """Return the file of each test, from the root."""
-    return {
-        name: path.relative_to(ROOT)
-        for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
-    }
+def find_tests() -> Mapping[str, list[Path]]:
+    """Return the files of each test, by its name; nearly all names are in one file only."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE):
+            found.setdefault(name, []).append(path.relative_to(ROOT))
+    return found
 
 
 def build_appendix() -> str:
@@ -61,7 +61,9 @@ def build_appendix() -> str:
         if document != last:
             parts.append(f"## {(ROOT / 'docs' / document).read_text().splitlines()[0].removeprefix('# ')}\n")
         last = document
-        shown = [f"- `{test}` ([{tests[test].parts[1]}](../{tests[test].as_posix()}))\n" for test in promises[name]]
+        shown = [
+            f"- `{test}` ([{path.parts[1]}](../{path.as_posix()}))\n" for test in promises[name] for path in tests[test]
+        ]
         parts.append(f"### {name}\n\n{sentence}\n\n{''.join(shown)}")
     return "\n".join(parts)
 

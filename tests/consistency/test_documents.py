@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 
 import pytest
 from hitcounter_api.counts import WINDOWS
 
 from tests.consistency.house import ROOT, markdown_files
-from tools.appendix import DOCUMENTS, find_rows, read_promises
+from tools.appendix import DOCUMENTS, find_rows, find_tests, read_promises
 
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
-
-
-def existing_tests() -> list[str]:
-    return [
-        name
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
-    ]
 
 
 def rows_with_ids(document: str) -> list[list[str]]:
@@ -55,8 +46,8 @@ def test_every_promise_and_every_failure_is_shown_by_a_test_and_nothing_else_is(
 
 
 def test_every_test_that_shows_a_promise_is_one_test() -> None:
-    existing = Counter(existing_tests())
-    assert [name for tests in read_promises().values() for name in tests if existing[name] != 1] == []
+    files = find_tests()
+    assert [name for tests in read_promises().values() for name in tests if len(files.get(name, ())) != 1] == []
 
 
 def test_every_id_that_a_document_names_is_the_id_of_a_row() -> None:
@@ -70,7 +61,7 @@ def test_every_id_that_a_document_names_is_the_id_of_a_row() -> None:
 
 def test_every_test_that_a_document_names_exists() -> None:
     named = {(path.name, name) for path in markdown_files() for name in re.findall(r"`(test_\w+)`", path.read_text())}
-    existing = set(existing_tests())
+    existing = find_tests()
     assert not {pair for pair in named if pair[1] not in existing}
 
 
