@@ -23,7 +23,8 @@ DASHBOARDS = {
     path.name: json.loads(path.read_text()) for path in sorted((ROOT / "charts/hitcounter/dashboards").glob("*.json"))
 }
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
-HEADINGS = re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)
+HEADINGS = re.findall(r"^## (Hitcounter\w+)$", RUNBOOK, re.MULTILINE)
+"""The entries for alerts; those for situations without one have a heading in words."""
 SCALED_OBJECT = (ROOT / "charts/hitcounter/templates/_autoscaling.tpl").read_text()
 
 OF_THE_OPERATOR = re.compile(r"hitcounter_operator_\w+")
