@@ -1,1 +1,1 @@
-"""The indexer: takes entries from the stream, writes their hits into Elasticsearch, settles them."""
+"""The indexer: reads entries from the stream, writes their hits to Elasticsearch, and settles the entries."""

@@ -1,4 +1,4 @@
-"""The command hitcounter-indexer: settings to objects, objects to loops. The only place where they are wired."""
+"""The command hitcounter-indexer: reads the settings, creates all objects and runs them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hitcounter_indexer.sink import ElasticsearchSink
 from hitcounter_indexer.turn import TurnWriter
 
 _STUCK_AFTER_SECONDS = 120.0
-"""Longer than any single step may take (the bulk's time-out included), so that only a hung loop is killed."""
+"""Longer than any single step may take (including the timeout of a bulk), so that only a hung process is restarted."""
 
 _ABANDON_SECONDS = 2.0
 
@@ -46,7 +46,7 @@ log = get_logger()
 
 @dataclass(frozen=True)
 class Stores:
-    """The two servers an indexer works between."""
+    """The connections to Redis and Elasticsearch."""
 
     stream: HitStream
     indices: Indices
@@ -54,7 +54,7 @@ class Stores:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits with 0 (done), 1 (failed, or the audit found a difference) or 2 (wrong settings)."""
+    """Run the command. Exit status: 0 done, 1 failed or the audit found a difference, 2 invalid settings."""
     options = _build_parser().parse_args(arguments)
     settings = load_settings_or_exit(IndexerSettings)
     configure_logging(settings.log, "indexer")
@@ -83,38 +83,38 @@ def _build_action(options: argparse.Namespace, settings: IndexerSettings) -> Cor
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hitcounter-indexer",
-        description="Takes hits from the Redis stream and writes them into Elasticsearch. "
-        "Settings come from the environment: docs/configuration.md.",
+        description="Reads hits from the Redis stream and writes them to Elasticsearch. "
+        "Settings are environment variables: docs/configuration.md.",
     )
     parser.add_argument("--version", action="version", version=f"hitcounter-indexer {__version__}")
     actions = parser.add_subparsers(dest="action", metavar="COMMAND")
     actions.add_parser("run", help="index until stopped (the default)")
-    actions.add_parser("audit", help="compare the ledger with the entries really in the stream; exit 1 if they differ")
+    actions.add_parser("audit", help="compare the ledger with the entries in the stream; exit 1 if they differ")
     retention = actions.add_parser(
-        "retention", help="drop the indices whose days are over; exit 1 if a clock is doubted"
+        "retention", help="delete expired indices; exit 1 if a clock may be wrong, without deleting"
     )
-    retention.add_argument("--dry-run", action="store_true", help="only say which")
-    _add_dead_letters(actions.add_parser("dead-letters", help="look at hits that could not be indexed, or try again"))
-    _add_entries(actions.add_parser("entries", help="look at entries that wait too long, or give one up"))
+    retention.add_argument("--dry-run", action="store_true", help="only print which indices would be deleted")
+    _add_dead_letters(actions.add_parser("dead-letters", help="show, replay or discard hits that were not indexed"))
+    _add_entries(actions.add_parser("entries", help="show entries that wait too long, or reject one"))
     parser.set_defaults(action="run")
     return parser
 
 
 def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="letters_action", metavar="COMMAND", required=True)
-    actions.add_parser("list", help="one line for each, oldest first")
-    actions.add_parser("show", help="all that is known of one, as JSON").add_argument("letter", help="its id")
-    replay = actions.add_parser("replay", help="move one, or all, back into the backlog, as the hits they were")
+    actions.add_parser("list", help="print one line for each dead letter, oldest first")
+    actions.add_parser("show", help="print one dead letter as JSON").add_argument("letter", help="its id")
+    replay = actions.add_parser("replay", help="move one or all dead letters back into the backlog")
     replay.add_argument("letter", help=f"its id, or {dead_letters.ALL}")
-    discard = actions.add_parser("discard", help="delete one for good; its hits stay booked as dead")
+    discard = actions.add_parser("discard", help="delete a dead letter permanently; its hits still count as dead")
     discard.add_argument("letter", help="its id")
 
 
 def _add_entries(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="entries_action", metavar="COMMAND", required=True)
-    listing = actions.add_parser("list", help="one line for each that is in flight for long, and why it waits")
-    listing.add_argument("--older-than", type=float, default=60.0, metavar="SECONDS", help="60 unless given")
-    reject = actions.add_parser("reject", help="make one in flight a dead letter, so that nothing waits for it")
+    listing = actions.add_parser("list", help="print one line for each entry that is in flight for long, and why")
+    listing.add_argument("--older-than", type=float, default=60.0, metavar="SECONDS", help="minimum age (default: 60)")
+    reject = actions.add_parser("reject", help="make an entry in flight a dead letter, so that nothing waits for it")
     reject.add_argument("entry", help="its id")
 
 
@@ -134,16 +134,16 @@ async def _run(settings: IndexerSettings) -> int:
 
 @contextlib.contextmanager
 def choose_writer(settings: TracingSettings) -> Iterator[Callable[..., TurnWriter]]:
-    """Choose what writes: the usual part, or the one that traces; spans are sent while the block runs.
+    """Return the class that writes, with or without tracing. Spans are exported while the block runs.
 
     Raises:
-        ConfigurationError: there shall be traces, and what makes them is not installed.
+        ConfigurationError: tracing is enabled, and the extra `tracing` is not installed.
     """
     if not settings.enabled:
         yield TurnWriter
         return
     try:
-        # Only now: it takes a while to load, and some megabytes.
+        # Imported only if needed: it takes time to load, and some megabytes of memory.
         from hitcounter.tracing import open_tracer
 
         from hitcounter_indexer.tracing import TracedTurnWriter
@@ -202,7 +202,7 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
 
 
 async def _work_until_signalled(indexer: Indexer, publisher: AsOfPublisher, drain_seconds: float) -> None:
-    """Run until SIGTERM or SIGINT, then let the bulks under way finish; a second signal ends at once."""
+    """Run until SIGTERM or SIGINT, then finish the bulks in progress; a second signal stops at once."""
     signalled, forced = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -251,7 +251,7 @@ async def _audit(settings: IndexerSettings) -> int:
     for name, hits in rows.items():
         sys.stdout.write(f"{name:>16} {hits:>18,} hits\n")
     if not audit.is_exact:
-        sys.stdout.write("The stream moved during the walk: the difference is what movement cannot explain.\n")
+        sys.stdout.write("The stream changed during the scan; the difference excludes these changes.\n")
     sys.stdout.write("The ledger and the stream agree.\n" if audit.difference == 0 else "They do NOT agree.\n")
     return 0 if audit.difference == 0 else 1
 
@@ -279,14 +279,14 @@ async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:
         redis_ms = (await stores.stream.status()).now_ms
         own_ms = time.time_ns() // 1_000_000
         if doubt := doubt_clock("this machine", own_ms, {"Redis": redis_ms}):
-            sys.stderr.write(f"nothing was dropped: {doubt}; set the clocks right, then run it again\n")
+            sys.stderr.write(f"nothing was deleted: {doubt}; correct the clocks, then run it again\n")
             return 1
         report = await stores.indices.drop_expired(min(own_ms, redis_ms), is_dry_run=is_dry_run)
     for index in report.dropped:
-        sys.stdout.write(f"{'would drop' if is_dry_run else 'dropped'} {index}\n")
+        sys.stdout.write(f"{'would delete' if is_dry_run else 'deleted'} {index}\n")
     for index in report.doubtful:
-        sys.stdout.write(f"kept {index}, for by Elasticsearch's clock it may not go yet\n")
-    sys.stdout.write(f"{len(report.dropped)} dropped, {report.kept} kept\n")
+        sys.stdout.write(f"kept {index}: it has not expired by the clock of Elasticsearch\n")
+    sys.stdout.write(f"{len(report.dropped)} deleted, {report.kept} kept\n")
     return 1 if report.doubtful else 0
 
 

@@ -1,12 +1,12 @@
-"""The as-of: published, not guessed.
+"""Publishes the as-of (completeness time, a watermark): every hit accepted before it is countable or a dead letter.
 
-Sample the oldest unsettled entry, then refresh the indices, then publish the sample: in this order the published time
-is true, for everything older than the sample was settled before the refresh began. One indexer at a time does it, by
-a lease in Redis that it keeps while it is alive; the lease only spares refreshes, and an as-of is never set back. With
-no indexer alive it stands still, which is the truth.
+The steps are: sample the oldest unsettled entry, refresh the indices, publish the sample. In this order the published
+time is true, because everything older than the sample was settled before the refresh began. One indexer at a time does
+this, the one with a lease in Redis. The lease only avoids needless refreshes: the as-of is never moved back, whoever
+publishes it. If no indexer runs, the as-of does not advance, which is correct.
 
-The lease is for who can do the job: a holder that cannot refresh gives it up, and waits before it asks for it again.
-Only the days that windows touch are refreshed: an index that nobody reads must not stop the as-of.
+An indexer that cannot refresh gives the lease up, and waits before it asks for it again. Only indices within the
+windows are refreshed, so that an index that nobody reads cannot stop the as-of.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hitcounter_indexer.pacing import AS_OF, Conditions
 _LEASE_INTERVALS = 6
 _LEASE_LEAST_MS = 3000
 _PAUSE_LEASES = 2
-"""How long one that failed leaves the lease to the others."""
+"""After a failure an indexer leaves the lease to others for this many lease periods."""
 _OVER_MS = 1
 _LONGEST_WINDOW_MS = 3 * DAY_MS
 _SLACK_MS = 5 * MINUTE_MS
@@ -51,7 +51,7 @@ class AsOfPublisher:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Publish until stopped, and once more after that: what was settled last is then covered too."""
+        """Publish until stopped, and once more after that, so that the last settled entries are included."""
         pause_seconds = self._interval_seconds
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
@@ -65,7 +65,7 @@ class AsOfPublisher:
                 await self._release()
                 pause_seconds = max(pause_seconds, _PAUSE_LEASES * self._lease_ms / 1000)
             except StreamUnavailable as error:
-                log.debug("the as-of stands still", reason=str(error))  # the lanes report it
+                log.debug("the as-of does not advance", reason=str(error))  # the lanes report it
             except Exception:
                 log.exception("the as-of could not be published")
             else:
@@ -73,11 +73,11 @@ class AsOfPublisher:
         await self._release()
 
     def stop(self) -> None:
-        """Let `run` publish a last time and return."""
+        """Make `run` publish a last time and return."""
         self._stopping.set()
 
     async def publish_once(self) -> int | None:
-        """Sample, refresh, publish; return what was published, None if another indexer does it or was ahead.
+        """Sample, refresh, publish. Return the published time; None if another indexer has the lease or was later.
 
         Raises:
             StreamUnavailable, IndexUnavailable: nothing was published.
@@ -89,13 +89,13 @@ class AsOfPublisher:
         return sample_ms if await self._stream.publish_as_of(sample_ms) else None
 
     def _days(self, sample_ms: int) -> list[str]:
-        """Return the days of all hits that are in a window now, or will be: those dated ahead, too."""
+        """Return the days of all hits that are in a window now or later, including hits dated in the future."""
         now_ms = time.time_ns() // 1_000_000
-        until_ms = max(now_ms, sample_ms) + ACCEPT_AHEAD_MS + 1  # the sample is by Redis's clock
+        until_ms = max(now_ms, sample_ms) + ACCEPT_AHEAD_MS + 1  # the sample is by the clock of Redis
         return indices_of_windows(self._indices.prefix, until_ms, until_ms - now_ms + _LONGEST_WINDOW_MS + _SLACK_MS)
 
     async def _refresh(self, days: list[str]) -> None:
-        """Refresh, and keep the lease meanwhile, however long it takes: else all would refresh at once."""
+        """Refresh, and renew the lease meanwhile, so that other indexers do not refresh at the same time."""
         refreshing = asyncio.create_task(self._indices.refresh(days))
         try:
             while not (await asyncio.wait([refreshing], timeout=self._lease_ms / 3000))[0]:
@@ -108,6 +108,6 @@ class AsOfPublisher:
         return await self._stream.sample_as_of(self._name, lease_ms=self._lease_ms)
 
     async def _release(self) -> None:
-        """Leave the lease to the others, if it is ours."""
+        """Give up the lease if this indexer has it."""
         with contextlib.suppress(StreamUnavailable):  # it ends by itself
             await self._stream.sample_as_of(self._name, lease_ms=_OVER_MS)

@@ -1,7 +1,7 @@
-"""Which documents of which entries are still on their way. Pure.
+"""Tracks which documents of which entries are not done yet. Pure.
 
-A turn of the indexer takes some entries and brings every document of theirs to its end; an entry whose documents have
-all found theirs can be settled, while others may need another try.
+A turn of the indexer writes all documents of some entries. An entry whose documents are all done can be settled, while
+documents of other entries may need a retry.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import ItemOutcome, ItemResult
 
 READ_MAX_ENTRIES = 100
-"""The most entries in one read whose sizes can be judged by those read just before."""
+"""Maximum number of entries in one read if the previous read shows how large entries are."""
 BLIND_READ_MAX_ENTRIES = 10
-"""The most entries in one read that may be of any size: ten of the largest take about 70 MB while they are decoded."""
+"""Maximum number of entries in one read if they can have any size: ten of the largest take about 70 MB when decoded."""
 
 _BULK_LEAST_DOCUMENTS = 100
-"""Where an Elasticsearch cannot write these in time, fewer would not help it: each bulk has a cost of its own."""
+"""The minimum size of a bulk: if Elasticsearch cannot write this in time, smaller ones do not help."""
 
 _BULK_GROWTH_STEPS = 20
 
@@ -29,21 +29,21 @@ _DETAIL_MAX_LENGTH = 1000
 
 @dataclass(slots=True)
 class EntryProgress:
-    """How far one entry is."""
+    """The progress of one entry."""
 
     entry: Entry
     open: int
-    """Documents still to be written."""
+    """Documents that are not written yet."""
     indexed: int = 0
     duplicate: int = 0
     rejected: dict[str, tuple[str, list[Action]]] = field(default_factory=dict)
-    """The documents that can never be stored, by reason, with the first one's detail as the example."""
+    """The documents that can never be stored, by reason, with the detail of the first one as an example."""
 
     def build_settlement(self) -> Settlement:
-        """Return how its hits ended; only for an entry with nothing open.
+        """Return the result of its hits; only for an entry without open documents.
 
-        Each letter carries the payload, and Elasticsearch's details name the document: one for each detail would
-        make ten thousand copies of the largest entry.
+        There is one dead letter per reason, not per detail: each contains the payload, and details contain the document
+        id, so one per detail could make ten thousand copies of the largest entry.
         """
         letters = [
             DeadLetter(
@@ -60,27 +60,27 @@ class EntryProgress:
 
 @dataclass(frozen=True, slots=True)
 class OpenAction:
-    """An action that has not found its end, with the entry it belongs to."""
+    """An action that is not done, with the entry it belongs to."""
 
     action: Action
     progress: EntryProgress
 
     @property
     def is_redelivered(self) -> bool:
-        """True where an earlier delivery of this entry may have written the document.
+        """True if an earlier delivery of this entry may have written the document.
 
-        Without a key that is the only way to find it there: deliveries are not even to be trusted, since they start
-        anew when the consumer group was lost.
+        For a hit without a key, that is the only way in which its document can exist already. The number of deliveries
+        alone is not reliable, because it starts again when the consumer group is lost.
         """
         return self.progress.entry.deliveries > 1 or not self.action.is_keyed
 
 
 class BulkSize:
-    """How many documents a bulk may have at present.
+    """The current maximum number of documents in a bulk.
 
-    A bulk that takes longer than its time-out is written for nothing: Elasticsearch goes on with it while the same
-    documents are sent once more, and so may the next take too long. So bulks become smaller while answers fail to come,
-    until each is done in its time, and grow again afterwards: slowly, for the next one too large costs a time-out.
+    A bulk that exceeds its timeout is wasted work: Elasticsearch continues with it while the same documents are sent
+    again, so the next bulk may take too long, too. So bulks become smaller while responses are missing, until each one
+    finishes in time. Afterwards they grow again, slowly, because each bulk that is too large costs a timeout.
     """
 
     def __init__(self, most: int) -> None:
@@ -89,11 +89,11 @@ class BulkSize:
         self.documents = most
 
     def shrink(self) -> None:
-        """Be more careful: a bulk had no answer."""
+        """Make bulks smaller, because one got no response."""
         self.documents = max(self._least, self.documents // 2)
 
     def grow(self) -> None:
-        """Be bolder: all bulks of an attempt were answered."""
+        """Make bulks larger, because all bulks of an attempt got a response."""
         self.documents = min(self._most, self.documents + max(1, self._most // _BULK_GROWTH_STEPS))
 
 
@@ -101,8 +101,8 @@ class Work:
     """The documents of one turn.
 
     Attributes:
-        open: those that are still to be written.
-        left: the ids of the entries that have documents which were left aside, by the index of these.
+        open: those that are not written yet.
+        left: the ids of entries with skipped documents, by the index of these documents.
     """
 
     def __init__(self, entries: Sequence[tuple[Entry, Sequence[Action]]]) -> None:
@@ -118,11 +118,11 @@ class Work:
 
     @property
     def unsettled(self) -> list[Entry]:
-        """The entries that are not settled, without those that were left aside."""
+        """The entries that are not settled, except those with skipped documents."""
         return [progress.entry for progress in self._unsettled if progress.entry.entry_id not in self._left_ids]
 
     def leave_aside(self, is_to_leave: Callable[[str], bool]) -> list[Action]:
-        """Take the documents of some indices out of the open ones, for the rest of the turn; return them."""
+        """Skip the open documents of some indices for the rest of the turn; return them."""
         aside = [item for item in self.open if is_to_leave(item.action.index_name)]
         if aside:
             self.open = [item for item in self.open if not is_to_leave(item.action.index_name)]
@@ -134,13 +134,13 @@ class Work:
         return [item.action for item in aside]
 
     def split_by_index(self, last: Collection[str]) -> None:
-        """From now on let each bulk hold one index only, these behind all others."""
+        """From now on put only one index in each bulk, and these indices last."""
         self._last_indices = {index: None for index in self._last_indices or () if index not in last} | dict.fromkeys(
             sorted(last)
         )
 
     def note(self, chunk: Sequence[OpenAction], results: Sequence[ItemResult]) -> None:
-        """Book the results of a chunk; what has to be tried again goes back to the open ones."""
+        """Record the results of a chunk. Documents that must be retried become open again."""
         for item, result in zip(chunk, results, strict=True):
             progress, hits = item.progress, item.action.hits
             match result.outcome:
@@ -157,9 +157,9 @@ class Work:
             progress.open -= 1
 
     def take_chunks(self, max_documents: int, max_bytes: int) -> list[list[OpenAction]]:
-        """Return what is open in bulks that respect both limits (a single document may exceed the bytes).
+        """Return the open documents in chunks within both limits (a single document may exceed max_bytes).
 
-        What is not noted as done, or as open again, is lost to this turn.
+        Call `note` for every chunk: documents without a result are lost for this turn.
         """
         todo, self.open = self.open, []
         is_split = self._last_indices is not None
@@ -182,12 +182,12 @@ class Work:
         return [*chunks, chunk] if chunk else chunks
 
     def take_finished(self) -> list[Settlement]:
-        """Return the settlements of the entries that have just got nothing open any more."""
+        """Return the settlements of entries without open documents, and remove these entries."""
         finished = [progress.build_settlement() for progress in self._unsettled if progress.open == 0]
         self._unsettled = [progress for progress in self._unsettled if progress.open > 0]
         return finished
 
 
 def next_read_count(hits_wanted: int, hits_per_entry: float, most: int) -> int:
-    """Return how many entries to ask for when they are of about this size."""
+    """Return how many entries to read if they have about this size."""
     return max(1, min(most, round(hits_wanted / max(1.0, hits_per_entry))))

@@ -1,11 +1,11 @@
-"""A circuit breaker for each index. Pure: the clock is handed in.
+"""A circuit breaker for each index. Pure: the clock is an argument.
 
-An index that refuses its documents while other indices take theirs must not hold up the others: its breaker opens, and
-its documents are left aside at once instead of being sent. While it is open the indexer probes the index from time to
-time (the half-open state of the pattern); the first document that it takes closes the breaker.
+An index that refuses documents while other indices accept theirs must not delay the others. Its circuit breaker opens,
+and its documents are skipped and not sent. While the breaker is open, the indexer probes the index from time to time
+(the half-open state of the pattern). The first document that the index accepts closes the breaker.
 
-Where no index takes anything there is nothing to protect: no breaker opens, and the indexer waits. That is
-back-pressure. Neither does an index that only has too much to do (429) count as refusing.
+If no index accepts documents, no breaker opens, and the indexer waits: this is backpressure. An index that is only
+overloaded (429) does not count as refusing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Final
 from hitcounter_indexer.documents import Action
 
 OPEN_AFTER_SECONDS: Final = 1.0
-"""How long an index must have refused everything: an index that was just lost and made anew needs a moment."""
+"""How long an index must refuse everything before its breaker opens. An index that was just recreated needs a moment.
+"""
 PROBE_SECONDS: Final = 5.0
-"""How long after a probe comes the next one."""
+"""Time between two probes."""
 _PROBE_DOCUMENTS: Final = 10
-"""A probe sends this many at most: one document of its own fault must not keep a breaker open."""
+"""Maximum number of documents in a probe: with several, one invalid document cannot keep the breaker open."""
 _REMEMBERED_INDICES: Final = 32
-"""More than the days that hits may be dated to, within a few days of running."""
+"""More than the number of indices that hits can belong to within a few days."""
 
 
 @dataclass(slots=True)
@@ -54,19 +55,19 @@ class CircuitBreakers:
 
     @property
     def is_any_open(self) -> bool:
-        """True where documents have to be left aside."""
+        """True if documents of some index must be skipped."""
         return bool(self._open)
 
     def is_open(self, index: str) -> bool:
-        """Tell whether documents of this index are to be left aside."""
+        """Return whether documents of this index must be skipped."""
         return index in self._open
 
     def has_taken_since(self, index: str, time: float) -> bool:
-        """Tell whether the index has taken a document since then."""
+        """Return whether the index has accepted a document since that time."""
         return self._took_at.get(index, -1.0) >= time
 
     def note_taken(self, indices: Iterable[str]) -> None:
-        """Note that these indices took documents just now. An open breaker is closed by a probe only."""
+        """Record that these indices accepted documents now. Only a probe closes an open breaker."""
         now = self._clock()
         for index in indices:
             self._took_at[index] = now
@@ -75,11 +76,11 @@ class CircuitBreakers:
             del self._took_at[min(self._took_at, key=self._took_at.__getitem__)]
 
     def note_refused(self, index: str, reason: str, since: float) -> bool:
-        """Note that an index refused what was sent to it; True if that opened its breaker.
+        """Record that an index refused documents. Return True if this opened its breaker.
 
         Args:
             index: the index.
-            reason: what it said.
+            reason: the reason in the response.
             since: when the request was sent.
         """
         if index in self._open:
@@ -96,12 +97,12 @@ class CircuitBreakers:
     # ── probing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def keep_for_probe(self, action: Action) -> None:
-        """Keep a document that was left aside: the next probe sends it."""
+        """Keep a skipped document for the next probe."""
         if breaker := self._open.get(action.index_name):
             breaker.probes.append(action)
 
     def take_due(self) -> dict[str, list[Action]]:
-        """Return the probes that are due; each index's next one is due PROBE_SECONDS after `note_probed`."""
+        """Return the probes that are due. The next probe of an index is due PROBE_SECONDS after `note_probed`."""
         now = self._clock()
         due = {
             index: list(breaker.probes)
@@ -113,7 +114,7 @@ class CircuitBreakers:
         return due
 
     def note_probed(self, index: str, *, is_taken: bool, reason: str = "") -> None:
-        """Note how a probe ended; one that was taken closes the breaker."""
+        """Record the result of a probe. If the index accepted a document, the breaker closes."""
         if is_taken:
             del self._open[index]
             self.note_taken([index])

@@ -1,4 +1,4 @@
-"""Dead letters for people: list, show, replay, discard. Each prints what it did and returns the exit status."""
+"""The commands for dead letters: list, show, replay, discard. Each prints its result and returns the exit status."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def list_letters(stream: HitStream) -> int:
 
 
 async def show_letter(stream: HitStream, letter_id: str) -> int:
-    """Print everything that is known of one dead letter, as JSON."""
+    """Print one dead letter completely, as JSON."""
     stored = await stream.find_dead_letter(letter_id)
     if stored is None:
         return _say_missing(letter_id)
@@ -52,7 +52,7 @@ async def show_letter(stream: HitStream, letter_id: str) -> int:
 
 
 async def replay_letters(stream: HitStream, letter_id: str) -> int:
-    """Move one dead letter, or all there are now, back into the backlog."""
+    """Move one dead letter, or all current ones, back into the backlog."""
     wanted = [letter_id] if letter_id != ALL else [stored.letter_id async for stored in _walk(stream)]
     moved = sum([await stream.replay_dead_letter(wanted_id) for wanted_id in wanted])
     if not moved and letter_id != ALL:
@@ -62,7 +62,7 @@ async def replay_letters(stream: HitStream, letter_id: str) -> int:
 
 
 async def discard_letter(stream: HitStream, letter_id: str) -> int:
-    """Delete one dead letter for good. Its hits stay booked as dead."""
+    """Delete one dead letter permanently. Its hits still count as dead."""
     if not await stream.discard_dead_letter(letter_id):
         return _say_missing(letter_id)
     sys.stdout.write(f"discarded {letter_id}\n")

@@ -1,10 +1,10 @@
-"""From a hit batch to the actions of a bulk. Pure, and part of the contract.
+"""Converts a hit batch to the actions of a bulk request. Pure, and part of the contract.
 
-Hits of one id in one millisecond of one batch become one document with the sum of their weights: lossless, since no
-answer looks closer than a millisecond, and a hot id costs little. The document takes the position of the first of
-them. A redelivered entry must give the same documents under the same ids, so this rule is `id_rule` 1 of the contract
-and golden tests pin it; another rule would get another number. Hits with a key never merge: each is a document that a
-repeated key must meet.
+Hits of a batch with the same id and the same millisecond become one document with the sum of their weights (a rollup).
+No count needs a finer resolution than a millisecond, so nothing is lost, and a hot id costs little. The document has
+the position of the first of these hits. A redelivered entry must give the same documents with the same ids, so this
+rule is `id_rule` 1 of the contract, and golden tests check it; another rule needs another number. Hits with an
+idempotency key are never merged: a repeated key must find its own document.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from hitcounter.indices import document_id, document_id_prefix, index_of, keyed_
 
 
 class Document(NamedTuple):
-    """What Elasticsearch stores, and which hits it stands for."""
+    """A document in Elasticsearch, and the hits that it contains."""
 
     position: int
-    """Where the first of its hits stands in the batch."""
+    """The position of its first hit in the batch."""
     hits: int
     index_name: str
     document_id: str
     id: str
     timestamp_ms: int
     n: int
-    """The weights of its hits, added up."""
+    """The sum of the weights of its hits."""
     is_keyed: bool
 
 
 class Action(NamedTuple):
-    """How a bulk asks for one document: the two lines of it, and what has to be known of its answer."""
+    """One document in a bulk request: its two lines, and what is needed to process the response."""
 
     position: int
     hits: int
@@ -55,7 +55,7 @@ def build_documents(batch: HitBatch, index_prefix: str) -> list[Document]:
 
 
 def build_actions(documents: list[Document]) -> list[Action]:
-    """Return the create action of each document, as the bytes that go over the wire."""
+    """Return the create action of each document, as the bytes to send."""
     return [
         Action(
             document.position,

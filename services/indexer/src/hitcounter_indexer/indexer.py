@@ -1,12 +1,12 @@
-"""The loop that turns entries into counts: read, decode, write, settle.
+"""The main loop of the indexer: read, decode, write, settle.
 
-`run` says "until stopped", one lane per bulk in flight; `run_once` is one visible turn of a lane; `run_until_empty`
-drives the same turns until nothing is left, for tests and for draining by hand.
+`run` works until it is stopped, with one lane per bulk in flight. `run_once` is one turn of a lane. `run_until_empty`
+repeats turns until the stream is empty, for tests and for draining by hand.
 
-An entry is settled only when each of its documents has found its end, so a death at any line leaves it pending:
-another indexer reclaims it, writes the same documents under the same ids, and meets those that were there already.
-While a turn lasts its entries are claimed anew now and then, so that only the silent lose theirs. The story goes on
-in turn.py.
+An entry is settled only when all of its documents are done. If the process dies at any line, the entry stays pending:
+another indexer reclaims it and writes the same documents with the same ids, so existing ones are duplicates and count
+once. While a turn runs, it renews the claim on its entries, so that only a silent indexer loses them. turn.py has the
+details.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _KEEP_INDICES_SECONDS = 60.0
 _LOOK_AT_BREAKERS_SECONDS = 1.0
 _BAD_REQUEST = 400
 _CLAIM_MAX_ENTRIES = 1000
-"""The most entries in one command: it must not keep Redis from others."""
+"""Maximum number of entries in one command, so that it does not block Redis for others."""
 
 log = get_logger()
 
 
 class Indexer:
-    """One consumer of the stream. Its connections belong to who made it."""
+    """One consumer of the stream. Whoever creates it closes its connections."""
 
     def __init__(
         self,
@@ -78,12 +78,12 @@ class Indexer:
         self._left = LeftEntries()
         self._next_reclaim = 0.0
         self._hits_per_entry = 1.0
-        """What an entry held in the last turn."""
+        """Average hits per entry in the last turn."""
 
     # ── loops ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
-        """Index until stopped, then finish what is under way and leave the group."""
+        """Index until stopped, then finish the bulks in progress and leave the consumer group."""
         await self._until_done(self._prepare)
         async with asyncio.TaskGroup() as group:
             loops = (self._renew_claims(), self._keep_indices(), self._look_at_breakers())
@@ -96,11 +96,11 @@ class Indexer:
         await self._leave()
 
     def stop(self) -> None:
-        """Read no more; `run` returns when the turns under way are done."""
+        """Stop reading; `run` returns when the current turns are done."""
         self.pace.stop()
 
     async def run_until_empty(self) -> int:
-        """Index until a read finds nothing; return the number of entries taken."""
+        """Index until a read finds nothing; return the number of entries read."""
         await self._prepare()
         await self._ensure_indices()
         total = 0
@@ -109,10 +109,10 @@ class Indexer:
         return total
 
     async def run_once(self) -> int:
-        """Do one turn: read some entries, write their documents, settle them. Return the number of entries taken.
+        """Do one turn: read entries, write their documents, settle them. Return the number of entries read.
 
         Raises:
-            StreamUnavailable: Redis is away. Entries that were read stay pending.
+            StreamUnavailable: Redis is down. Entries that were read stay pending.
         """
         async with self._reading:
             entries = [] if self.pace.is_stopping else await self._collect()
@@ -151,7 +151,7 @@ class Indexer:
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _collect(self) -> list[Entry]:
-        """Return entries for about one bulk: what others left behind, then what is new, waiting a little for more."""
+        """Return entries for about one bulk: first those of silent consumers, then new ones, waiting briefly."""
         entries = await self._reclaim()
         has_waited = False
         while (wanted := self._room_beside(entries)) > 0:
@@ -171,7 +171,7 @@ class Indexer:
         return entries
 
     def _choose_count(self, wanted: int, entries: Sequence[Entry]) -> int:
-        """Return how many entries to read next: judged by this turn's, or carefully by those of the last turn."""
+        """Return how many entries to read next, estimated from this turn, or with a lower limit from the last turn."""
         if entries:
             return next_read_count(wanted, _average_hits(entries), READ_MAX_ENTRIES)
         return next_read_count(wanted, self._hits_per_entry, BLIND_READ_MAX_ENTRIES)
@@ -181,14 +181,14 @@ class Indexer:
         return self._settings.bulk_max_documents - sum(entry.hits for entry in entries)
 
     async def _reclaim(self) -> list[Entry]:
-        """Return entries of silent consumers, up to a bulk of them; looks a few times within that silence."""
+        """Return entries of silent consumers, up to one bulk. Checks about four times per reclaim period."""
         silence_seconds = self._settings.reclaim_after_seconds
         entries: list[Entry] = []
         while time.monotonic() >= self._next_reclaim and self._room_beside(entries) > 0:
             found = await self._stream.reclaim(
                 self.consumer, min_idle_ms=int(silence_seconds * 1000), count=BLIND_READ_MAX_ENTRIES
             )
-            # Where more are left than are remembered, these come back again and again: in between the new ones.
+            # If more entries wait than are remembered, the others are reclaimed again and again: read new ones between.
             if not found or self._left.is_full:
                 self._next_reclaim = time.monotonic() + silence_seconds / 4
             entries += [
@@ -200,23 +200,23 @@ class Indexer:
         return entries
 
     async def _hand_over_too_new(self, entries: Sequence[Entry]) -> None:
-        """Leave entries to a newer indexer, at once and with enough time: it must not lose the race for them for ever.
+        """Leave entries to a newer indexer, at once and with enough time, so that it does not lose the race for them.
 
-        Those that were new have it until this indexer's next look at what was left behind, those that it found there
-        until the look after a whole silence.
+        For new entries the time is until this indexer's next check for silent consumers. For entries that it found in
+        such a check it is a whole reclaim period.
         """
         if any(entry.deliveries > 1 for entry in entries):
             self._next_reclaim = time.monotonic() + self._settings.reclaim_after_seconds
         await self._hand_over([entry.entry_id for entry in entries])
 
     async def _hand_over(self, entry_ids: Sequence[str]) -> None:
-        """Let whoever reclaims next have the entries at once."""
+        """Make the entries available to the next consumer that reclaims."""
         idle_ms = int(self._settings.reclaim_after_seconds * 1000)
         for ids in _in_parts(entry_ids):
             await self._stream.hand_over(self.consumer, ids, idle_ms=idle_ms)
 
     async def abandon(self) -> None:
-        """Let others have at once what this indexer will not finish; else they would wait for it to fall silent."""
+        """Hand over entries that this indexer will not finish, so that others need not wait until it is silent."""
         ids = [*self._held, *self._left]
         if not ids:
             return
@@ -232,7 +232,7 @@ class Indexer:
 
     @contextlib.contextmanager
     def _holding(self, entries: Sequence[Entry]) -> Iterator[None]:
-        """Have the claims of the entries renewed while the block runs."""
+        """Renew the claims on the entries while the block runs."""
         ids = [entry.entry_id for entry in entries]
         self._held.update(ids)
         self._metrics.entries_in_flight.set(len(self._held))
@@ -243,10 +243,10 @@ class Indexer:
             self._metrics.entries_in_flight.set(len(self._held))
 
     async def _renew_claims(self) -> None:
-        """Claim the entries under way anew, and those that were left, so that neither looks like silence.
+        """Renew the claims on entries in progress and on entries that wait for an index, so that no one reclaims them.
 
-        An indexer that gets no answer from Elasticsearch claims nothing: it may be the only one that is cut off, and
-        then the others must take its entries over. Where all are, nobody reads, and nothing is taken.
+        An indexer that gets no response from Elasticsearch renews nothing: it may be the only one that is cut off, and
+        then the others must take over its entries. If all are cut off, none of them reads, and nothing is taken over.
         """
         period_seconds = self._settings.reclaim_after_seconds / 3
         while True:
@@ -262,7 +262,7 @@ class Indexer:
                     log.exception("could not renew claims")
 
     async def _look_at_breakers(self) -> None:
-        """Probe the indices whose circuit breakers are open, and take up again what waits for one that has closed."""
+        """Probe indices with an open circuit breaker, and resume the entries that waited for a closed one."""
         while True:
             await asyncio.sleep(_LOOK_AT_BREAKERS_SECONDS)
             try:
@@ -281,15 +281,15 @@ class Indexer:
         self._metrics.left_entries.set(len(self._left))
         await self._hand_over(ids)
         self._next_reclaim = 0.0
-        log.info("took up entries that were left", index=index, entries=len(ids))
+        log.info("resumed entries that waited for an index", index=index, entries=len(ids))
 
     async def _prepare(self) -> None:
-        """Make the group, without which nothing can be read. An index is made before its first document anyway."""
+        """Create the consumer group, which reads need. An index is created before its first document is written."""
         await self._stream.ensure_group()
         self._conditions.note_well(REDIS)
 
     async def _keep_indices(self) -> None:
-        """Keep the template and the indices of today and tomorrow there. Trouble with them holds up nobody."""
+        """Keep the index template and the indices of today and tomorrow in place. A failure does not stop the lanes."""
         attempt = 0
         while True:
             if await self._ensure_indices():
@@ -300,7 +300,7 @@ class Indexer:
                 attempt += 1
 
     async def _ensure_indices(self) -> bool:
-        """Make what is missing; tell whether all is there."""
+        """Create what is missing; return whether everything is there."""
         today, tomorrow = indices_to_prepare(self._indices.prefix, time.time_ns() // 1_000_000)
         steps: dict[str, Callable[[], Awaitable[object]]] = {
             "today's index": lambda: self._indices.ensure([today]),
@@ -329,7 +329,7 @@ class Indexer:
         return True
 
     async def _until_done(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Repeat the action, with back-off, until it succeeds or the indexer is to stop."""
+        """Repeat the action with backoff until it succeeds or the indexer stops."""
         attempt = 0
         while not self.pace.is_stopping:
             try:

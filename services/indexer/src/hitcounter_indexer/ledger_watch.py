@@ -1,7 +1,7 @@
-"""Watching ledger and group: a walk over the stream now and then, so that a difference is seen before anybody asks.
+"""Compares the ledger with the stream from time to time, and removes dead consumers.
 
-One indexer of an installation does it, the one that publishes the as-of at the time. The walk is done by a script in
-Redis, so no payload travels, and only while the stream is short. It usually is: that is what indexers are for.
+One indexer of an installation does this: the one that publishes the as-of. A script in Redis scans the stream, so no
+payload is transferred, and only while the stream is short, which it usually is.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ _INTERVAL_SECONDS = 30.0
 _WALK_MAX_ENTRIES = 10_000
 _WALK_MAX_SECONDS = 5.0
 _CONSUMER_SILENCE_MS = 10 * 60 * 1000
-"""An indexer that lives shows itself within a second; one that was removed by mistake is made anew by its next read."""
+"""A running indexer is active every second. If it was removed by mistake, its next read creates it again."""
 
 log = get_logger()
 
 
 class Watched(Protocol):
-    """What the watch needs of the stream."""
+    """What the watch needs from the stream."""
 
     async def is_publisher(self, publisher: str) -> bool:
-        """Tell whether this indexer publishes the as-of at present."""
+        """Return whether this indexer publishes the as-of now."""
 
     async def status(self) -> StreamStatus:
-        """Return one consistent look at the stream."""
+        """Return a consistent snapshot of the stream."""
 
     async def audit_backlog(self, *, max_seconds: float) -> int | None:
-        """Walk over the stream and return the difference to the ledger; None where that takes longer."""
+        """Scan the stream and return the difference to the ledger; None if that takes longer."""
 
     async def sweep(self, *, min_idle_ms: int) -> list[str]:
         """Remove dead consumers; return their names."""
 
 
 class LedgerWatch:
-    """Shows the difference between ledger and stream, and removes the consumers of killed indexers.
+    """Exports the difference between ledger and stream, and removes the consumers of killed indexers.
 
     Args:
-        stream: what is watched.
-        difference: shows the hits by which ledger and stream differ; 0 in indexers that do not look.
-        name: of this indexer, as the publisher of the as-of.
+        stream: the stream to watch.
+        difference: the metric of the difference in hits; 0 in indexers that do not compare.
+        name: the name of this indexer as publisher of the as-of.
     """
 
     def __init__(self, stream: Watched, difference: Gauge, *, name: str) -> None:
@@ -60,10 +60,10 @@ class LedgerWatch:
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     async def look_once(self) -> None:
-        """Look, if it is up to this indexer."""
+        """Compare once, if this indexer is the publisher."""
         try:
             if not await self._stream.is_publisher(self._name):
-                self._difference.set(0)  # whoever looks now shows it
+                self._difference.set(0)  # the publisher exports it
                 return
             await self._compare()
             if removed := await self._stream.sweep(min_idle_ms=_CONSUMER_SILENCE_MS):
@@ -74,7 +74,7 @@ class LedgerWatch:
             log.exception("the ledger could not be compared with the stream")
 
     async def _compare(self) -> None:
-        """Compare ledger and stream, if that is cheap now; otherwise what was found last still stands."""
+        """Compare ledger and stream if that is cheap now; otherwise keep the last result."""
         if (await self._stream.status()).entries > _WALK_MAX_ENTRIES:
             return
         difference = await self._stream.audit_backlog(max_seconds=_WALK_MAX_SECONDS)

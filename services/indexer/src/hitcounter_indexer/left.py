@@ -1,7 +1,8 @@
-"""Entries that are left pending until the circuit breaker of an index closes. Pure.
+"""Entries that stay pending until the circuit breaker of an index closes. Pure.
 
-Their consumer goes on claiming them, so that nobody reclaims them meanwhile only to leave them again: a look at an
-entry costs a turn, and writes once more whatever else is in it. If the indexer dies they are reclaimed like any others.
+Their consumer keeps renewing its claim on them. Otherwise another indexer would reclaim them only to skip them again,
+and each attempt costs a turn and writes their other documents again. If the indexer dies, they are reclaimed like any
+other entry.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 LEFT_MAX_ENTRIES: Final = 10_000
-"""The most entries that one indexer remembers: a few MB. Further ones it forgets, and they are reclaimed in between."""
+"""Maximum number of entries that an indexer remembers (a few MB). Further ones are forgotten and reclaimed later."""
 
 
 class LeftEntries:
-    """The ids of such entries, by the index they wait for."""
+    """The ids of these entries, by the index that they wait for."""
 
     def __init__(self) -> None:
         self._ids: dict[str, dict[str, None]] = {}
@@ -30,19 +31,19 @@ class LeftEntries:
 
     @property
     def indices(self) -> list[str]:
-        """What is waited for."""
+        """The indices that entries wait for."""
         return list(self._ids)
 
     @property
     def is_full(self) -> bool:
-        """True where no more are remembered."""
+        """True if no more entries can be remembered."""
         return len(self) >= LEFT_MAX_ENTRIES
 
     def add(self, index: str, entry_ids: Sequence[str]) -> None:
-        """Remember these entries, as far as there is room."""
+        """Remember these entries, up to the limit."""
         if remembered := entry_ids[: max(0, LEFT_MAX_ENTRIES - len(self))]:
             self._ids.setdefault(index, {}).update(dict.fromkeys(remembered))
 
     def take(self, index: str) -> list[str]:
-        """Return the entries that wait for this index, and forget them."""
+        """Return the entries that wait for this index, and remove them."""
         return list(self._ids.pop(index, ()))

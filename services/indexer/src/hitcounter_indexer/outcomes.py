@@ -1,8 +1,8 @@
-"""What the answer for one document means. Pure.
+"""Classifies the response of Elasticsearch for one document. Pure.
 
-The list of errors that condemn a document is closed on purpose: whatever is not known to be the document's own fault
-(no permission, a shard limit, a closed or missing index, a bug) is kept and tried again, and said aloud. So a fault of
-the whole cluster can never turn traffic into dead letters.
+Only errors in a fixed list reject a document. Any other error (a missing permission, a shard limit, a closed or missing
+index, a bug) means that the document is kept and retried, and that the error is reported. So a problem of the whole
+cluster never turns hits into dead letters.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _INDEX_IS_LOST = "index_not_found_exception"
 _FIELD_IS_UNKNOWN = "strict_dynamic_mapping_exception"
 _SHARD_IS_RED = "unavailable_shards_exception"
 _TOO_MUCH_TO_DO = frozenset({"es_rejected_execution_exception", "circuit_breaking_exception"})
-"""Push-back (429): full queues, or no memory."""
+"""Backpressure (429): full queues, or not enough memory."""
 _SHARD_IS_FULL = "Number of documents in the shard"
-"""How Elasticsearch begins to say that a shard holds as many documents as it ever can: 2,147,483,519."""
+"""The beginning of the error for a shard that has the maximum number of documents: 2,147,483,519."""
 
 
 class ItemOutcome(Enum):
-    """What to do about one document now."""
+    """What to do with one document."""
 
     INDEXED = "indexed"
     DUPLICATE = "duplicate"
-    """It was there already: a success."""
+    """It already exists: a success."""
     RETRY = "retry"
-    """Elasticsearch has too much to do, or cannot just now."""
+    """Elasticsearch is overloaded, or cannot write it at the moment."""
     HOLD = "hold"
-    """It refuses for a reason that is not the document's: kept and tried again, and somebody must know."""
+    """Elasticsearch refuses it although it is valid. It is kept and retried, and an operator must see the reason."""
     REJECT = "reject"
-    """The document itself can never be stored: a dead letter."""
+    """The document can never be stored: a dead letter."""
 
 
 class ItemResult(NamedTuple):
-    """The answer for one document."""
+    """The response for one document."""
 
     outcome: ItemOutcome
     reason: str = ""
@@ -47,32 +47,32 @@ class ItemResult(NamedTuple):
 
     @property
     def is_index_lost(self) -> bool:
-        """True where the index has to be made anew."""
+        """True if the index must be created again."""
         return self.reason == _INDEX_IS_LOST
 
     @property
     def is_field_unknown(self) -> bool:
-        """True where the mapping of the index lacks a field of the document."""
+        """True if the mapping of the index lacks a field of the document."""
         return self.reason == _FIELD_IS_UNKNOWN
 
     @property
     def is_push_back(self) -> bool:
-        """True where this says nothing of the index, only that it has to be tried again, soon or when there is room."""
+        """True if this is backpressure: it says nothing about the index, only that the request must be retried."""
         return self.outcome is ItemOutcome.RETRY and (
             self.is_index_lost or self.reason in _TOO_MUCH_TO_DO or (not self.reason and self.status == 429)
         )
 
     @property
     def is_of_shard(self) -> bool:
-        """True where one shard refuses everything new, though the others of its index may take what is theirs.
+        """True if one shard refuses all new documents, while other shards of its index may accept theirs.
 
-        It has no active primary, or is full: then it still meets the documents that it holds.
+        The shard has no active primary, or is full. A full shard still recognizes the documents that it has.
         """
         return self.reason == _SHARD_IS_RED or self.detail.startswith(_SHARD_IS_FULL)
 
     @property
     def may_be_invalid(self) -> bool:
-        """True where the document itself may be why it is refused, if others of its index are not."""
+        """True if the document itself may be invalid, provided that its index accepts others."""
         return self.outcome is ItemOutcome.HOLD and self.status == 400 and not self.is_of_shard
 
 
@@ -80,10 +80,10 @@ INDEXED = ItemResult(ItemOutcome.INDEXED)
 
 
 def read_item(item: Mapping[str, object]) -> ItemResult:
-    """Classify one element of a bulk answer's ``items``: the part under ``create``."""
+    """Classify one element of ``items`` in a bulk response: the part under ``create``."""
     status, error = item.get("status"), item.get("error")
     if not isinstance(status, int):
-        return ItemResult(ItemOutcome.HOLD, "no_status", "the answer names no status")
+        return ItemResult(ItemOutcome.HOLD, "no_status", "the response has no status")
     if 200 <= status < 300:
         return INDEXED
     reason, detail = _read_error(error)
@@ -99,7 +99,7 @@ def read_item(item: Mapping[str, object]) -> ItemResult:
 def _read_error(error: object) -> tuple[str, str]:
     if not isinstance(error, Mapping):
         return "", ""
-    # What follows there names the documents of this very request: no news each time, and no business of readiness.
+    # The rest of the text lists the documents of this request: it differs each time, and is of no use in /readyz.
     detail = str(error.get("reason", "")).partition(", request: [")[0][:300]
     cause = find_cause(error)
     return str(error.get("type", "")), f"{detail}; caused by {cause}" if cause else detail

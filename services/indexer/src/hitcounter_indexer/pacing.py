@@ -1,4 +1,4 @@
-"""When to wait, when to stop, and what is waited for: shared by all that one indexer does."""
+"""Stopping and waiting, and the state of Redis and Elasticsearch: shared by all tasks of one indexer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = get_logger()
 
 
 class Pace:
-    """The pulse of one indexer: pauses end early when it is to stop."""
+    """Pauses that end early when the indexer stops, and the time of its last progress."""
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
         self.last_beat = time.monotonic()
-        """When work last moved, or was seen waiting on purpose: the liveness probe looks at it."""
+        """When work last made progress or waited on purpose. The liveness probe uses it."""
 
     @property
     def is_stopping(self) -> bool:
@@ -32,15 +32,15 @@ class Pace:
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """End all pauses, now and in future."""
+        """End all current and future pauses."""
         self._stopping.set()
 
     def beat(self) -> None:
-        """Note that work moves."""
+        """Record that work makes progress."""
         self.last_beat = time.monotonic()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the moment at which the indexer is to stop."""
+        """Wait, but return early when the indexer stops."""
         self.beat()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -48,16 +48,16 @@ class Pace:
 
 
 class Conditions:
-    """What is known of the two servers: said in readiness and metrics each time, in the log when it is news."""
+    """The state of Redis and Elasticsearch. Each change is in /readyz and the metrics; the log has only new reasons."""
 
     def __init__(self, readiness: Readiness, metrics: IndexerMetrics) -> None:
         self._readiness = readiness
         self._metrics = metrics
         self._waited_for: set[str] = set()
-        """The servers for which work waits."""
+        """The servers that work waits for."""
 
     def note_problem(self, error: StreamUnavailable | IndexUnavailable) -> None:
-        """Note that a call failed; which server it was follows from the error."""
+        """Record that a call failed. The error determines the server."""
         server = REDIS if isinstance(error, StreamUnavailable) else ELASTICSEARCH
         self._metrics.failures.labels(server).inc()
         self._waited_for.add(server)
@@ -65,31 +65,31 @@ class Conditions:
             log.warning("waiting", server=server, reason=str(error))
 
     def note_well(self, server: str) -> None:
-        """Note that a server did what it was asked."""
+        """Record that a call to a server succeeded."""
         self._waited_for.discard(server)
         if self._readiness.clear(server):
             log.info("connected", server=server)
 
     def note_reached(self, server: str) -> None:
-        """Note that a server answered at all: it is not waited for because it was never reached."""
+        """Record that a server responded, which is enough if /readyz only waits for the first contact."""
         if self._readiness.problems.get(server) and server not in self._waited_for:
             self.note_well(server)
 
     # ── what is wrong beside the work ───────────────────────────────────────────────────────────────────────────────
 
     def note_degraded(self, name: str, reason: str) -> None:
-        """Note that something is wrong which does not keep the indexer from its work."""
+        """Record a problem that does not stop the indexer."""
         if self._readiness.warn(name, [reason]):
             log.warning("degraded", what=name, reason=reason)
 
     def note_healed(self, name: str) -> None:
-        """Note that it is no longer wrong."""
+        """Record that such a problem is gone."""
         if name in self._readiness.warnings:
             self._readiness.warn(name, [])
-            log.info("well again", what=name)
+            log.info("recovered", what=name)
 
     def note_trouble(self, name: str, error: IndexUnavailable) -> None:
-        """Note that something beside the work failed for now; work goes on as far as it can."""
+        """Record that a call outside of the main work failed. The main work continues."""
         self._metrics.failures.labels(ELASTICSEARCH).inc()
         self.note_degraded(name, str(error))
         if error.status is not None:

@@ -1,4 +1,4 @@
-"""Entries in flight for people: list those that wait too long, reject one. Each prints, and returns the exit status."""
+"""The commands for entries in flight: list old ones, reject one. Each prints its result and returns the exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PAGE = 100
 
 
 async def list_entries(stream: HitStream, *, older_than_seconds: float) -> int:
-    """Print one line for each entry in flight that was accepted so long ago, oldest first, and why it waits."""
+    """Print one line for each entry in flight of at least this age, oldest first, and why it may wait."""
     now_ms = (await stream.status()).now_ms
     count = hits = 0
     async for pending in _walk(stream, before_ms=now_ms - int(older_than_seconds * 1000)):
@@ -33,7 +33,7 @@ async def list_entries(stream: HitStream, *, older_than_seconds: float) -> int:
 
 
 async def reject_entry(stream: HitStream, entry_id: str) -> int:
-    """Make one entry in flight a dead letter, so that nothing waits for it; replaying that brings it back."""
+    """Make an entry in flight a dead letter, so that nothing waits for it. It can be replayed later."""
     entry = await stream.find_entry(entry_id)
     if entry is None:
         sys.stderr.write(f"there is no entry {entry_id}; hitcounter-indexer entries list shows those that wait\n")
@@ -58,7 +58,7 @@ async def _walk(stream: HitStream, *, before_ms: int) -> AsyncIterator[PendingEn
 
 
 def _explain(entry: Entry) -> str:
-    """Return why nobody may have brought it to its end."""
+    """Return why the entry may not be settled yet."""
     try:
         decode(entry.payload)
     except EntryTooNew as error:

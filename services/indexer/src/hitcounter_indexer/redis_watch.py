@@ -1,6 +1,6 @@
-"""Telling at /readyz and in the log that Redis's own settings may lose hits. The API refuses hits then; indexers go on.
+"""Warns in /readyz and in the log if the settings of Redis may lose hits.
 
-What was taken is counted all the sooner the longer the indexers work: they stay ready, with a warning.
+The API refuses hits then. Indexers continue and stay ready, so that accepted hits are counted soon.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ log = get_logger()
 
 
 class Watched(Protocol):
-    """What the watch needs of the stream."""
+    """What the watch needs from the stream."""
 
     async def memory(self) -> StreamMemory:
-        """Look at Redis itself."""
+        """Return memory and persistence of Redis."""
 
 
 async def watch_redis(stream: Watched, readiness: Readiness) -> None:
-    """Look now and then, until cancelled."""
+    """Check every few seconds, until cancelled."""
     while True:
         await look_at_redis(stream, readiness)
         await asyncio.sleep(_INTERVAL_SECONDS)
 
 
 async def look_at_redis(stream: Watched, readiness: Readiness) -> None:
-    """Look once, and warn of what may lose hits."""
+    """Check once, and warn of settings that may lose hits."""
     try:
         memory = await stream.memory()
     except StreamUnavailable:
-        return  # the loop that reads entries tells so
+        return  # the loop that reads entries reports it
     except Exception:  # the top of a loop: whatever it is, the next look may succeed
         log.exception("Redis could not be watched")
         return

@@ -1,4 +1,4 @@
-"""Where documents go: Elasticsearch's bulk API, one answer per document."""
+"""Writes documents with the bulk API of Elasticsearch; there is one result per document."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_item
 
 _SINK_IS_BUSY_OR_AWAY: Final = (None, 429, 502, 503, 504)
-"""The status of an answer that says nothing of the index; None where there was no answer."""
+"""Statuses that say nothing about the index; None if there was no response."""
 _BULK_HEADERS: Final = {"accept": "application/json", "content-type": "application/x-ndjson"}
 
 
 class Sink(Protocol):
-    """What the indexer needs of a place for documents; the unit ring has one that fails on demand."""
+    """What the indexer needs from a store of documents; the unit tests have one that fails on demand."""
 
     async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
-        """Create the documents and return one result each, in their order.
+        """Create the documents and return one result for each, in the same order.
 
         Raises:
-            IndexUnavailable: nothing is known of any of them, except that the request as a whole went wrong.
+            IndexUnavailable: the request failed as a whole; nothing is known about any document.
         """
 
     async def flush(self, indices: Collection[str]) -> None:
-        """Have every document that these indices hold on disk.
+        """Write every document of these indices to disk.
 
         Raises:
-            IndexUnavailable: that cannot be said.
+            IndexUnavailable: it is not certain that they are on disk.
         """
 
 
 class ElasticsearchSink:
-    """The real sink. Makes an index before its first document.
+    """The sink for Elasticsearch. It creates an index before its first document.
 
     Args:
-        client: how to reach Elasticsearch.
-        indices: what makes indices.
-        request_timeout_seconds: how long the client waits for an answer.
+        client: the Elasticsearch client.
+        indices: creates indices.
+        request_timeout_seconds: how long the client waits for a response.
     """
 
     def __init__(self, client: AsyncElasticsearch, indices: Indices, *, request_timeout_seconds: float = 30.0) -> None:
@@ -49,14 +49,14 @@ class ElasticsearchSink:
         self._indices = indices
         self._bulk_parameters = {
             "require_alias": "true",
-            # How long Elasticsearch may wait for a shard without an active primary: by default a minute, in which the
-            # client gives up, and learns nothing of all the other documents.
+            # How long Elasticsearch waits for a shard without an active primary. The default is a minute: the client
+            # would time out first, and would get no result for all the other documents.
             "timeout": f"{int(request_timeout_seconds * 1000 / 3)}ms",
             "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by",
         }
 
     async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
-        """Send one bulk (see Sink.write). Documents of an index that cannot be made or is not ours are held back."""
+        """Send one bulk (see Sink.write). Documents of an index that cannot be created or is foreign are not sent."""
         indices = {action.index_name for action in actions}
         unfit = await self._find_unfit(indices)
         if not unfit:
@@ -65,10 +65,10 @@ class ElasticsearchSink:
         return [unfit.get(action.index_name) or next(written) for action in actions]
 
     async def _find_unfit(self, indices: Collection[str]) -> dict[str, ItemResult]:
-        """Return the answer for the documents of each index that is not fit to be written to.
+        """Return the result for documents of each index that cannot be written to.
 
         Raises:
-            IndexUnavailable: that cannot be said of any of them.
+            IndexUnavailable: none of the indices could be checked.
         """
         unfit: dict[str, ItemResult] = {}
         away: IndexUnavailable | None = None
@@ -90,8 +90,8 @@ class ElasticsearchSink:
             return []
         lines = [action.lines for action in actions]
         with translated("write documents"):
-            # Not client.bulk: that is a PUT, which aiohttp sends again by itself when a connection breaks, so that we
-            # would take the documents of the first attempt for a client's duplicates.
+            # Not client.bulk: it is a PUT, which aiohttp sends again by itself when a connection breaks. Documents of
+            # the first attempt would then be counted as duplicates.
             answer = await self._client.perform_request(
                 "POST", "/_bulk", params=self._bulk_parameters, headers=_BULK_HEADERS, body=[b"".join(lines)]
             )
@@ -107,10 +107,10 @@ class ElasticsearchSink:
         await self._indices.flush(indices)
 
     async def _doubt(self, actions: Sequence[Action], results: list[ItemResult]) -> list[ItemResult]:
-        """Look again at indices that are gone, or whose mapping may be why they reject documents.
+        """Check indices again that are missing, or whose mapping may be the reason for rejected documents.
 
-        A document is only to blame where the mapping is the one we made; one whose index was lost can be written again
-        as soon as that is made anew.
+        A document is invalid only if its index has our mapping. If its index was lost, it is retried after the index is
+        created again.
         """
         suspect = {
             action.index_name
@@ -124,9 +124,9 @@ class ElasticsearchSink:
 
 
 def _judge(result: ItemResult, unfit: ItemResult | None) -> ItemResult:
-    """Return what to make of a result, knowing what is wrong with its index, if anything."""
+    """Return the final result of a document, given the fault of its index, if there is one."""
     if result.is_index_lost:
-        return unfit or ItemResult(ItemOutcome.RETRY, result.reason, "the index was lost, and made anew")
-    if result.is_field_unknown:  # an older version made the index anew
+        return unfit or ItemResult(ItemOutcome.RETRY, result.reason, "the index was missing, and was created again")
+    if result.is_field_unknown:  # an older version created the index again
         return unfit or result
     return unfit or result if result.outcome is ItemOutcome.REJECT else result

@@ -1,7 +1,7 @@
-"""What the indexer does in place of its usual parts while traces are on: spans of turns and of their bulks.
+"""Tracing of the indexer: spans of turns and of their bulks. Imported only if tracing is enabled.
 
-The story is told in hitcounter.tracing. The indexer draws nothing itself: a turn is traced if one of its entries says
-that the API traced it, and so are the bulks of such a turn. This module is imported only where traces are on.
+hitcounter.tracing explains how spans are connected. The indexer does not sample: it traces a turn, and the bulks of it,
+if the API traced one of its entries.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from hitcounter_indexer.turn import TurnEnd, TurnWriter
 
 
 class TracedTurnWriter(TurnWriter):
-    """A writer with a span for each turn that has traced entries, and one for each of its bulks."""
+    """A TurnWriter that creates a span for each turn with traced entries, and for each bulk of it."""
 
     def __init__(self, *, tracer: Tracer, **options: Any) -> None:
         super().__init__(**options)
         self._tracer = tracer
 
     async def finish(self, entries: Sequence[Entry]) -> TurnEnd:
-        """Bring the entries to their ends, as TurnWriter does."""
+        """Write and settle the entries, as TurnWriter does."""
         batches = [span for entry in entries if (span := extract_span_context(read_traceparent(entry.payload)))]
         if not batches:
             return await super().finish(entries)
@@ -38,7 +38,7 @@ class TracedTurnWriter(TurnWriter):
             return await super().finish(entries)
 
     async def _send(self, actions: Sequence[Action]) -> list[ItemResult]:
-        """Send one bulk; its span begins when it is ready, and may have to wait for its turn."""
+        """Send one bulk. Its span includes the wait for a free slot."""
         if not get_current_span().is_recording():
             return await super()._send(actions)
         with self._tracer.start_as_current_span("bulk", attributes={"hitcounter.documents": len(actions)}) as span:

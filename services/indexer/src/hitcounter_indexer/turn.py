@@ -1,16 +1,17 @@
-"""One turn: every document of some entries is brought to its end, and the entries are settled as theirs are.
+"""One turn: writes the documents of some entries, and settles each entry when all of its documents are done.
 
-What a turn does with a document that is not written at once depends on who refuses it (outcomes.py):
+What happens to a document that is not written depends on what refuses it (outcomes.py):
 
-- Elasticsearch is away or has too much to do: the turn waits and tries again, as long as it takes. Its lane reads
-  nothing meanwhile, which is the back-pressure.
-- Its index refuses everything while others take theirs (a red, closed or read-only day): the circuit breaker of that
-  index opens (breaker.py), and its documents are left aside. Everything else is written and settled; an entry that has
-  such a document stays pending until the breaker closes.
-- Its index takes others, but not this one: its entry is left pending at once and comes back when it is reclaimed. One
-  that came back too often is rejected, a dead letter, where the very request that refused it shows that its index is
-  well: it held another document of this index that was taken.
-- Nothing else comes through to compare it with: the turn tries for a while, then leaves the entries pending.
+- Elasticsearch is down or overloaded: the turn waits and retries, for as long as it takes. Its lane reads nothing
+  meanwhile. This is the backpressure.
+- The index refuses everything while other indices accept documents (a red, closed or read-only index): the circuit
+  breaker of that index opens (breaker.py), and its documents are skipped. All others are written and settled. An entry
+  with a skipped document stays pending until the breaker closes.
+- The index accepts other documents, but not this one: its entry stays pending and is delivered again when it is
+  reclaimed. After too many deliveries the document is rejected and becomes a dead letter, but only if the same request
+  shows that the index works: the index accepted another document of that request.
+- No other document is accepted that could be compared with it: the turn retries for a while, then leaves the entries
+  pending.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _NO_ANSWER = ItemResult(ItemOutcome.RETRY, "no_answer")
 _NOT_SENT = ItemResult(ItemOutcome.HOLD, "not_sent")
 """Not an answer."""
 _SLOW_SECONDS = 1.0
-"""A bulk that took longer is the last one of an indexer that is stopping."""
+"""While the indexer is stopping, it sends no further bulk after one that took longer than this."""
 _IS_THERE = (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE)
 
 log = get_logger()
@@ -50,21 +51,21 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
-    """The entries of a turn that are not settled; all of them stay pending."""
+    """The entries of a turn that are not settled. All of them stay pending."""
 
     too_new: list[Entry] = field(default_factory=list)
-    """Only a newer indexer can read them."""
+    """Entries that only a newer indexer can read."""
     left: Mapping[str, list[str]] = field(default_factory=dict)
-    """The ids of those that wait for the circuit breaker of an index to close, by that index."""
+    """Ids of the entries that wait until the circuit breaker of an index closes, by index."""
     unsettled: list[Entry] = field(default_factory=list)
-    """The others: refused for now, or the indexer is stopping."""
+    """All others: refused for now, or the indexer is stopping."""
 
 
 class AttemptEnd(Enum):
-    """How one try at the open documents ended."""
+    """The result of one attempt to write the open documents."""
 
-    DONE = "everything that was sent has found its end"
-    PUSHED_BACK = "Elasticsearch is away or has too much to do: nothing can be said of the documents"
+    DONE = "everything that was sent is done"
+    PUSHED_BACK = "Elasticsearch is down or overloaded: this says nothing about the documents"
     REFUSED = "an index refuses documents, and its circuit breaker is closed"
 
 
@@ -72,11 +73,11 @@ class AttemptEnd(Enum):
 class _Attempt:
     end: AttemptEnd
     refused: Mapping[str, ItemResult] = field(default_factory=dict)
-    """For each index that refuses documents one of its answers."""
+    """One response of each index that refuses documents."""
 
 
 class TurnWriter:
-    """Brings entries to their ends; shared by the lanes of one indexer."""
+    """Writes and settles entries; shared by the lanes of one indexer."""
 
     def __init__(
         self,
@@ -98,18 +99,19 @@ class TurnWriter:
         self._conditions = conditions
         self._busy = BusyClock(metrics.busy_seconds)
         self._writes = asyncio.Semaphore(max(1, settings.bulks_in_flight - 1))
-        """One bulk is prepared while the others are written. Two writes of one index at once make segments in pairs,
-        which Elasticsearch has to merge."""
+        """One bulk is prepared while the others are written. Concurrent writes to one index create more segments, which
+        Elasticsearch has to merge."""
         self._bulk_size = BulkSize(settings.bulk_max_documents)
         self._breakers = CircuitBreakers(time.monotonic)
         self._unanswered_since: float | None = None
-        """When the first of the requests was sent that got no answer, nor did any after it."""
+        """When the first request without a response was sent, if none after it got a response either."""
 
     async def finish(self, entries: Sequence[Entry]) -> TurnEnd:
-        """Bring the entries to their ends; some may be left pending (see above, and when stopping).
+        """Write and settle the entries. Some may stay pending (see above, and when the indexer is stopping).
 
         Raises:
-            StreamUnavailable: Redis is away while stopping; what was written will be met again.
+            StreamUnavailable: Redis is down while the indexer is stopping. The documents are written; the entries are
+                delivered again.
         """
         work, too_new = await self._decode(entries)
         start, attempt = time.monotonic(), 0
@@ -135,23 +137,23 @@ class TurnWriter:
         return TurnEnd(too_new, work.left, work.unsettled)
 
     def is_cut_off(self, for_seconds: float) -> bool:
-        """Tell whether requests to Elasticsearch have been failing for so long without any answer."""
+        """Return whether Elasticsearch has not responded to any request for so long."""
         return self._unanswered_since is not None and time.monotonic() - self._unanswered_since >= for_seconds
 
     # ── circuit breakers ────────────────────────────────────────────────────────────────────────────────────────────
 
     def is_open(self, index: str) -> bool:
-        """Tell whether the circuit breaker of the index is open."""
+        """Return whether the circuit breaker of the index is open."""
         return self._breakers.is_open(index)
 
     async def probe(self) -> None:
-        """Send the probes that are due; an index that takes its own is written to again."""
+        """Send the probes that are due. If an index accepts its probe, its circuit breaker closes."""
         due = self._breakers.take_due()
         await asyncio.gather(*[self._probe(index, actions) for index, actions in due.items()])
 
     async def _probe(self, index: str, actions: Sequence[Action]) -> None:
-        # Not in line with the bulks: Elasticsearch may hold it for as long as a bulk may take. What it writes is met as
-        # a duplicate, and flushed, when its entry comes back.
+        # It does not queue with the bulks, because Elasticsearch may take as long for it as for a bulk. When the entry
+        # of its documents is delivered again, they are duplicates, and are flushed.
         is_taken, reason = False, ""
         try:
             results = await self._sink.write(actions)
@@ -170,7 +172,7 @@ class TurnWriter:
             self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
 
     def _leave_aside(self, work: Work) -> None:
-        """Take the documents of indices whose breakers are open out of the turn."""
+        """Remove the documents of indices with an open circuit breaker from the turn."""
         if self._breakers.is_any_open:
             for action in work.leave_aside(self._breakers.is_open):
                 self._breakers.keep_for_probe(action)
@@ -183,9 +185,9 @@ class TurnWriter:
     # ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _decode(self, entries: Sequence[Entry]) -> tuple[Work, list[Entry]]:
-        """Return the work that the entries hold, and those that are too new; settles those that hold no work."""
+        """Return the documents of the entries, and the entries that are too new. Settle undecodable ones."""
         readable: list[tuple[Entry, Sequence[Action]]] = []
-        condemned: list[Settlement] = []
+        rejected: list[Settlement] = []
         too_new: list[Entry] = []
         for entry in entries:
             try:
@@ -195,14 +197,14 @@ class TurnWriter:
                 self._metrics.entries.labels("left").inc()
                 log.warning("left an entry to a newer indexer", entry=entry.entry_id, reason=str(error))
             except UndecodableEntry as error:
-                condemned.append(_condemn(entry, "undecodable", str(error)))
-            except Exception as error:  # a bug of ours that this entry meets: it must not hold up its neighbours
+                rejected.append(_reject(entry, "undecodable", str(error)))
+            except Exception as error:  # a bug that only this entry triggers: it must not delay the other entries
                 self._metrics.entries.labels("failed").inc()
                 log.exception("an entry could not be handled", entry=entry.entry_id, deliveries=entry.deliveries)
                 if entry.deliveries > self._settings.max_deliveries:
-                    condemned.append(_condemn(entry, "failed_too_often", f"{type(error).__name__}: {error}"))
-        if condemned:
-            await self._settle(condemned)
+                    rejected.append(_reject(entry, "failed_too_often", f"{type(error).__name__}: {error}"))
+        if rejected:
+            await self._settle(rejected)
         return Work(readable), too_new
 
     def _read_actions(self, entry: Entry) -> list[Action]:
@@ -211,18 +213,18 @@ class TurnWriter:
             documents = [document for document in documents if document.position in entry.positions]
         hits = sum(document.hits for document in documents)
         if not documents or hits != entry.hits:
-            raise UndecodableEntry(f"it holds {hits} hits, the ledger has booked {entry.hits}")
+            raise UndecodableEntry(f"it contains {hits} hits, but the ledger counts {entry.hits}")
         return build_actions(documents)
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _write_open(self, work: Work, *, is_repeat: bool) -> _Attempt:
-        """Try each open document once, and settle the entries that are done."""
+        """Send each open document once, and settle the entries that are done."""
         problem: IndexUnavailable | None = None
         refused: dict[str, ItemResult] = {}
         is_answered, is_going_on = True, True
         for chunk in work.take_chunks(self._bulk_size.documents, self._settings.bulk_max_bytes):
-            if not is_answered or not is_going_on:  # else this chunk would wait for nothing, too
+            if not is_answered or not is_going_on:  # this chunk would only wait, too
                 work.note(chunk, [_NOT_SENT] * len(chunk))
                 continue
             since = time.monotonic()
@@ -244,7 +246,7 @@ class TurnWriter:
         return self._conclude(problem, {index: result for index, result in refused.items() if not self.is_open(index)})
 
     def _conclude(self, problem: IndexUnavailable | None, refused: Mapping[str, ItemResult]) -> _Attempt:
-        """Say how an attempt ended, in readiness too."""
+        """Return the result of an attempt, and report it in /readyz."""
         if problem is not None:
             self._conditions.note_problem(problem)
             return _Attempt(AttemptEnd.PUSHED_BACK)
@@ -258,9 +260,9 @@ class TurnWriter:
     def _note_unanswered(
         self, work: Work, chunk: Sequence[OpenAction], error: IndexUnavailable, since: float
     ) -> list[ItemResult]:
-        """Note a request that failed as a whole; the next attempt asks index by index, and others before these.
+        """Record a request that failed as a whole. The next attempt sends one request per index, these indices last.
 
-        So it is seen which one does not answer, and it does not stand in front of the others for ever.
+        This shows which index does not respond, and that index does not delay the others.
         """
         self._metrics.retried_documents.labels(_NO_ANSWER.reason).inc(len(chunk))
         self._metrics.items.labels(ItemOutcome.RETRY.value).inc(len(chunk))
@@ -272,7 +274,7 @@ class TurnWriter:
         return [_NO_ANSWER] * len(chunk)
 
     async def _write(self, chunk: Sequence[OpenAction], *, is_repeat: bool) -> list[ItemResult]:
-        """Write a chunk, in halves where it is too large for Elasticsearch."""
+        """Write a chunk. If it is too large for Elasticsearch, write it in two halves."""
         actions = [item.action for item in chunk]
         try:
             results = await self._send(actions)
@@ -293,11 +295,11 @@ class TurnWriter:
         return await self._flush_doubtful(chunk, results, is_repeat=is_repeat)
 
     async def _send(self, actions: Sequence[Action]) -> list[ItemResult]:
-        """Send one bulk, when it is its turn."""
+        """Send one bulk, after waiting for a free slot."""
         async with self._writes:
             start = time.monotonic()
             try:
-                if self._breakers.is_any_open:  # perhaps since this bulk was made
+                if self._breakers.is_any_open:  # a breaker may have opened since this bulk was prepared
                     results = await self._send_some(actions)
                 else:
                     results = await self._sink.write(actions)
@@ -324,10 +326,10 @@ class TurnWriter:
         return [next(results) if action.index_name in indices else _NOT_SENT for action in actions]
 
     def _reject_invalid(self, chunk: Sequence[OpenAction], results: Sequence[ItemResult]) -> list[ItemResult]:
-        """Reject documents that came back too often and are refused while the same request shows their index well.
+        """Reject documents that were delivered too often and are refused while their index accepts others.
 
-        Proof from another request would be none: an index that is closed and opened again and again takes some
-        documents and refuses others, and there is nothing wrong with any of them.
+        Only the same request counts as proof. An index that is closed and opened repeatedly accepts documents of some
+        requests and refuses those of others, although all of them are valid.
         """
         well = _indices_of(chunk, results, _IS_THERE)
         most = self._settings.max_deliveries
@@ -341,12 +343,12 @@ class TurnWriter:
     async def _flush_doubtful(
         self, chunk: Sequence[OpenAction], results: Sequence[ItemResult], *, is_repeat: bool
     ) -> list[ItemResult]:
-        """Make sure that documents found already there are on disk before their entries are settled.
+        """Make sure that duplicates are on disk before their entries are settled.
 
-        A duplicate says that an earlier delivery of the entry wrote the document, not that Elasticsearch had synced it:
-        the one who would have waited for that may have died, and Elasticsearch may be next. A key that a client sent
-        twice needs nothing: the entry of the first waits for its own answer. Duplicates of an index that cannot be
-        flushed have to be tried again.
+        A duplicate means that an earlier delivery of the entry wrote the document. It does not mean that Elasticsearch
+        has synced it: the indexer that waited for that may have died, and Elasticsearch may die next. A key that a
+        client sent twice needs no flush, because the first entry waits for its own response. If an index cannot be
+        flushed, its duplicates are retried.
         """
         doubtful = {
             item.action.index_name
@@ -371,7 +373,7 @@ class TurnWriter:
         refused: dict[str, ItemResult],
         since: float,
     ) -> IndexUnavailable | None:
-        """Remember which indices take documents and which refuse them; return push-back, if there is any."""
+        """Record which indices accept documents and which refuse them; return the backpressure, if there is any."""
         if results.count(INDEXED) == len(results):
             self._breakers.note_taken({item.action.index_name for item in chunk})
             self._metrics.items.labels(ItemOutcome.INDEXED.value).inc(len(results))
@@ -398,7 +400,7 @@ class TurnWriter:
         return pushed_back
 
     def _is_hopeless(self, refused: Mapping[str, ItemResult], start: float) -> bool:
-        """Tell whether to stop trying refused documents for now: their indices take others, or it has lasted long."""
+        """Return whether to stop retrying refused documents: their indices accept others, or it has taken too long."""
         if time.monotonic() - start > self._settings.reclaim_after_seconds:
             return True
         return all(
@@ -411,7 +413,7 @@ class TurnWriter:
     # ── settling ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        """Settle, again and again while Redis is away; the documents are written, and repeating books nothing twice."""
+        """Settle, and retry while Redis is down. Repeating it counts nothing twice."""
         start, attempt = time.monotonic(), 0
         while True:
             try:
@@ -428,9 +430,9 @@ class TurnWriter:
         self._count([settlement for settlement in settlements if settlement.entry_id in settled])
 
     def _count(self, settlements: Sequence[Settlement]) -> None:
-        """Count what this process has settled: what others settled before it is counted by them.
+        """Count what this process has settled; entries that another process settled are counted there.
 
-        Only the ledger is exact: a settling whose answer was lost is counted by nobody.
+        Only the ledger is exact: if the response to a settle is lost, no process counts it.
         """
         hits = self._metrics.settled_hits
         hits.labels("indexed").inc(sum(settlement.indexed for settlement in settlements))
@@ -441,7 +443,7 @@ class TurnWriter:
                 log.error("dead letter", entry=settlement.entry_id, reason=letter.reason, detail=letter.detail)
 
 
-def _condemn(entry: Entry, reason: str, detail: str) -> Settlement:
+def _reject(entry: Entry, reason: str, detail: str) -> Settlement:
     positions = None if entry.positions is None else sorted(entry.positions)
     return Settlement(entry.entry_id, dead_letters=[DeadLetter(reason, detail, entry.hits, entry.payload, positions)])
 
