@@ -1,4 +1,4 @@
-# Every command of the house. `make` alone prints this as a table.
+# The project's commands. `make` without a target prints them as a table.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -7,45 +7,45 @@ READY := .venv/.ready
 PYTEST := $(BIN)/pytest
 FAST_RINGS := tests/unit tests/contract tests/consistency tests/chart
 
-# Tests at a time: as many as there are cores where they only compute; few where each has real servers of its own.
+# Parallel tests: one per core if they only compute, few if each starts its own real servers.
 WORKERS ?= auto
 SERVER_WORKERS ?= 3
 
-# Of `make bench`: the goals are for two, with everything on them.
+# Cores for `make bench`. The targets are for two cores that run everything.
 BENCH_CORES ?= 2
 
-# Of `make run`: anything in it also starts a Prometheus, with the rules and alerts of the chart.
+# For `make run`: any value also starts a Prometheus with the chart's rules and alerts.
 OBSERVE ?=
 
-# Of `make cluster-up`: any of keda, metrics-server, prometheus.
+# For `make cluster-up`: any of keda, metrics-server, prometheus.
 ADDONS ?=
 
-# Of `make test-cluster`: anything in it also runs what takes too long for every day.
+# For `make test-cluster`: any value also runs the tests that take too long for daily use.
 FULL ?=
 
-# Of `make chaos` (300 seconds at 2,000 hits a second) and `make soak` (1,200 at 1,500); without a seed they draw one and
-# print it, and JSON=FILE has the report written there as well.
+# For `make chaos` (300 seconds at 2,000 hits per second) and `make soak` (1,200 seconds at 1,500). Without SEED they
+# choose a random seed and print it. JSON=FILE also writes the report to that file.
 DURATION ?=
 RATE ?=
 SEED ?=
 JSON ?=
 load_options = --duration $(or $(DURATION),$(1)) --rate $(or $(RATE),$(2)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
-# Of commands that nothing here brings: say where to get one, in place of the shell's `not found`.
+# For commands that `make setup` does not install: print where to get them instead of the shell's `not found`.
 need = $(1) >/dev/null 2>&1 || { echo "$(1): not found. To get it: $(2)" >&2; exit 1; }
 
 ##@ Use
 
 .PHONY: run
-run: $(READY) ## Set up what is missing, then run Redis, Elasticsearch, one API and one indexer here
+run: $(READY) ## Set up what is missing, then run Redis, Elasticsearch, one API and one indexer on this machine
 	@$(BIN)/hitcounter-devstack run $(if $(OBSERVE),--observe)
 
 .PHONY: doctor
-doctor: $(READY) ## Say what this machine has and lacks, and how to get it
+doctor: $(READY) ## List what this machine has and lacks, and how to install what is missing
 	@$(BIN)/hitcounter-devstack doctor; status=$$?; $(BIN)/hitcounter-cluster doctor; exit $$status
 
 .PHONY: clean
-clean: ## Remove the local data and everything that was built here (caches of downloads stay)
+clean: ## Remove the local data and everything that was built here (download caches are kept)
 	rm -rf .data .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 ##@ Check
@@ -70,33 +70,33 @@ check: $(READY) ## Check formatting, lint, types, the layers (import-linter), an
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.renovate renovate.json
 
 .PHONY: docs
-docs: $(READY) ## Build the documentation as a site in dist/site; fails on a broken link
+docs: $(READY) ## Build the documentation site in dist/site; fails on a broken link
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: chaos
-chaos: servers ## Kill, cut, slow and fill everything under load for DURATION seconds, then compare every id
+chaos: servers ## Inject faults of every kind under load for DURATION seconds, then compare the count of every id
 	@$(BIN)/python -m tests.chaos $(call load_options,300,2000)
 
 .PHONY: soak
-soak: servers ## Faults that last at shipped settings for DURATION seconds; no promise may break, and nobody wait too long
+soak: servers ## Inject long faults at the default settings for DURATION seconds; check all guarantees and waiting times
 	@$(BIN)/python -m tests.soak $(call load_options,1200,1500)
 
 .PHONY: bench
-bench: servers ## Measure the path of a hit beside a bare endpoint, all processes real, on two cores: a quarter of an hour
+bench: servers ## Measure throughput and latency, compared with a bare endpoint, on two cores; takes 15 minutes
 	@$(BIN)/hitcounter-benchmark suite --cores $(BENCH_CORES)
 
-##@ Try on Kubernetes
+##@ Test on Kubernetes
 
 .PHONY: cluster-up
-cluster-up: $(READY) ## Bring up a real Kubernetes here, with our images and ADDONS; again: only what is new
+cluster-up: $(READY) ## Start a real Kubernetes on this machine with our images and ADDONS; run again to update it
 	@$(BIN)/hitcounter-cluster up $(ADDONS)
 
 .PHONY: cluster-down
-cluster-down: $(READY) ## Take it away, with everything that is on it
+cluster-down: $(READY) ## Remove that Kubernetes and everything on it
 	@$(BIN)/hitcounter-cluster down
 
 .PHONY: test-cluster
-test-cluster: servers ## Try the chart, the images and the operator on a real Kubernetes; FULL=1: in every way
+test-cluster: servers ## Test the chart, the images and the operator on a real Kubernetes; FULL=1 also runs the long tests
 	@tools/helm.sh
 	@$(BIN)/hitcounter-cluster setup
 	$(PYTEST) tests/cluster -q $(if $(FULL),,-m "not full")
@@ -104,19 +104,19 @@ test-cluster: servers ## Try the chart, the images and the operator on a real Ku
 ##@ Develop
 
 .PHONY: setup
-setup: $(READY) ## Make .venv with the locked dependencies and every command
+setup: $(READY) ## Create .venv with the locked dependencies and all commands
 
 .PHONY: servers
-servers: $(READY) ## Fetch the real Redis and Elasticsearch that the tests need
+servers: $(READY) ## Download the real Redis and Elasticsearch that the tests need
 	@$(BIN)/hitcounter-devstack setup
 
 .PHONY: format
-format: $(READY) ## Format the code and mend what lint can mend
+format: $(READY) ## Format the code and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 .PHONY: generate
-generate: $(READY) ## Write the generated files: the protobuf module, tables of docs/, the OpenAPI document, the CRD
+generate: $(READY) ## Write the generated files: the protobuf module, tables in docs/, the OpenAPI document, the CRD
 	tools/generate.sh
 	$(BIN)/python tools/docgen.py
 	$(BIN)/python tools/appendix.py
@@ -129,27 +129,27 @@ generate: $(READY) ## Write the generated files: the protobuf module, tables of 
 	$(BIN)/python -m tools.simulator
 
 .PHONY: lock
-lock: $(READY) ## Resolve the dependencies anew into requirements/*.lock
+lock: $(READY) ## Re-resolve the dependencies into requirements/*.lock
 	tools/lock.sh
 
 ##@ Ship
 
 .PHONY: images
-images: ## Build the images, from a stand-in base where no registry can be reached, and try each
+images: ## Build the images and test each; uses a substitute base image if no registry can be reached
 	tools/images.sh
 
 .PHONY: pin
-pin: ## Write the digests of the base images, where a registry can be reached
+pin: ## Pin the base images by digest; requires a registry
 	tools/pin.sh
 
 .PHONY: dev
-dev: ## Build, install on the current cluster and keep in step with the code (Skaffold)
-	@$(call need,skaffold version,https://skaffold.dev/docs/install; the way without it: docs/quickstart.md)
+dev: ## Build, install on the current cluster and redeploy on each edit (Skaffold)
+	@$(call need,skaffold version,https://skaffold.dev/docs/install; without it: see docs/quickstart.md)
 	skaffold dev --profile dev
 
 .PHONY: run-docker
-run-docker: ## The whole path in containers: API 8001, Elasticsearch 9200
-	@$(call need,docker compose version,https://docs.docker.com/get-docker; the way without it: make run)
+run-docker: ## Run everything in containers (Docker Compose): API on port 8001, Elasticsearch on port 9200
+	@$(call need,docker compose version,https://docs.docker.com/get-docker; without it: make run)
 	docker compose up --build
 
 .PHONY: clean-docker
@@ -159,7 +159,7 @@ clean-docker: ## Remove these containers, their data and their images
 ##@ Help
 
 .PHONY: help
-help: ## Print this
+help: ## Print this list
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
 		/^[a-z-]+:.*##/ {printf "  \033[36m%-14s\033[0m%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/crd.py [FILE]
 
-The roof knows no Python, so what it installs is written out; a test fails while it is not what the models say.
+The chart knows no Python, so the CRD is a file. A test fails if the file differs from the models.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hitcounter_operator.crd import build_crd
 CRD: Final = Path(__file__).parents[1] / "charts/hitcounter/crds/hitcounters.yaml"
 HEAD: Final = """\
 # Written by tools/crd.py (`make generate`) from the models in services/operator. Helm installs it with the first
-# release, and neither changes nor removes it afterwards.
+# release. It never updates or deletes it afterwards.
 """
 
 
 def main(arguments: list[str]) -> None:
-    """Write it into the file given, that of the chart unless another is."""
+    """Write the CRD into the given file, by default the one of the chart."""
     file = Path(arguments[0]) if arguments else CRD
     file.write_text(HEAD + yaml.safe_dump(build_crd(), sort_keys=False, width=120, allow_unicode=True))
 

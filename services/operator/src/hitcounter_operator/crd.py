@@ -1,7 +1,7 @@
 """The CustomResourceDefinition, built from the models of resource.py. Pure; `make generate` writes it into the chart.
 
-What pydantic makes of a model is JSON Schema; Kubernetes wants a structural one: nothing referred to, no alternatives,
-and a default for each part that has any in it.
+Pydantic generates JSON Schema. Kubernetes requires a structural schema: no references, no alternatives, and a default
+for each part that contains defaults.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from hitcounter_operator.resource import GROUP, KIND, PLURAL, RULES, VERSION, Sp
 _DROPPED: Final = ("title", "additionalProperties")
 
 _COLUMNS: Final = (
-    ("READY", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether all is well.", 0),
+    ("READY", "string", '.status.conditions[?(@.type=="Ready")].status', "Status of the condition Ready.", 0),
     ("BACKLOG", "integer", ".status.backlog", "Hits accepted and not settled.", 0),
     ("OLDEST", "string", ".status.oldestAge", "Age of the oldest entry that is not settled.", 0),
     ("IN/S", "integer", ".status.arrivalPerSecond", "Hits accepted per second.", 0),
     ("OUT/S", "integer", ".status.settledPerSecond", "Hits settled per second.", 0),
-    ("REPLICAS", "integer", ".status.replicas", "Indexers that the Deployment asks for.", 0),
-    ("DESIRED", "integer", ".status.desiredReplicas", "Indexers that there should be.", 0),
-    ("MODE", "string", ".spec.scaling.mode", "Who scales the indexers.", 0),
-    ("DEAD", "integer", ".status.deadLetters", "Hits that could never be indexed.", 1),
-    ("KEPT", "integer", ".status.retentionDays", "Whole days that are kept.", 1),
-    ("REASON", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready, or is not.", 1),
-    ("AGE", "date", ".metadata.creationTimestamp", "Since when it is there.", 0),
+    ("REPLICAS", "integer", ".status.replicas", "Number of indexers that the Deployment requests.", 0),
+    ("DESIRED", "integer", ".status.desiredReplicas", "Number of indexers by the last decision.", 0),
+    ("MODE", "string", ".spec.scaling.mode", "Scaling mode.", 0),
+    ("DEAD", "integer", ".status.deadLetters", "Hits that could not be indexed.", 1),
+    ("KEPT", "integer", ".status.retentionDays", "Number of days that are kept.", 1),
+    ("REASON", "string", '.status.conditions[?(@.type=="Ready")].reason', "Reason of the condition Ready.", 1),
+    ("AGE", "date", ".metadata.creationTimestamp", "Time since the creation of this resource.", 0),
 )
-"""Name, type, path, meaning and priority; those of priority 1 are shown by `kubectl get -o wide`."""
+"""Name, type, path, description and priority. `kubectl get -o wide` also shows those with priority 1."""
 
 
 def build_crd() -> dict[str, Any]:
@@ -67,8 +67,8 @@ def _build_column(name: str, kind: str, path: str, meaning: str, priority: int) 
 def _build_schema() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "An installation of the hit counter: its queue, its indices and its indexers. The operator "
-        "whose HITCOUNTER_OPERATOR__NAME is the name of this resource looks after it.",
+        "description": "An installation of hitcounter: its queue, its indices and its indexers. The operator whose "
+        "HITCOUNTER_OPERATOR__NAME is the name of this resource manages it.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
@@ -85,14 +85,14 @@ def _build_part(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one node of a structural schema, without what Kubernetes does not take."""
+    """Return one node of a structural schema, without the keywords that Kubernetes rejects."""
     schema = _resolve(schema, definitions)
     rules = RULES.get(schema.get("title", ""))
     kept = {name: value for name, value in schema.items() if name not in (*_DROPPED, "$defs", "properties", "items")}
     if "default" in kept and _is_filled_in(kept):
         del kept["default"]
     if isinstance(kept.get("default"), Mapping):
-        # Validations are tried on a default before the defaults of its parts are filled in, so it names them all.
+        # Kubernetes validates a default before it fills in the nested defaults, so the default must list them all.
         kept["default"] = {name: value for name, value in kept["default"].items() if value is not None}
     if "properties" in schema:
         kept["properties"] = {name: _convert(one, definitions) for name, one in schema["properties"].items()}
@@ -104,12 +104,12 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
 
 
 def _is_filled_in(schema: Mapping[str, Any]) -> bool:
-    """Tell whether the default says no more than that there is nothing."""
+    """Return True if the default is empty."""
     return schema["default"] is None or schema["default"] == []
 
 
 def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with what it refers to in it; of alternatives, the one that is not null."""
+    """Return the schema with its references resolved; of alternatives, the one that is not null."""
     resolved = dict(schema)
     if "anyOf" in resolved:
         (variant,) = (one for one in resolved.pop("anyOf") if one.get("type") != "null")

@@ -1,6 +1,6 @@
-"""The resource HitCounter, as somebody writes it (spec) and as the operator answers (status). Pure.
+"""The custom resource HitCounter: its spec (written by users) and its status (written by the operator). Pure.
 
-The CustomResourceDefinition is made from these models (crd.py), so that every bound, default and description stands
+crd.py builds the CustomResourceDefinition from these models, so every bound, default and description is defined
 once. Names are camelCase in Kubernetes and snake_case here.
 """
 
@@ -19,12 +19,12 @@ KIND: Final = "HitCounter"
 PLURAL: Final = "hitcounters"
 
 Rule = tuple[str, str]
-"""A validation in CEL, and what it says when it fails."""
+"""A validation rule in CEL, and its error message."""
 Whole = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 
 
 class Part(BaseModel):
-    """A part of the resource. Unknown fields are left alone: they may be those of a newer version."""
+    """A part of the resource. Unknown fields are ignored, because a newer version may have written them."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
@@ -47,83 +47,90 @@ class IndexerSpec(Part):
         min_length=1,
         max_length=253,
         pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-        description="Name of their Deployment, in the namespace of this resource.",
+        description="Name of the indexers' Deployment, in the namespace of this resource.",
     )
 
 
 class ScalingSpec(Part):
-    """How many indexers there should be. What the formula is and how to tune it: docs/autoscaling.md."""
+    """Scaling of the indexers. docs/autoscaling.md explains the formula and how to tune it."""
 
     mode: Mode = Field(
         Mode.OBSERVE,
-        description="operator: the operator scales the Deployment. observe: it says what it would do, here and at "
-        "/v1/scale (for KEDA), and does nothing. none: it does not think about it.",
+        description="operator: the operator scales the Deployment. observe: it only reports what it would do, in the "
+        "status and at /v1/scale (for KEDA). none: it computes nothing.",
     )
     min_replicas: int = Field(
         1,
         ge=1,
         le=1000,
-        description="Indexers at least. Those that are there already are what helps in the first seconds of a spike.",
+        description="Minimum number of indexers. In the first seconds of a spike only running indexers help.",
     )
     max_replicas: int = Field(
         10,
         ge=1,
         le=1000,
-        description="Indexers at most: as many as Elasticsearch can feed on. More would only wait for it.",
+        description="Maximum number of indexers. Set no more than Elasticsearch can keep up with: additional indexers "
+        "would only wait for it.",
     )
     target_utilization: float = Field(
-        0.7, ge=0.05, le=1, description="The share of its time that an indexer should be busy; the rest is room."
+        0.7, ge=0.05, le=1, description="Target share of its time that an indexer is busy; the remainder is reserve."
     )
-    drain_target_seconds: int = Field(30, ge=1, le=3600, description="Seconds in which a backlog should be gone.")
+    drain_target_seconds: int = Field(30, ge=1, le=3600, description="Target time to drain a backlog, in seconds.")
     cooldown_seconds: int = Field(
-        180, ge=0, le=86_400, description="No indexer goes for so long after it was wanted. Up it goes at once."
+        180,
+        ge=0,
+        le=86_400,
+        description="Seconds to wait before removing indexers that are no longer needed. Scaling up is immediate.",
     )
     start_seconds: int = Field(
-        20, ge=1, le=300, description="Seconds from the creation of an indexer until it is ready, until pods showed it."
+        20,
+        ge=1,
+        le=300,
+        description="Seconds from the creation of an indexer until it is ready. Used until it has been measured.",
     )
     hits_per_busy_second: int = Field(
         10_000,
         ge=1,
         le=10_000_000,
-        description="Hits that one indexer settles in a busy second, until it was measured.",
+        description="Hits that one indexer settles per busy second. Used until it has been measured.",
     )
 
 
 class IndexSpec(Part):
-    """The indices. Their shards and replicas are settings of the installation (HITCOUNTER_INDEX__…)."""
+    """The daily indices. Their shards and replicas are settings of the installation (HITCOUNTER_INDEX__…)."""
 
     retention_days: int | None = Field(
         None,
         ge=4,
         le=3650,
-        description="Whole days kept, today included; older indices are dropped. Never under 4: the longest window, 3 "
-        "days, touches 4 of them. Unset: HITCOUNTER_INDEX__RETENTION_DAYS of the operator.",
+        description="Number of days to keep, including today; older indices are deleted. At least 4, because the "
+        "longest window, 3 days, touches 4 days. If unset, HITCOUNTER_INDEX__RETENTION_DAYS of the operator.",
     )
 
 
 class Spec(Part):
-    """What is wanted. Where Redis and Elasticsearch are, the operator has from its own environment."""
+    """Desired state. The operator reads the connections to Redis and Elasticsearch from its environment variables."""
 
     indexer: IndexerSpec = Field(description="The indexers.")
     scaling: ScalingSpec = Field(
-        ScalingSpec(), description="How many indexers there should be; docs/autoscaling.md explains the formula."
+        ScalingSpec(), description="Scaling of the indexers; docs/autoscaling.md explains the formula."
     )
     index: IndexSpec = Field(
-        IndexSpec(), description="The indices. Shards and replicas are settings of the installation."
+        IndexSpec(), description="The daily indices. Shards and replicas are settings of the installation."
     )
 
 
 RULES: Final[dict[str, list[Rule]]] = {
     "ScalingSpec": [("self.minReplicas <= self.maxReplicas", "minReplicas must not be above maxReplicas")],
 }
-"""The validations of each part, by the name of its model."""
+"""The validation rules of each part, by the name of its model."""
 
 
 # ── status ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class ConditionType(StrEnum):
-    """What is said about a HitCounter."""
+    """The types of conditions of a HitCounter."""
 
     READY = "Ready"
     QUEUE_READY = "QueueReady"
@@ -134,7 +141,7 @@ class ConditionType(StrEnum):
 
 
 class Truth(StrEnum):
-    """What a condition may be."""
+    """The possible status of a condition."""
 
     TRUE = "True"
     FALSE = "False"
@@ -142,57 +149,64 @@ class Truth(StrEnum):
 
 
 class Condition(Part):
-    """One thing that is so, or is not, and why."""
+    """One condition, with its reason."""
 
-    # Open, as the API conventions want it: Helm leaves an installed definition alone, and a type that it does not list
-    # would have the API server refuse the whole status of a newer operator.
+    # Not an enum, as the API conventions recommend: Helm does not update an installed CRD, and the API server would
+    # reject the whole status of a newer operator if it contained an unlisted type.
     type: str = Field(
         min_length=1,
         max_length=316,
         pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
         r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
-        description="What is spoken of.",
+        description="Type of the condition.",
     )
-    status: Truth = Field(description="Whether it is so.")
-    observed_generation: Whole = Field(description="The generation of the spec that this was found for.")
-    last_transition_time: datetime = Field(description="Since when the status is what it is.")
+    status: Truth = Field(description="Status of the condition.")
+    observed_generation: Whole = Field(description="Generation of the spec that this condition was computed for.")
+    last_transition_time: datetime = Field(description="Time of the last change of status.")
     reason: str = Field(
-        min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$", description="Why, in one word."
+        min_length=1,
+        max_length=1024,
+        pattern=r"^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$",
+        description="Reason of the status, in one word.",
     )
-    message: str = Field(max_length=32_768, description="Why, in a sentence.")
+    message: str = Field(max_length=32_768, description="Reason of the status, in a sentence.")
 
 
 class Status(Part):
-    """What was found and done, as of the last time that it was news."""
+    """Observed state. It is written when it changes noticeably."""
 
-    observed_generation: Whole | None = Field(None, description="The generation of the spec that this is about.")
-    backlog: Whole | None = Field(None, description="Hits accepted and not settled, those in flight included.")
+    observed_generation: Whole | None = Field(
+        None, description="Generation of the spec that this status was computed for."
+    )
+    backlog: Whole | None = Field(None, description="Hits accepted and not settled, including those in flight.")
     oldest_age: str | None = Field(None, description="Age of the oldest entry that is not settled, such as 1m5s.")
-    dead_letters: Whole | None = Field(None, description="Hits that could never be indexed, over all time.")
+    dead_letters: Whole | None = Field(
+        None, description="Hits that could not be indexed, since the installation began."
+    )
     arrival_per_second: Whole | None = Field(None, description="Hits accepted per second.")
     settled_per_second: Whole | None = Field(None, description="Hits settled per second.")
     hits_per_busy_second: Whole | None = Field(
-        None, description="Hits that one indexer settles in a busy second, as it was learnt so far."
+        None, description="Hits that one indexer settles per busy second, as measured so far."
     )
     start_seconds: Whole | None = Field(
-        None, description="Seconds from the creation of an indexer until it is ready, as it was learnt so far."
+        None, description="Seconds from the creation of an indexer until it is ready, as measured so far."
     )
-    replicas: int | None = Field(None, description="Indexers that the Deployment asks for.")
-    ready_replicas: int | None = Field(None, description="Indexers that are ready.")
-    desired_replicas: int | None = Field(None, description="Indexers that there should be by the last decision.")
-    decision: str | None = Field(None, description="The last decision that changed anything, with its terms.")
-    last_scale_time: datetime | None = Field(None, description="When the operator last scaled the Deployment.")
-    indices: int | None = Field(None, description="Days that have an index.")
-    retention_days: int | None = Field(None, description="Whole days that are kept.")
+    replicas: int | None = Field(None, description="Number of indexers that the Deployment requests.")
+    ready_replicas: int | None = Field(None, description="Number of indexers that are ready.")
+    desired_replicas: int | None = Field(None, description="Number of indexers by the last decision.")
+    decision: str | None = Field(None, description="Last decision that changed anything, with its terms.")
+    last_scale_time: datetime | None = Field(None, description="Time when the operator last scaled the Deployment.")
+    indices: int | None = Field(None, description="Number of days that have an index.")
+    retention_days: int | None = Field(None, description="Number of days that are kept.")
     conditions: list[Condition] = Field(
         [],
-        description="What is so and what is not.",
+        description="Conditions of this installation.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
 
 class HitCounter(BaseModel):
-    """One resource, as the API server tells it; the spec unread, for it may be one that this version cannot read."""
+    """One resource as the API server returns it. The spec is not parsed, because this version may be unable to."""
 
     model_config = ConfigDict(frozen=True)
 
