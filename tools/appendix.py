@@ -2,8 +2,8 @@
 
     .venv/bin/python tools/appendix.py [FILE]
 
-The sentence of a row is in guarantees.md or architecture.md only, and its tests are in promises.yaml only. The level of
-a test follows from its folder.
+The sentence of a row is only in guarantees.md, architecture.md or operator.md, and its tests are only in promises.yaml.
+The level of a test follows from its folder.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Final
 import yaml
 
 ROOT: Final = Path(__file__).parents[1]
-DOCUMENTS: Final = ("guarantees.md", "architecture.md")
+DOCUMENTS: Final = ("guarantees.md", "architecture.md", "operator.md")
 
 HEAD: Final = """\
 # Appendix: tests
 
-<!-- Written by tools/appendix.py (`make generate`). Edit promises.yaml, guarantees.md or architecture.md instead. -->
+<!-- Written by tools/appendix.py (`make generate`). Edit promises.yaml or the three documents instead. -->
 
 These tests show the promises in [guarantees.md](guarantees.md) and the behaviour under failures in
-[architecture.md](architecture.md#when-something-fails). [tests/README.md](../tests/README.md) describes the levels.
-Tests at the levels `unit` and `contract` run our code without real servers, with fakes that fail on demand. All others
-use real servers.
+[architecture.md](architecture.md#when-something-fails) and [operator.md](operator.md#failures).
+[tests/README.md](../tests/README.md) describes the levels. Tests at the levels `unit` and `contract` run our code
+without real servers, with fakes that fail on demand. All others use real servers.
 """
 
 

@@ -1,9 +1,9 @@
-"""Writes the dashboards for Grafana: charts/hitcounter/dashboards/*.json.
+"""Writes the Grafana dashboards: charts/hitcounter/dashboards/*.json.
 
     .venv/bin/python tools/dashboards.py [FOLDER]
 
-A dashboard is rows of panels, a panel is what it shows and why one looks at it; all that Grafana wants beyond that is
-the same for each and stands once, in `render`. A test fails while the files say anything else than this.
+A dashboard consists of rows of panels. A panel defines what it shows and why; `render` adds what is the same for all
+panels in Grafana's JSON. A test fails if the files differ from this module.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = ROOT / "charts/hitcounter/dashboards"
 RUNBOOK: Final = "docs/runbook.md"
-"""Where panels point; the chart puts your own address in its place."""
+"""Target of the panel links. The chart replaces it with the configured URL."""
 
 S: Final = 'namespace=~"$namespace",release=~"$release"'
-"""Picks the series of what is chosen at the top of a dashboard."""
+"""Selects the series by the variables at the top of a dashboard."""
 SCALER: Final = 'namespace=~"$namespace",horizontalpodautoscaler=~".*-indexer"'
 INDEXERS: Final = f'count(hitcounter_build_info{{{S},service="indexer"}})'
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
@@ -43,15 +43,15 @@ class Panel:
     """One panel.
 
     Attributes:
-        title: what it shows.
-        description: why one looks at it, and what is right.
-        unit: in Grafana's words (s, percentunit, bytes, short, ...).
-        queries: what is drawn.
-        width: of 24 columns.
-        limits: where it turns yellow and red; `falling` if less is worse.
-        alerts: the alerts that are about this; the panel links to their headings in the runbook.
-        is_stat: one number in place of a course.
-        is_stacked: lines lie upon each other.
+        title: what the panel shows.
+        description: purpose of the panel, and which values are normal.
+        unit: Grafana unit (s, percentunit, bytes, short, ...).
+        queries: the queries of the panel.
+        width: number of columns, of 24.
+        limits: thresholds for yellow and red; `falling` if lower is worse.
+        alerts: related alerts; the panel links to their entries in the runbook.
+        is_stat: a single number instead of a graph.
+        is_stacked: stack the lines.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """In Grafana's lines."""
+        """Height in Grafana's grid units."""
         return 4 if self.is_stat else 8
 
 
@@ -93,18 +93,18 @@ class Dashboard:
 
 
 def rate(metric: str, by: str = "", more: str = "", window: str = "$__rate_interval") -> str:
-    """Return the rate of a counter, summed; `more` selects further."""
+    """Return the summed rate of a counter; `more` adds label matchers."""
     grouping = f" by ({by})" if by else ""
     return f"sum{grouping} (rate({metric}{{{S}{more}}}[{window}]))"
 
 
 def share(part: str, whole: str) -> str:
-    """Return a ratio, and nothing where there is nothing to divide."""
+    """Return a ratio, or no value if the denominator is 0."""
     return f"{part} / ({whole} > 0)"
 
 
 def quantiles(metric: str) -> list[Query]:
-    """Return the lines of a histogram of durations."""
+    """Return the quantiles of a duration histogram."""
     buckets = f"sum by (le) (rate({metric}_bucket{{{S}}}[$__rate_interval]))"
     return [Query(f"histogram_quantile({q}, {buckets})", f"p{int(q * 100)}") for q in (0.5, 0.9, 0.99)]
 
@@ -115,7 +115,7 @@ def mean(metric: str) -> str:
 
 
 def largest(metric: str, more: str = "") -> str:
-    """Return a gauge that all processes show alike."""
+    """Return a gauge that has the same value in all processes."""
     return f"max({metric}{{{S}{more}}})"
 
 
@@ -126,11 +126,11 @@ BACKLOG: Final = largest("hitcounter_backlog_hits")
 RATE_OF_ONE: Final = share(
     rate("hitcounter_settled_hits_total", window="5m"), rate("hitcounter_busy_seconds_total", window="5m")
 )
-"""Hits that one indexer settles in a busy second: μ."""
+"""Hits that one indexer settles per busy second: μ."""
 
 
 def term(name: str, computed: str) -> str:
-    """Return one term of the decision, in indexers: as the formula says it; an operator tells its own."""
+    """Return one term of the scaling formula, in indexers, computed in the query. An operator exports its own terms."""
     return f'label_replace({computed}, "term", "{name}", "", "")'
 
 
@@ -139,14 +139,14 @@ def term(name: str, computed: str) -> str:
 OVERVIEW = Dashboard(
     "hitcounter-overview",
     "Hit counter: overview",
-    "Is it well? The objectives, the ledger, how fresh counts are, what arrives, what waits, and who works.",
+    "Health at a glance: objectives, ledger, freshness, arrivals, backlog and running processes.",
     [
         Row(
-            "Is it well?",
+            "Health",
             [
                 Panel(
                     "Alerts firing",
-                    "Alerts of the hit counter, of every release. Each has a heading in the runbook.",
+                    "Firing alerts of hitcounter, of all releases. Each has an entry in the runbook.",
                     "short",
                     [Query('count(ALERTS{alertname=~"Hitcounter.+",alertstate="firing"}) or vector(0)', "alerts")],
                     width=4,
@@ -155,7 +155,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Acknowledged, last hour",
-                    "Share of hits that were acknowledged. The objective is 99.9 % over 30 days.",
+                    "Ratio of hits that were acknowledged. The objective is 99.9 % over 30 days.",
                     "percentunit",
                     [
                         Query(
@@ -176,7 +176,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Countable within 30 s, last hour",
-                    "Share of hits that reads counted within 30 seconds. The objective is 99 % over 30 days.",
+                    "Ratio of hits that became countable within 30 seconds. The objective is 99 % over 30 days.",
                     "percentunit",
                     [
                         Query(
@@ -195,7 +195,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Ledger difference",
-                    "Hits in the stream beyond what the ledger explains. Must be 0.",
+                    "Hits in the stream minus the hits that the ledger accounts for. Must be 0.",
                     "short",
                     [Query(f"max(abs(hitcounter_ledger_difference_hits{{{S}}}))", "hits")],
                     width=4,
@@ -205,7 +205,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "APIs and indexers",
-                    "Processes that Prometheus sees.",
+                    "Processes that Prometheus scrapes.",
                     "short",
                     [Query(f"count by (service) (hitcounter_build_info{{{S}}})", "{{service}}")],
                     width=4,
@@ -214,7 +214,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Redis full",
-                    "Share of the memory that Redis may use. A full Redis refuses hits.",
+                    "Ratio of used to available memory of Redis. A full Redis rejects hits.",
                     "percentunit",
                     [
                         Query(
@@ -235,25 +235,25 @@ OVERVIEW = Dashboard(
             [
                 Panel(
                     "Hits accepted and settled",
-                    "Settled follows accepted; where it does not, the backlog grows.",
+                    "Normally both rates are equal. If fewer hits are settled than accepted, the backlog grows.",
                     "short",
                     [
                         Query(ACCEPTED, "accepted per second"),
                         Query(SETTLED, "settled per second"),
-                        Query(rate("hitcounter_refused_hits_total"), "refused per second"),
+                        Query(rate("hitcounter_refused_hits_total"), "rejected per second"),
                     ],
                     alerts=["HitcounterIndexingStandsStill"],
                 ),
                 Panel(
                     "Backlog",
-                    "Hits accepted and not yet settled. About a second of arrivals is usual.",
+                    "Hits accepted and not yet settled. Normal is about one second of arrivals.",
                     "short",
                     [Query(BACKLOG, "hits")],
                     alerts=["HitcounterBacklogWillNotDrain"],
                 ),
                 Panel(
                     "Freshness",
-                    "Age of the oldest hit that is not countable yet, and of the oldest unsettled entry.",
+                    "Age of the oldest hit that is not countable yet, and of the oldest entry that is not settled yet.",
                     "s",
                     [
                         Query(largest("hitcounter_freshness_lag_seconds"), "not countable yet"),
@@ -264,7 +264,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Ledger",
-                    "Hits by what became of them, over all time: accepted = indexed + duplicate + dead + backlog.",
+                    "Hits by state, since the installation began: accepted = indexed + duplicate + dead + backlog.",
                     "short",
                     [
                         Query(f"max by (state) (hitcounter_ledger_hits{{{S}}})", "{{state}}"),
@@ -275,7 +275,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Versions",
-                    "Processes by service and version. Two versions for long are a rollout that hangs.",
+                    "Processes by service and version. If two versions run for a long time, a rollout is stuck.",
                     "short",
                     [Query(f"count by (service, version) (hitcounter_build_info{{{S}}})", "{{service}} {{version}}")],
                     is_stacked=True,
@@ -288,25 +288,24 @@ OVERVIEW = Dashboard(
 PATH = Dashboard(
     "hitcounter-path",
     "Hit counter: path of a hit",
-    "Rate, errors and duration of each stage, in the order in which a hit meets them.",
+    "Rate, errors and duration of each stage, in the order in which a hit passes through them.",
     [
         Row(
-            "Track: from the client to the answer",
+            "Track: from the client to the response",
             [
                 Panel(
                     "Track: hits",
-                    "What clients send, by what they are told.",
+                    "Hits that clients send, by result.",
                     "short",
                     [
                         Query(ACCEPTED, "accepted per second"),
-                        Query(rate("hitcounter_refused_hits_total", "reason"), "refused per second: {{reason}}"),
+                        Query(rate("hitcounter_refused_hits_total", "reason"), "rejected per second: {{reason}}"),
                     ],
                     is_stacked=True,
                 ),
                 Panel(
                     "Track: errors",
-                    "Share of hits that were not acknowledged (the objective is below 0.1 %), and requests that their "
-                    "sender must change.",
+                    "Ratio of hits that were not acknowledged (the objective is below 0.1 %), and of invalid requests.",
                     "percentunit",
                     [
                         Query(
@@ -314,7 +313,7 @@ PATH = Dashboard(
                                 rate("hitcounter_refused_hits_total", more=REFUSED),
                                 f"({ACCEPTED} + {rate('hitcounter_refused_hits_total', more=REFUSED)})",
                             ),
-                            "refused",
+                            "rejected",
                         ),
                         Query(
                             share(
@@ -329,7 +328,7 @@ PATH = Dashboard(
                 ),
                 Panel(
                     "Track: duration",
-                    "The longest wait of each batch. p90 is to be below 100 ms.",
+                    "Longest waiting time in each batch. The objective for p90 is below 100 ms.",
                     "s",
                     quantiles("hitcounter_track_duration_seconds"),
                     limits=(0.1, 0.5),
@@ -337,21 +336,22 @@ PATH = Dashboard(
             ],
         ),
         Row(
-            "Connections of clients",
+            "Client connections",
             [
                 Panel(
                     "Connections: open",
-                    "Connections of clients to each API. At HITCOUNTER_HTTP__MAX_CONNECTIONS more are refused.",
+                    "Client connections per API. Above HITCOUNTER_HTTP__MAX_CONNECTIONS new connections are rejected.",
                     "short",
-                    [Query(f"max(hitcounter_open_connections{{{S}}})", "most open at one API")],
+                    [Query(f"max(hitcounter_open_connections{{{S}}})", "maximum of one API")],
                 ),
                 Panel(
-                    "Connections: refused, and bugs",
-                    "Connections that were one too many, and requests that met a bug of the API (500).",
+                    "Connections: rejected, and internal errors",
+                    "Connections rejected because of the limit, and requests that failed because of a bug in the API "
+                    "(500).",
                     "short",
                     [
-                        Query(rate("hitcounter_refused_connections_total"), "refused per second"),
-                        Query(rate("hitcounter_internal_errors_total"), "bugs per second"),
+                        Query(rate("hitcounter_refused_connections_total"), "rejected per second"),
+                        Query(rate("hitcounter_internal_errors_total"), "internal errors per second"),
                     ],
                 ),
             ],
@@ -361,24 +361,25 @@ PATH = Dashboard(
             [
                 Panel(
                     "Append: batches",
-                    "Entries added to the stream, and the hits in one.",
+                    "Entries added to the stream, the average number of hits per entry, and the hits that wait to be "
+                    "added.",
                     "short",
                     [
                         Query(rate("hitcounter_append_duration_seconds_count"), "entries per second"),
-                        Query(mean("hitcounter_entry_hits"), "hits in an entry"),
-                        Query(f"sum(hitcounter_waiting_hits{{{S}}})", "hits that wait"),
+                        Query(mean("hitcounter_entry_hits"), "hits per entry"),
+                        Query(f"sum(hitcounter_waiting_hits{{{S}}})", "hits waiting"),
                     ],
                 ),
                 Panel(
                     "Append: errors",
-                    "Failed attempts; most are tried again within the same request.",
+                    "Failed attempts. Most are retried within the same request.",
                     "short",
                     [Query(rate("hitcounter_append_failures_total"), "failures per second")],
                     limits=(0.1, 1),
                 ),
                 Panel(
                     "Append: duration",
-                    "Until a batch was in Redis, retries included.",
+                    "Time until a batch was in Redis, including retries.",
                     "s",
                     quantiles("hitcounter_append_duration_seconds"),
                     limits=(0.05, 0.5),
@@ -390,18 +391,18 @@ PATH = Dashboard(
             [
                 Panel(
                     "Index: documents",
-                    "Documents by what Elasticsearch said of them, and how many there are in one bulk.",
+                    "Documents by the response of Elasticsearch, and documents per bulk request.",
                     "short",
                     [
                         Query(rate("hitcounter_bulk_items_total", "outcome"), "{{outcome}} per second"),
-                        Query(mean("hitcounter_bulk_documents"), "documents in a bulk"),
+                        Query(mean("hitcounter_bulk_documents"), "documents per bulk request"),
                     ],
                     alerts=["HitcounterDeadLetters"],
                 ),
                 Panel(
                     "Index: errors",
-                    "Failed calls by server, and entries that were not read the usual way: reclaimed from the silent, "
-                    "left to newer indexers, or failed.",
+                    "Failed calls by server, and entries that were reclaimed from dead indexers, left to newer "
+                    "indexers, or failed.",
                     "short",
                     [
                         Query(rate("hitcounter_failures_total", "where"), "failures per second: {{where}}"),
@@ -415,7 +416,7 @@ PATH = Dashboard(
                 ),
                 Panel(
                     "Index: duration",
-                    "Of one bulk request.",
+                    "Duration of one bulk request.",
                     "s",
                     quantiles("hitcounter_bulk_duration_seconds"),
                     limits=(1, 5),
@@ -427,7 +428,7 @@ PATH = Dashboard(
             [
                 Panel(
                     "Settle: hits",
-                    "Hits by how they ended.",
+                    "Settled hits by result.",
                     "short",
                     [Query(rate("hitcounter_settled_hits_total", "result"), "{{result}} per second")],
                     is_stacked=True,
@@ -445,7 +446,7 @@ PATH = Dashboard(
                 ),
                 Panel(
                     "Settle: duration",
-                    "Until the entries of one bulk were settled, retries included.",
+                    "Time until the entries of one bulk request were settled, including retries.",
                     "s",
                     quantiles("hitcounter_settle_duration_seconds"),
                     limits=(0.1, 1),
@@ -457,7 +458,7 @@ PATH = Dashboard(
             [
                 Panel(
                     "Countable: hits",
-                    "Hits by whether they were countable within 30 seconds, in the eyes of one API.",
+                    "Hits by whether they became countable within 30 seconds, as one API observes it.",
                     "short",
                     [
                         Query(
@@ -469,7 +470,7 @@ PATH = Dashboard(
                 ),
                 Panel(
                     "Countable: errors",
-                    "Share of hits that were not countable within 30 seconds. The objective is below 1 %.",
+                    "Ratio of hits that were not countable within 30 seconds. The objective is below 1 %.",
                     "percentunit",
                     [
                         Query(
@@ -485,7 +486,7 @@ PATH = Dashboard(
                 ),
                 Panel(
                     "Countable: duration",
-                    "From accepted to countable, to about a second.",
+                    "Time from acceptance until a hit is countable, to about a second.",
                     "s",
                     quantiles("hitcounter_freshness_seconds"),
                     limits=(3, 30),
@@ -497,14 +498,14 @@ PATH = Dashboard(
             [
                 Panel(
                     "Read: reads",
-                    "Reads of counts, by what was answered.",
+                    "Reads of counts, by result.",
                     "short",
                     [Query(rate("hitcounter_reads_total", "result"), "{{result}} per second")],
                     is_stacked=True,
                 ),
                 Panel(
                     "Read: errors",
-                    "Share of reads that got the last known counts, or none.",
+                    "Ratio of reads that returned the last known counts, or none.",
                     "percentunit",
                     [
                         Query(
@@ -519,7 +520,7 @@ PATH = Dashboard(
                 ),
                 Panel(
                     "Read: duration",
-                    "Of one read of an id's counts.",
+                    "Duration of one read of an id's counts.",
                     "s",
                     quantiles("hitcounter_read_duration_seconds"),
                     limits=(0.5, 2.5),
@@ -532,27 +533,27 @@ PATH = Dashboard(
 AUTOSCALING = Dashboard(
     "hitcounter-autoscaling",
     "Hit counter: autoscaling",
-    "How many indexers are wanted, how many there are, and the terms of the decision. The parameters of the formula "
-    "are at the top: set them to those of your values.",
+    "Desired and running indexers, and the terms of the scaling decision. Set the parameters of the formula at the "
+    "top to those of your values.",
     [
         Row(
             "Decision",
             [
                 Panel(
                     "Indexers",
-                    "Wanted by the operator, else by the HorizontalPodAutoscaler (KEDA's included), else as many as "
-                    "there are; and those that Prometheus sees.",
+                    "Desired: by the operator, or else by the HorizontalPodAutoscaler (also the one of KEDA). "
+                    "Running: indexers that Prometheus scrapes. Without an autoscaler both are equal.",
                     "short",
                     [
                         Query(
                             f"{largest('hitcounter_operator_desired_replicas')} or "
                             f"max(kube_horizontalpodautoscaler_status_desired_replicas{{{SCALER}}}) or {INDEXERS}",
-                            "wanted",
+                            "desired",
                         ),
-                        Query(INDEXERS, "there"),
+                        Query(INDEXERS, "running"),
                         Query(
                             f"max(kube_horizontalpodautoscaler_spec_max_replicas{{{SCALER}}}) or {INDEXERS}",
-                            "at most (or there, without a scaler)",
+                            "maximum (without an autoscaler: running)",
                         ),
                     ],
                     width=12,
@@ -560,9 +561,9 @@ AUTOSCALING = Dashboard(
                 ),
                 Panel(
                     "Terms of the decision",
-                    "In indexers: to keep up with arrivals, to be rid of the backlog, and for what piles up while an "
-                    "indexer starts. The operator tells its own; otherwise they are computed here from the parameters "
-                    "at the top.",
+                    "Indexers needed to keep up with arrivals, to drain the backlog, and for the hits that accumulate "
+                    "while an indexer starts. The operator exports its own terms; without it they are computed from "
+                    "the parameters at the top.",
                     "short",
                     [
                         Query(
@@ -584,55 +585,58 @@ AUTOSCALING = Dashboard(
             ],
         ),
         Row(
-            "What it is made from",
+            "Inputs",
             [
                 Panel(
-                    "Arrivals and what is settled",
-                    "The first is what the formula goes by.",
+                    "Accepted and settled hits",
+                    "The rate of accepted hits is an input of the formula.",
                     "short",
                     [Query(ACCEPTED, "accepted per second"), Query(SETTLED, "settled per second")],
                     alerts=["HitcounterBacklogWillNotDrain"],
                 ),
                 Panel(
                     "Backlog",
-                    "Hits that wait, and the seconds that they would take at the present rate.",
+                    "Waiting hits, and the seconds to drain them at the current rate.",
                     "short",
                     [Query(BACKLOG, "hits"), Query(f"{BACKLOG} / ({SETTLED} > 0)", "seconds")],
                 ),
                 Panel(
-                    "Hits in a busy second",
-                    "What one indexer can do: measured while it is busy, so idling does not lower it; and what the "
-                    "operator, where there is one, has learnt it to be.",
+                    "Hits per busy second",
+                    "Throughput of one indexer. It is measured only while the indexer is busy, so idle time does not "
+                    "lower it. With an operator, also its own measurement.",
                     "short",
                     [
                         Query(RATE_OF_ONE, "hits"),
-                        Query(largest("hitcounter_operator_indexer_hits_per_busy_second"), "hits, by the operator"),
+                        Query(
+                            largest("hitcounter_operator_indexer_hits_per_busy_second"),
+                            "hits, measured by the operator",
+                        ),
                     ],
                 ),
                 Panel(
                     "Busy",
-                    "Share of its time that each indexer has a bulk under way. The formula aims at the parameter at "
-                    "the top.",
+                    "Ratio of the time during which an indexer has a bulk request in progress. The target is the "
+                    "parameter at the top.",
                     "percentunit",
                     [Query(rate("hitcounter_busy_seconds_total", "instance"), "{{instance}}")],
                     limits=(0.8, 0.95),
                 ),
                 Panel(
-                    "Push-back",
-                    "Documents sent back for each that was settled. Above 1 % the number of indexers is held: more "
-                    "would only push harder.",
+                    "Rejected documents",
+                    "Ratio of documents that Elasticsearch rejected (backpressure) to settled hits. Above 1 % the "
+                    "number of indexers is kept, because more would increase the overload.",
                     "percentunit",
                     [
                         Query(
                             share(f"({rate('hitcounter_retried_documents_total')} or vector(0))", SETTLED),
-                            "sent back",
+                            "rejected",
                         )
                     ],
                     limits=(0.01, 0.1),
                 ),
                 Panel(
                     "Age of the oldest entry",
-                    "What scaling is to keep small.",
+                    "Autoscaling should keep this low.",
                     "s",
                     [Query(largest("hitcounter_oldest_age_seconds"), "age")],
                     limits=(30, 60),
@@ -641,41 +645,42 @@ AUTOSCALING = Dashboard(
             ],
         ),
         Row(
-            "The operator, where there is one",
+            "Operator (if enabled)",
             [
                 Panel(
-                    "Turns",
-                    "Looks and decisions per second, by how they ended. Waited: another operator has the lease.",
+                    "Reconciliations",
+                    "Reconciliations per second, by result. waited: another operator holds the lease.",
                     "short",
                     [Query(rate("hitcounter_operator_turns_total", "result"), "{{result}}")],
                     alerts=["HitcounterOperatorStandsStill"],
                 ),
                 Panel(
-                    "Duration of a turn",
-                    "Looking, deciding, scaling and telling. It should be far below the time between two turns.",
+                    "Duration of a reconciliation",
+                    "Time to read, decide, scale and report. It should be far below the interval between two "
+                    "reconciliations.",
                     "s",
                     quantiles("hitcounter_operator_turn_duration_seconds"),
                     limits=(1, 5),
                 ),
                 Panel(
-                    "Start of an indexer",
-                    "From the creation of a pod until it is ready, as the operator has learnt it. On a spike most of "
-                    "the wait is this.",
+                    "Start time of an indexer",
+                    "Time from the creation of a pod until it is ready, as measured by the operator. After a spike "
+                    "this is most of the waiting time.",
                     "s",
                     [Query(largest("hitcounter_operator_indexer_start_seconds"), "start")],
                     limits=(30, 60),
                 ),
                 Panel(
                     "Conditions",
-                    "Those of the HitCounter: 1 where it is so, 0 where it is not or unknown. `kubectl describe "
-                    "hitcounter` says why.",
+                    "Conditions of the HitCounter: 1 if True, 0 if False or Unknown. `kubectl describe hitcounter` "
+                    "shows the reason.",
                     "short",
                     [Query(f"max by (type) (hitcounter_operator_condition{{{S}}})", "{{type}}")],
                     width=12,
                 ),
                 Panel(
-                    "What it told",
-                    "Events and lines of its log, by reason, of the last five minutes.",
+                    "Events",
+                    "Events and log lines of the operator during the last five minutes, by reason.",
                     "short",
                     [
                         Query(
@@ -693,14 +698,14 @@ AUTOSCALING = Dashboard(
 STORES = Dashboard(
     "hitcounter-stores",
     "Hit counter: stores",
-    "Redis and Elasticsearch as the hit counter meets them, and what its own processes use.",
+    "Redis and Elasticsearch as hitcounter uses them, and the CPU and memory of its own processes.",
     [
         Row(
             "Redis",
             [
                 Panel(
                     "Memory",
-                    "What Redis uses and may use. Full, it refuses hits and keeps what it has.",
+                    "Memory that Redis uses, and its limit. A full Redis rejects new hits and keeps the accepted ones.",
                     "bytes",
                     [
                         Query(largest("hitcounter_redis_memory_bytes"), "used"),
@@ -709,9 +714,9 @@ STORES = Dashboard(
                     alerts=["HitcounterRedisNearlyFull"],
                 ),
                 Panel(
-                    "Redis's settings",
-                    "1 for a maxmemory-policy that may evict hits (every hit is refused), 1 for an append-only file "
-                    "(nothing is lost when Redis ends), and the keys that it has evicted.",
+                    "Redis settings",
+                    "may evict: 1 if maxmemory-policy allows eviction (all hits are rejected then). append-only file: "
+                    "1 if it is on (hits survive a restart of Redis). evicted keys: since Redis started.",
                     "short",
                     [
                         Query(largest("hitcounter_redis_may_evict"), "may evict"),
@@ -722,14 +727,14 @@ STORES = Dashboard(
                 ),
                 Panel(
                     "Entries",
-                    "In the stream: queued, or in flight at an indexer.",
+                    "Entries in the stream: queued, or in flight at an indexer.",
                     "short",
                     [Query(f"max by (state) (hitcounter_backlog_entries{{{S}}})", "{{state}}")],
                     is_stacked=True,
                 ),
                 Panel(
                     "Writes: p99",
-                    "Of an append and of a settlement. Both are one script.",
+                    "p99 of an append and of a settlement. Each is one script.",
                     "s",
                     [
                         quantiles("hitcounter_append_duration_seconds")[-1],
@@ -744,14 +749,14 @@ STORES = Dashboard(
             [
                 Panel(
                     "Bulks: duration",
-                    "Of one bulk request.",
+                    "Duration of one bulk request.",
                     "s",
                     quantiles("hitcounter_bulk_duration_seconds"),
                     limits=(1, 5),
                 ),
                 Panel(
-                    "Documents sent back",
-                    "By its own reason. They are sent again until they are in.",
+                    "Rejected documents that are retried",
+                    "Documents by Elasticsearch's reason. They are sent again until they are indexed.",
                     "short",
                     [
                         Query(
@@ -764,28 +769,28 @@ STORES = Dashboard(
                     alerts=["HitcounterIndexingStandsStill"],
                 ),
                 Panel(
-                    "Days left aside",
-                    "Indices that refuse their documents while others take theirs, and the entries that wait for them. "
-                    "/readyz of an indexer names them.",
+                    "Indices that reject documents",
+                    "Daily indices that reject documents while others accept theirs (open circuit breakers), and the "
+                    "entries that wait for them. /readyz of an indexer names them.",
                     "short",
                     [
                         Query(f"max(hitcounter_open_circuit_breakers{{{S}}})", "open circuit breakers"),
-                        Query(f"sum(hitcounter_left_entries{{{S}}})", "entries left"),
+                        Query(f"sum(hitcounter_left_entries{{{S}}})", "waiting entries"),
                     ],
                     limits=(1, 10_000),
                     alerts=["HitcounterOldestEntryStuck"],
                 ),
                 Panel(
                     "Reads: duration",
-                    "Of one read of an id's counts.",
+                    "Duration of one read of an id's counts.",
                     "s",
                     quantiles("hitcounter_read_duration_seconds"),
                     limits=(0.5, 2.5),
                     alerts=["HitcounterReadsNotFresh"],
                 ),
                 Panel(
-                    "Calls that failed",
-                    "Of indexers, by server; each is tried again.",
+                    "Failed calls",
+                    "Failed calls of the indexers, by server. Each is retried.",
                     "short",
                     [Query(rate("hitcounter_failures_total", "where"), "{{where}} per second")],
                     width=12,
@@ -793,7 +798,7 @@ STORES = Dashboard(
                 ),
                 Panel(
                     "Reads by result",
-                    "stale: last known counts; refused: none were known.",
+                    "stale: the last known counts were returned. refused: none were known.",
                     "short",
                     [Query(rate("hitcounter_reads_total", "result"), "{{result}} per second")],
                     width=12,
@@ -803,11 +808,11 @@ STORES = Dashboard(
             ],
         ),
         Row(
-            "Our own processes",
+            "Processes of hitcounter",
             [
                 Panel(
-                    "Processor",
-                    "Seconds of processor time in a second. An API near 1 needs company: it has one event loop.",
+                    "CPU",
+                    "CPU seconds per second. An API has one event loop, so near 1 it needs more replicas.",
                     "short",
                     [
                         Query(
@@ -840,11 +845,11 @@ STORES = Dashboard(
 DASHBOARDS: Final = (OVERVIEW, PATH, AUTOSCALING, STORES)
 
 
-# ── in Grafana's words ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Grafana JSON ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def render(dashboard: Dashboard) -> Json:
-    """Return a dashboard as Grafana imports it."""
+    """Return a dashboard as JSON that Grafana imports."""
     return {
         "id": None,
         "uid": dashboard.uid,
@@ -876,7 +881,7 @@ def render(dashboard: Dashboard) -> Json:
 
 
 def build_variables(dashboard: Dashboard) -> list[Json]:
-    """Return what is chosen at the top: data source, namespace and release, and the parameters of the formula."""
+    """Return the variables at the top: data source, namespace and release, and the parameters of the formula."""
     variables = [
         {
             "name": "datasource",
@@ -931,7 +936,7 @@ def _parameter(name: str, label: str, value: str) -> Json:
 
 
 def build_annotations() -> list[Json]:
-    """Return the marks over every course: changes of scale and new versions."""
+    """Return the annotations on all graphs: scaling and new versions."""
     of_indexers = f'count by (release) (hitcounter_build_info{{{S},service="indexer"}}'
     of_versions = f"count by (service, version) (hitcounter_build_info{{{S}}}"
     return [
@@ -970,7 +975,7 @@ def lay_out(rows: Sequence[Row]) -> Iterator[Json]:
 
 
 def render_panel(panel: Panel) -> Json:
-    """Return a panel without its place."""
+    """Return a panel without its position."""
     return {
         "type": "stat" if panel.is_stat else "timeseries",
         "title": panel.title,
@@ -1037,7 +1042,7 @@ def _options(panel: Panel) -> Json:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the dashboards into the folder given, that of the chart unless another is."""
+    """Write the dashboards into the given folder, by default the one of the chart."""
     folder = Path(arguments[0]) if arguments else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for dashboard in DASHBOARDS:

@@ -14,10 +14,10 @@ Right = tuple[str, str, frozenset[str], bool]
 
 
 def rights_in_the_docs() -> Iterator[Right]:
-    _, section = (ROOT / "docs/operator.md").read_text().split("## What it may do in Kubernetes")
+    _, section = (ROOT / "docs/operator.md").read_text().split("## Permissions in Kubernetes")
     for group, what, verbs in re.findall(r"^\|(.*) \| (`.+) \| ([a-z, ]+) \| .+ \|$", section, re.MULTILINE):
         resource = what.split("`")[1]
-        yield group.strip("` "), resource, frozenset(verbs.split(", ")), what.endswith("alone")
+        yield group.strip("` "), resource, frozenset(verbs.split(", ")), ", only " in what
 
 
 def rights_of(rendering: Rendering) -> Iterator[Right]:

@@ -38,5 +38,5 @@ def test_every_reason_of_a_condition_is_told_and_none_that_there_is_not() -> Non
     text = " ".join(path.read_text() for path in SOURCES)
     given = set(re.findall(r'(?:Problem\(|Truth\.\w+, )\s*"(\w+)"', text)) | {"MetricsUnknown"}
     told = words(" ".join(cell for row in rows("condition") for cell in row[1:]))
-    told |= words(DOCUMENT.partition("What is not known yet is Unknown")[2].partition(".")[0])
+    told |= words(DOCUMENT.partition("conditions have the status Unknown")[2].partition(".")[0])
     assert told == given - {"AllWell"}

@@ -38,9 +38,9 @@ _ROW = re.compile(r"^\| (?:`([a-z0-9.]+)`)? *\| `([a-z/]+)`([^|]*)\| ([a-z, ]+) 
 def documented_rules(name: str) -> list[dict[str, Any]]:
     """Return the rules of the operator's Role, as docs/operator.md lists them."""
     names = {
-        "that of the indexers alone": DEPLOYMENT,
-        "of its `HitCounter` alone": name,
-        "`<name>-operator` alone": f"{name}-operator",
+        "only that of the indexers": DEPLOYMENT,
+        "only of its own `HitCounter`": name,
+        "only `<name>-operator`": f"{name}-operator",
     }
     rules = []
     for group, resource, whose, verbs in _ROW.findall((ROOT / "docs/operator.md").read_text()):
