@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import orjson
 import pytest
-from hitcounter.hits import BATCH_MAX_HITS
+from hitcounter.hits import BATCH_MAX_HITS, DOT_SEGMENTS
 from hitcounter_api import batches
 from hitcounter_api.batches import SLICE_MAX_BYTES, read_hits
 from hitcounter_api.problems import Kind, Problem
@@ -19,7 +19,13 @@ from hypothesis import strategies as st
 
 from tests.unit.api.fakes import NOW_MS
 
-ids = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=1, max_size=20)
+ids = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+        lambda id_: id_ not in DOT_SEGMENTS
+    ),
+    min_size=1,
+    max_size=20,
+)
 
 
 async def problem_of_batch(body: bytes) -> Problem:

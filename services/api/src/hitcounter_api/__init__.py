@@ -1,4 +1,4 @@
-"""The HTTP API of hitcounter: takes hits into the stream, reads counts from the indices.
+"""The HTTP API of hitcounter: adds hits to the stream, and reads counts from the indices.
 
-It knows nothing of the indexer: between the two there are only the stream and the indices of the foundation.
+It does not know the indexer. The two share only the stream and the indices.
 """

@@ -1,4 +1,4 @@
-"""The command hitcounter-api: settings to objects, objects to a server. The only place where they are wired."""
+"""The command hitcounter-api: reads the settings, creates all objects and runs the server."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ try:
     import uvloop
 
     from hitcounter_api.protocol import ApiProtocol
-except ImportError as error:  # uvicorn would go on without them, at a third of the speed
+except ImportError as error:  # uvicorn would run without them, at a third of the speed
     raise SystemExit(f"hitcounter-api needs uvloop and httptools: {error}") from error
 
 DRAINING: Final = "draining"
 FILES_BESIDE_CONNECTIONS: Final = 512
-"""Open files that are not connections of clients: those to Redis, Elasticsearch and the management port, and a few."""
+"""Open files that are not client connections: those to Redis and Elasticsearch, the management port, and a few more."""
 
 _USER_IN_URL = re.compile(r"//[^/@]+@")
 
@@ -56,7 +56,7 @@ log = get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits with 0 (stopped by a signal), 1 (failed) or 2 (wrong settings)."""
+    """Run the command. Exit status: 0 stopped by a signal, 1 failed, 2 invalid settings."""
     options = _build_parser().parse_args(arguments)
     settings = load_settings_or_exit(ApiSettings)
     if options.print_config:
@@ -75,12 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hitcounter-api",
-        description="Takes hits into the Redis stream and answers counts from Elasticsearch, over HTTP. "
-        "Settings come from the environment: docs/configuration.md.",
+        description="HTTP API: adds hits to the Redis stream and returns counts from Elasticsearch. "
+        "Settings are environment variables: docs/configuration.md.",
     )
     parser.add_argument("--version", action="version", version=f"hitcounter-api {__version__}")
     parser.add_argument(
-        "--print-config", action="store_true", help="print the settings in force, without secrets, and exit"
+        "--print-config", action="store_true", help="print the current settings, without secrets, and exit"
     )
     return parser
 
@@ -95,10 +95,10 @@ def _describe(values: Mapping[str, Any], *path: str) -> Iterator[str]:
 
 
 async def run(settings: ApiSettings) -> None:
-    """Serve until a signal says to stop.
+    """Serve until a signal arrives.
 
     Raises:
-        ConfigurationError: a port cannot be had.
+        ConfigurationError: a port cannot be opened.
     """
     registry = create_registry("api")
     readiness = Readiness(REDIS)
@@ -120,17 +120,17 @@ def _url_of(settings: ApiSettings) -> str:
 async def _serve(
     settings: ApiSettings, listener: socket.socket, registry: CollectorRegistry, readiness: Readiness
 ) -> None:
-    """Serve on the socket until a signal says to stop; at the end every hit that was taken has its answer."""
+    """Serve on the socket until a signal arrives. At the end every accepted hit has its response."""
     allow_open_files(settings.http.max_connections)
     async with _open_server(settings, registry, readiness) as server:
 
         def drain() -> None:
-            readiness.set_problem(DRAINING, "this process is about to stop")
+            readiness.set_problem(DRAINING, "this process is stopping")
             server.should_exit = True
 
         _on_signal(drain)
-        # All that is there by now stays for good. A full collection that looked at it again would take 25 ms in which
-        # no hit is answered.
+        # All objects that exist now stay until the end. Without the freeze, a full garbage collection would scan them
+        # again and block all responses for 25 ms.
         gc.collect()
         gc.freeze()
         log.info("started", version=__version__, url=_url_of(settings))
@@ -142,7 +142,7 @@ async def _serve(
 async def _open_server(
     settings: ApiSettings, registry: CollectorRegistry, readiness: Readiness
 ) -> AsyncIterator[EmbeddedServer]:
-    """Wire the API, and watch Redis while the block runs; at its end every hit that was taken has its answer."""
+    """Create the API, and watch Redis while the block runs. At its end every accepted hit has its response."""
     metrics = create_metrics(registry)
     async with contextlib.AsyncExitStack() as stack:
         makers = stack.enter_context(choose_makers(settings.tracing))
@@ -182,7 +182,7 @@ async def _open_server(
 
 
 class Makers(NamedTuple):
-    """What makes the parts that a hit passes: the usual ones, or those that trace it."""
+    """The factories of intake and hot path, with or without tracing."""
 
     intake: Callable[..., Intake] = Intake
     hot_path: Callable[..., HotPath] = HotPath
@@ -190,16 +190,16 @@ class Makers(NamedTuple):
 
 @contextlib.contextmanager
 def choose_makers(settings: TracingSettings) -> Iterator[Makers]:
-    """Choose the parts; spans are sent while the block runs.
+    """Return the factories. Spans are exported while the block runs.
 
     Raises:
-        ConfigurationError: there shall be traces, and what makes them is not installed.
+        ConfigurationError: tracing is enabled, and the extra `tracing` is not installed.
     """
     if not settings.enabled:
         yield Makers()
         return
     try:
-        # Only now: it takes a while to load, and some megabytes.
+        # Imported only if needed: it takes time to load, and some megabytes of memory.
         from hitcounter.tracing import open_tracer
 
         from hitcounter_api.tracing import TracedHotPath, TracedIntake
@@ -231,7 +231,7 @@ def _build_intakes(stream: HitStream, metrics: ApiMetrics, settings: IntakeSetti
 
 
 def allow_open_files(connections: int) -> None:
-    """Raise the soft limit of open files so that so many connections fit: container runtimes often leave it at 1024."""
+    """Raise the soft limit of open files to fit the connections: container runtimes often leave it at 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + FILES_BESIDE_CONNECTIONS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -248,7 +248,7 @@ def allow_open_files(connections: int) -> None:
 
 
 def build_config(app: Any, settings: HttpSettings) -> Config:
-    """Return how uvicorn is to serve the application: nothing is logged or sent for a request that nobody asked for."""
+    """Return the configuration of uvicorn: without access log, server header and WebSockets."""
     return Config(
         app,
         http=ApiProtocol,
@@ -258,16 +258,16 @@ def build_config(app: Any, settings: HttpSettings) -> Config:
         proxy_headers=False,
         access_log=False,
         log_config=None,
-        date_header=True,  # RFC 9110, 6.6.1: a server with a clock has to send it
+        date_header=True,  # RFC 9110, 6.6.1: a server with a clock must send it
         server_header=False,
-        limit_concurrency=settings.max_connections,  # which our protocol takes for a limit of connections alone
+        limit_concurrency=settings.max_connections,  # our protocol uses it as a limit of connections only
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
 
 
 def _on_signal(drain: Callable[[], None]) -> None:
-    """Drain at the first SIGTERM or SIGINT; the second finds the default action, which ends the process at once."""
+    """Drain at the first SIGTERM or SIGINT. The second one has the default action, which ends the process at once."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
@@ -275,7 +275,7 @@ def _on_signal(drain: Callable[[], None]) -> None:
         for number in numbers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        log.info("draining: requests under way finish, new ones go elsewhere")
+        log.info("draining: requests in progress finish, new hits are refused")
         drain()
 
     for number in numbers:

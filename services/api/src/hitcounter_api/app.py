@@ -1,4 +1,4 @@
-"""The ASGI application: the hot path first, then everything else through FastAPI."""
+"""The ASGI application: the hot path, and FastAPI for all other requests."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from hitcounter_api.routes import counts, history, liveness, page, reference, st
 
 _DESCRIPTION = """Track hits, and read how many an id had in the last 5 minutes, hour, day, 2 days and 3 days.
 
-HEAD works wherever GET does, and OPTIONS says what is allowed.
+HEAD works wherever GET does, and OPTIONS lists the allowed methods.
 
-Every answer that is not a success is a problem (RFC 9457) that names the field, the value and the limit."""
+Every error response is a problem (RFC 9457) with the field, the value and the limit."""
 
 
 def read_clock_ms() -> int:
-    """Return the present in milliseconds since the Unix epoch."""
+    """Return the current time in milliseconds since the Unix epoch."""
     return time.time_ns() // 1_000_000
 
 
 class Api(FastAPI):
-    """A FastAPI application that asks the hot path before its own layers, which would cost it a third of its speed."""
+    """A FastAPI application that calls the hot path before its own layers, which would cost a third of its speed."""
 
     def __init__(self, hot_path: HotPath, **options: Any) -> None:
         super().__init__(**options)
@@ -56,9 +56,9 @@ class Api(FastAPI):
         return super().__call__(scope, receive, send)
 
     def allowed_methods(self, scope: Scope) -> str:
-        """Return the methods of this path, or of the whole server (RFC 9110, 9.3.7), as `Allow` has them."""
+        """Return the methods of this path, or of the whole server (RFC 9110, 9.3.7), in the format of `Allow`."""
         methods: set[str] = set()
-        for route in self.routes:  # a router itself tells only those of the first that matches
+        for route in self.routes:  # a router itself reports only those of the first match
             if scope["path"] == "*" or route.matches(scope)[0] is not Match.NONE:
                 methods |= getattr(route, "methods", None) or set()
         if methods:
@@ -85,15 +85,15 @@ def create_app(
     clock_ms: Callable[[], int] = read_clock_ms,
     build_hot_path: Callable[[Intakes, ApiMetrics, Callable[[], int]], HotPath] = HotPath,
 ) -> FastAPI:
-    """Return the application. It opens and closes nothing: its parts belong to the caller."""
+    """Return the application. It opens and closes nothing: the caller owns the objects passed in."""
     app = Api(
         build_hot_path(intakes, metrics, clock_ms),
         title="hitcounter",
         version=__version__,
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        redirect_slashes=False,  # a slash at the end belongs to an id
-        docs_url=None,  # FastAPI's would load a script of another host: routes/reference.py
+        redirect_slashes=False,  # a slash at the end is a part of the id
+        docs_url=None,  # FastAPI's page would load a script from another host: see routes/reference.py
         redoc_url=None,
     )
     track.add_routes(app, intakes, clock_ms, max_batch_requests=max_batch_requests)
@@ -111,7 +111,7 @@ def create_app(
 def _answer_with_problems(app: FastAPI, metrics: ApiMetrics) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, ClientGone):
-            return Response(status_code=400)  # which nobody will see
+            return Response(status_code=400)  # nobody receives it
         problem = _problem_of_routing(request, error) if isinstance(error, HTTPException) else problem_of(error)
         if problem.kind.is_invalid:
             metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
@@ -129,6 +129,6 @@ def _problem_of_routing(request: Request, error: HTTPException) -> Problem:
     path = request.scope["path"]
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = request.app.allowed_methods(request.scope)
-        detail = f"{request.method} is not allowed for {path[:100]}; {allowed} is"
+        detail = f"{request.method} is not allowed for {path[:100]}; allowed: {allowed}"
         return Problem(Kind.METHOD_NOT_ALLOWED, detail, {"value": request.method[:100]}, headers=[("allow", allowed)])
-    return Problem(Kind.NOT_FOUND, f"there is no {path[:100]}; /docs lists what there is")
+    return Problem(Kind.NOT_FOUND, f"{path[:100]} does not exist; /docs lists all paths")

@@ -1,9 +1,9 @@
-"""The hits of a batch body: a JSON array or NDJSON, all of them or none.
+"""Parses the body of a batch: a JSON array or NDJSON. All hits are accepted or none.
 
-A body of 1 MiB holds up to half a million JSON values. To decode and check it in one go would stop the event loop, and
-with it all hits of other clients, for up to 0.2 s. So it is done in slices, with a turn of the loop after each, and
-ends at the first hit too many. Callers check one large batch at a time: a slice each of 32 batches in one turn of the
-loop would take as long as one whole batch.
+A body of 1 MiB contains up to half a million JSON values. Decoding and checking it at once would block the event loop,
+and with it all other clients, for up to 0.2 s. So it is done in slices, with an iteration of the event loop after each
+slice, and it stops as soon as there are too many hits. Callers check one large batch at a time: one slice of each of 32
+batches in one iteration would take as long as a whole batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hitcounter_api.problems import Kind, Problem, describe_fault
 
 SLICE_MAX_HITS: Final = 256
 SLICE_MAX_BYTES: Final = 64 * 1024
-"""The most that is decoded at once, and so the largest JSON value: 2 ms at worst, where it is all empty arrays."""
+"""Maximum size that is decoded at once, and so of one JSON value. The worst case, only empty arrays, takes 2 ms."""
 
 _BLANK: Final = rb"[ \t\r\n]*+"
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -31,15 +31,15 @@ _SPACE = re.compile(_BLANK)
 _ITEMS = re.compile(
     _FLAT_OBJECT + rb"(?:" + _BLANK + rb"," + _BLANK + _FLAT_OBJECT + rb"){0,%d}+" % (SLICE_MAX_HITS - 1), re.DOTALL
 )
-"""Where an array may be cut: behind whole JSON objects without others inside, as hits are. orjson judges what is in
-them."""
+"""Where an array may be split: after complete JSON objects that contain no other objects, such as hits. orjson checks
+their content."""
 
 
 async def read_hits(body: bytes, received_ms: int) -> list[Hit]:
-    """Return the hits of the body, in its order.
+    """Return the hits of the body, in the same order.
 
     Raises:
-        Problem: it is not JSON, holds too many hits or none, or lists all that break a rule.
+        Problem: the body is not JSON, has no hits or too many, or some hits are invalid (the problem lists them all).
     """
     hits: list[Hit] = []
     faults: list[dict[str, object]] = []
@@ -56,7 +56,7 @@ async def read_hits(body: bytes, received_ms: int) -> list[Hit]:
     if faults:
         raise Problem(
             Kind.INVALID_BATCH,
-            f"{len(faults):,} of {len(hits) + len(faults):,} hits break a rule; none was taken",
+            f"{len(faults):,} of {len(hits) + len(faults):,} hits break a rule; none was accepted",
             {"errors": faults},
         )
     if not hits:
@@ -65,19 +65,19 @@ async def read_hits(body: bytes, received_ms: int) -> list[Hit]:
 
 
 def split(body: bytes) -> Iterator[list[object]]:
-    """Yield the JSON values of the body in slices: the items of an array, or the lines of NDJSON, blank ones left out.
+    """Yield the JSON values of the body in slices: the items of an array, or the lines of NDJSON without blank ones.
 
     Raises:
-        Problem: it is neither.
+        Problem: the body is neither.
     """
     start = _end_of_space(body, 0)
     if start == len(body):
-        raise Problem(Kind.NOT_JSON, "the body is empty; it should be a JSON array, or a JSON object on each line")
+        raise Problem(Kind.NOT_JSON, "the body is empty; it must be a JSON array, or NDJSON with one object per line")
     return _split_array(body, start + 1) if body.startswith(b"[", start) else _split_lines(body)
 
 
 def _split_array(body: bytes, at: int) -> Iterator[list[object]]:
-    """Yield the items from there on, which is behind the opening bracket."""
+    """Yield the items from that position on, which is after the opening bracket."""
     number = 0
     while len(body) - at > SLICE_MAX_BYTES:
         at = _end_of_space(body, at)
@@ -90,21 +90,21 @@ def _split_array(body: bytes, at: int) -> Iterator[list[object]]:
         at = _end_of_space(body, match.end())
         if body.startswith(b"]", at):
             if _end_of_space(body, at + 1) < len(body):
-                raise _not_an_array("there is more behind its end", at)
+                raise _not_an_array("there is data after its end", at)
             return
         if not body.startswith(b",", at):
             raise _not_an_array("a comma is missing", at)
         at += 1
     if len(body) - at > SLICE_MAX_BYTES:
-        detail = f"a hit is a JSON object without others inside, of at most {SLICE_MAX_BYTES:,} bytes"
+        detail = f"a hit is a JSON object without nested objects, of at most {SLICE_MAX_BYTES:,} bytes"
         raise Problem(
             Kind.INVALID_BATCH,
-            f"item {number:,} is no hit, and what follows it was not read; none was taken",
+            f"item {number:,} is not a hit, and the rest was not read; none was accepted",
             {"errors": [{"index": number, "detail": detail}]},
         )
     items = _decode_items(body[at:], at)
     if number and not items:
-        raise _not_an_array("an item is missing behind the comma", at)
+        raise _not_an_array("an item is missing after the comma", at)
     for first in range(0, len(items), SLICE_MAX_HITS):
         yield items[first : first + SLICE_MAX_HITS]
 
@@ -127,7 +127,7 @@ def _split_lines(body: bytes) -> Iterator[list[object]]:
 
 
 def _decode_items(text: bytes, at: int) -> list[object]:
-    """Decode items with the bracket behind them; they begin at that byte of the body."""
+    """Decode items and the closing bracket after them; they start at that byte of the body."""
     try:
         items: list[object] = orjson.loads(b"[" + text)
     except orjson.JSONDecodeError as error:

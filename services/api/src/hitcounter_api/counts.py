@@ -1,13 +1,13 @@
-"""Reading counts: how often an id was hit in each window, from Elasticsearch.
+"""Reads counts from Elasticsearch: how often an id was hit in each window.
 
-The five windows all end now, so each holds the shorter ones: they are read as five ranges that do not overlap and
-added up here. Each day is asked by itself, in one request, since that tells a day that was never written (nobody was
-counted: zero) from one that cannot be read (closed, forbidden, short of a shard: no answer at all). Elasticsearch's
-own option to ignore what is not there cannot tell the two apart.
+All five windows end now, so each one contains the shorter ones. They are read as five ranges that do not overlap, and
+added up here. Each day has its own search within one request. This distinguishes a day without any hits (its index does
+not exist: the count is 0) from a day that cannot be read (closed, forbidden, a missing shard: an error). The option of
+Elasticsearch to ignore missing indices cannot distinguish the two.
 
-A day that is over is asked in parts: its whole hours, in the same words all hour long, so that Elasticsearch answers
-from its cache until the day gets another hit; and the hour through which a window's edge goes. An id with millions of
-hits costs a read those of today.
+A past day is searched in parts: its whole hours, with a query that is the same for an hour, so that Elasticsearch
+answers from its request cache until the day gets another hit; and the hours that contain the start of a window. So a
+read of an id with millions of hits costs only those of today.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WINDOWS: Final[Sequence[tuple[str, int]]] = (
     ("1 hour ago", HOUR_MS),
     ("5 minutes ago", 5 * MINUTE_MS),
 )
-"""What is answered, in this order: the longest window first, each [now - length, now)."""
+"""The windows in the order of the response: the longest first, each [now - length, now)."""
 
 Counts = tuple[int, ...]
 """The hits in each of WINDOWS, or in each step of a history, weights included."""
@@ -38,31 +38,31 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a history is made of: so many steps of one length, without gaps, the last of which ends now."""
+    """The steps of a history: a number of steps of one length, without gaps; the last one ends now."""
 
     number: int
     length_ms: int
 
 
 HISTORIES: Final[Mapping[str, Steps]] = {"minute": Steps(60, MINUTE_MS), "hour": Steps(72, HOUR_MS)}
-"""What is answered, by the length of a step: the last hour, the last 3 days."""
+"""The histories by the length of a step: the last hour, the last 3 days."""
 
 
 class Range(NamedTuple):
-    """Some time, without its end."""
+    """A time range that does not include its end."""
 
     window: int
-    """The place in WINDOWS of the shortest window that holds it."""
+    """The index in WINDOWS of the shortest window that contains it."""
     from_ms: int
     to_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one search asks for: ranges of one day, from the oldest to the newest.
+    """The ranges of one search, all of one day, from the oldest to the newest.
 
     Attributes:
-        is_repeated: the next read will ask for the same.
+        is_repeated: the next read will use the same query.
     """
 
     index: str
@@ -79,7 +79,7 @@ _FILTER_PATH: Final = (
 
 
 class CountReader:
-    """Reads counts with the client it is given, and does not close it."""
+    """Reads counts with a client that the caller owns and closes."""
 
     def __init__(self, client: AsyncElasticsearch, index_prefix: str, *, timeout_seconds: float) -> None:
         self._client = client.options(request_timeout=timeout_seconds)
@@ -90,7 +90,7 @@ class CountReader:
         """Return the hits of the id in each window that ends at now_ms.
 
         Raises:
-            IndexUnavailable: any part of the answer is not to be had; there are no partial counts.
+            IndexUnavailable: some part cannot be read; there are no partial counts.
         """
         parts = split_windows(self._index_prefix, now_ms)
         headers = [build_header(part.index, is_repeated=part.is_repeated) for part in parts]
@@ -103,7 +103,7 @@ class CountReader:
         """Return the hits of the id in each step up to now_ms, the oldest first.
 
         Raises:
-            IndexUnavailable: any part of the answer is not to be had.
+            IndexUnavailable: some part cannot be read.
         """
         search = build_history_search(id_, now_ms, steps, timeout_seconds=self._timeout_seconds)
         indices = indices_of_windows(self._index_prefix, now_ms, steps.number * steps.length_ms)
@@ -113,7 +113,7 @@ class CountReader:
     async def _ask(
         self, headers: Iterable[Mapping[str, object]], searches: Iterable[Mapping[str, object]]
     ) -> list[Mapping[str, Any]]:
-        """Ask all of it in one request; return the answers in the same order."""
+        """Send all searches in one request; return the responses in the same order."""
         lines = [line for pair in zip(headers, searches, strict=True) for line in pair]
         with translated("read the counts"):
             answer = await self._client.msearch(searches=lines, filter_path=_FILTER_PATH)
@@ -121,7 +121,7 @@ class CountReader:
 
 
 def split_windows(prefix: str, now_ms: int) -> list[Part]:
-    """Return the parts in which the windows that end now are read; together they hold each moment of them once."""
+    """Return the parts in which the windows that end now are read. Together they cover each moment once."""
     edges_ms = [now_ms - length_ms for _, length_ms in WINDOWS] + [now_ms]
     ranges = [Range(window, from_ms, to_ms) for window, (from_ms, to_ms) in enumerate(pairwise(edges_ms))]
     parts: list[Part] = []
@@ -133,7 +133,7 @@ def split_windows(prefix: str, now_ms: int) -> list[Part]:
 
 
 def _split_day(index: str, ranges: Sequence[Range]) -> Iterator[Part]:
-    """Yield the whole hours of a day that is over, and each hour through which an edge of a window goes."""
+    """Yield the whole hours of a past day, and each hour that contains the start of a window."""
     whole: list[Range] = []
     rest: list[Range] = []
     for window, from_ms, to_ms in ranges:
@@ -148,13 +148,13 @@ def _split_day(index: str, ranges: Sequence[Range]) -> Iterator[Part]:
 
 
 def _clip(ranges: Iterable[Range], begin_ms: int, end_ms: int) -> list[Range]:
-    """Return what of the ranges is within these bounds."""
+    """Return the parts of the ranges that are within these bounds."""
     clipped = [Range(window, max(from_ms, begin_ms), min(to_ms, end_ms)) for window, from_ms, to_ms in ranges]
     return [one for one in clipped if one.from_ms < one.to_ms]
 
 
 def build_header(index: str, *, is_repeated: bool = False) -> dict[str, object]:
-    """Return what stands above a search. What is not asked again in the same words would only fill the cache."""
+    """Return the header line of a search. Only a query that is repeated uses the request cache."""
     return {"index": index, "allow_partial_search_results": False, "request_cache": is_repeated}
 
 
@@ -167,7 +167,7 @@ def build_search(id_: str, part: Part, *, timeout_seconds: float) -> dict[str, o
 
 
 def build_history_search(id_: str, now_ms: int, steps: Steps, *, timeout_seconds: float) -> dict[str, object]:
-    """Return the search for the id's hits in steps that end now, and so begin at odd times."""
+    """Return the search for the id's hits in steps that end now, and so do not start at full minutes or hours."""
     histogram = {
         "field": "timestamp",
         "fixed_interval": f"{steps.length_ms}ms",
@@ -192,10 +192,10 @@ def _build_search(
 
 
 def read_part(part: Part, answer: Mapping[str, Any]) -> list[int]:
-    """Return the hits of a part in each of the ranges that make up the windows.
+    """Return the hits of a part, by the ranges that make up the windows.
 
     Raises:
-        IndexUnavailable: it is not the whole answer, and the day is not merely missing.
+        IndexUnavailable: the response is incomplete, and the reason is not a day without hits.
     """
     hits = [0] * len(WINDOWS)
     if not is_missing(part.index, answer):
@@ -206,10 +206,10 @@ def read_part(part: Part, answer: Mapping[str, Any]) -> list[int]:
 
 
 def read_steps(index: str, answer: Mapping[str, Any]) -> Mapping[int, int]:
-    """Return the hits of each step of one day's answer in which there were any, by when it begins, in milliseconds.
+    """Return the hits of each step of one day that has any, by the start of the step in milliseconds.
 
     Raises:
-        IndexUnavailable: it is not the whole answer, and the day is not merely missing.
+        IndexUnavailable: the response is incomplete, and the reason is not a day without hits.
     """
     if is_missing(index, answer) or "aggregations" not in answer:  # filter_path leaves out what holds no bucket
         return {}
@@ -217,10 +217,10 @@ def read_steps(index: str, answer: Mapping[str, Any]) -> Mapping[int, int]:
 
 
 def is_missing(index: str, answer: Mapping[str, Any]) -> bool:
-    """Tell whether there is no such day.
+    """Return whether the index of the day does not exist.
 
     Raises:
-        IndexUnavailable: there is, and this is not its whole answer.
+        IndexUnavailable: it exists, and the response is incomplete.
     """
     if error := answer.get("error"):
         if error["type"] == _MISSING:
@@ -231,7 +231,7 @@ def is_missing(index: str, answer: Mapping[str, Any]) -> bool:
             status=answer["status"],
         )
     if answer["timed_out"]:
-        raise IndexUnavailable("cannot read the counts: Elasticsearch ran out of time", cause=index)
+        raise IndexUnavailable("cannot read the counts: the search of Elasticsearch timed out", cause=index)
     if answer["_shards"]["failed"]:
         cause = f"{index}: {answer['_shards']['failed']} shards failed"
         raise IndexUnavailable("cannot read the counts: the index of a day failed", cause=cause)
@@ -239,7 +239,7 @@ def is_missing(index: str, answer: Mapping[str, Any]) -> bool:
 
 
 def sum_steps(days: Iterable[Mapping[int, int]], now_ms: int, steps: Steps) -> Counts:
-    """Return the hits of each step, the oldest first; two days may each have a part of a step."""
+    """Return the hits of each step, the oldest first. A step may be split between two days."""
     counts = [0] * steps.number
     for day in days:
         for begin_ms, hits in day.items():
@@ -248,5 +248,5 @@ def sum_steps(days: Iterable[Mapping[int, int]], now_ms: int, steps: Steps) -> C
 
 
 def sum_windows(ranges: Sequence[int]) -> Counts:
-    """Return the hits of each window from the hits of ranges that do not overlap, both with the oldest first."""
+    """Return the hits of each window from the hits of ranges that do not overlap, both the oldest first."""
     return tuple(accumulate(reversed(ranges)))[::-1]

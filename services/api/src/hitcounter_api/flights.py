@@ -1,12 +1,12 @@
-"""One flight for equal questions: who asks while it is under way shares the next one, not this one.
+"""Request coalescing (singleflight): equal questions that are asked at the same time share one flight.
 
-Also known as request coalescing, or singleflight. The usual form lets everybody join the flight that is under way; here
-nobody may once it has begun. Whoever asks may know what was not yet true when it began: that a hit was accepted, that
-an as-of has passed. An answer from before the question would contradict that. So a hundred equal questions cost two
-flights, and each answer is younger than its question.
+The usual form lets a caller join a flight that is already running. Here a caller joins only a flight that has not
+started yet. The caller may know something that was not true when the running flight started, such as an accepted hit or
+a later as-of, and an older answer would contradict it. So a hundred equal questions need two flights, and each answer
+is newer than its question.
 
-A flight begins when there is a place for it. Places, the time to wait for one and the number of flights that wait have
-bounds. Where a flight fails, the one that waited for it shares its failure: nobody waits for two outages in a row.
+A flight starts when a place is free. The number of places, the time to wait for one and the number of waiting flights
+are limited. If a flight fails, the one that waits for it fails, too, so that no caller waits for two failures in a row.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _T = TypeVar("_T")
 
 
 class NoPlace(TransientError):
-    """Too many flights are under way, or wait."""
+    """Too many flights are running or waiting."""
 
 
 class Flights(Generic[_K, _T]):
-    """The flights of one kind, told apart by the question they answer. One event loop.
+    """The flights of one kind, by the question that they answer. For one event loop.
 
     Args:
-        places: flights under way at once.
-        max_waiting: flights that may wait for a place, or for the flight before them.
-        max_wait_seconds: how long one may wait for a place.
+        places: maximum number of flights that run at once.
+        max_waiting: maximum number of flights that wait for a place or for the flight before them.
+        max_wait_seconds: how long a flight may wait for a place.
     """
 
     def __init__(self, *, places: int, max_waiting: int, max_wait_seconds: float) -> None:
@@ -43,11 +43,11 @@ class Flights(Generic[_K, _T]):
         self._under_way: dict[_K, asyncio.Task[_T]] = {}
 
     async def share(self, question: _K, find_answer: Callable[[], Awaitable[_T]]) -> _T:
-        """Return the answer of a flight that begins after this call.
+        """Return the answer of a flight that starts after this call.
 
         Args:
-            question: what is asked; calls with equal questions share flights.
-            find_answer: asks it. Of the calls that share a flight, that of the first is called.
+            question: calls with equal questions share flights.
+            find_answer: finds the answer. For a shared flight, that of the first caller is used.
 
         Raises:
             NoPlace: there are too many flights.
@@ -55,14 +55,14 @@ class Flights(Generic[_K, _T]):
         flight = self._waiting.get(question)
         if flight is None:
             if len(self._waiting) >= self._max_waiting:
-                raise NoPlace(f"{len(self._waiting):,} others wait already")
-            # In a context of its own: what it logs belongs to all that share it.
+                raise NoPlace(f"{len(self._waiting):,} others are already waiting")
+            # In its own context: its log lines belong to all callers that share it.
             flight = asyncio.get_running_loop().create_task(
                 self._fly(question, find_answer), context=contextvars.Context()
             )
             flight.add_done_callback(_retrieve)
             self._waiting[question] = flight
-        return await asyncio.shield(flight)  # who gives up does not take the answer from the others
+        return await asyncio.shield(flight)  # a cancelled caller must not cancel the others
 
     async def _fly(self, question: _K, find_answer: Callable[[], Awaitable[_T]]) -> _T:
         has_place = False
@@ -93,6 +93,6 @@ class Flights(Generic[_K, _T]):
 
 
 def _retrieve(flight: asyncio.Task[_T]) -> None:
-    """Take note of a failure that nobody waits for any more: asyncio would log it as one that was overlooked."""
+    """Retrieve a failure that no caller waits for any more; otherwise asyncio would log it as never retrieved."""
     if not flight.cancelled():
         flight.exception()

@@ -1,9 +1,9 @@
-"""POST /analytics: one hit, asked before any routing, by the protocol itself or as a raw ASGI endpoint.
+"""POST /analytics, the hot path: one hit, handled before routing, by the protocol itself or as a raw ASGI endpoint.
 
-Nearly all requests come here, and a FastAPI route costs four times what this does: it builds request and response
-objects, solves dependencies, validates by a model and passes half a dozen layers of middleware. What it would
-give us is written out instead: the rules in hitcounter.hits, the problems in problems.py, the documentation in
-routes/track.py. Whatever is added here is paid for by every hit.
+Nearly all requests are handled here. A FastAPI route would cost four times as much: it creates request and response
+objects, resolves dependencies, validates with a model and runs several layers of middleware. What FastAPI would do is
+written by hand: the rules in hitcounter.hits, the problems in problems.py, the documentation in routes/track.py. Every
+hit pays for every line that is added here.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Answerable(Protocol):
     """A request that waits for its answer."""
 
     def answer(self, refusal: Refusal | None) -> None:
-        """Be told what became of its hit: None when it is in Redis."""
+        """Receive the result of its hit: None if it is in Redis."""
 
     def answer_problem(self, problem: Problem) -> None:
-        """Be told what is wrong with it."""
+        """Receive the problem with the request."""
 
 
 class _AwaitedRequest:
-    """A request whose coroutine awaits the answer."""
+    """A request whose coroutine awaits its answer."""
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
@@ -68,7 +68,7 @@ class _AwaitedRequest:
 
 
 class HotPath:
-    """The endpoint. Answers once the hit is in Redis, or with the problem that kept it out."""
+    """The endpoint. It responds when the hit is in Redis, or with the problem."""
 
     def __init__(self, intakes: Intakes, metrics: ApiMetrics, clock_ms: Callable[[], int]) -> None:
         self._intakes = intakes
@@ -76,7 +76,7 @@ class HotPath:
         self._clock_ms = clock_ms
 
     def take(self, headers: Headers, body: bytes, request: Answerable) -> None:
-        """Hand over the hit of a request that has come whole; the request is answered now or later, once."""
+        """Pass the hit of a complete request to the intake. The request is answered once, now or later."""
         fields: object = None
         header_key = None
         try:
@@ -85,11 +85,11 @@ class HotPath:
             fields = orjson.loads(body)
             hit = read_hit(fields, self._clock_ms(), header_key)
             self._intakes.choose(durability).add(hit, request.answer)
-        except Exception as error:  # noqa: BLE001 - the last layer before the server: whatever it is has an answer
+        except Exception as error:  # noqa: BLE001 - the last layer before the server: every error gets a response
             request.answer_problem(self._explain(error, headers, fields, header_key))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that comes as an ASGI application's do."""
+        """Answer a request as an ASGI application."""
         try:
             body = await read_body(receive, read_headers(scope["headers"]).declared_bytes, HIT_MAX_BYTES)
         except ClientGone:

@@ -1,14 +1,14 @@
-"""The intake: natural batching. While one hit batch is on its way to Redis, the hits that arrive make up the next one.
+"""The intake: batches hits on their way to Redis. While one batch is being sent, arriving hits form the next one.
 
     requests ──add──▶ [waiting batch, …] ──one at a time──▶ stream.append ──▶ one answer for all of its requests
 
-An idle API sends each hit at once; a busy one sends as many together as arrived during one round trip: no timer, no
-size to tune. The requests of a batch learn what became of it as listeners that are called, which spares each of them a
-task. The answer is a value, since a listener has no coroutine in which an exception could be raised.
+An idle API sends each hit at once. A busy one sends together what arrived during one round trip, so there is no timer
+and no batch size to tune. Each request registers a listener, which is called with the result of its batch; this avoids
+a task per request. The result is a value and not an exception, because a listener has no coroutine to raise it in.
 
-A batch is tried again while that may help and its time budget lasts: accept counts it once, however often it arrives.
-When it is given up, those that queued behind it are refused at once, so nobody waits for two outages in a row; the
-next hit to arrive tries afresh. The intake knows no HTTP, and of Redis only `append`.
+A batch is retried while a retry may help and its time budget lasts. The accept script is idempotent, so retries count
+it once. When a batch is given up, all batches behind it are refused at once, so that no request waits for two failures
+in a row; the next hit starts a new attempt. The intake does not use HTTP, and uses only `append` of the stream.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from hitcounter.logs import get_logger
 from hitcounter_api.metrics import ApiMetrics
 
 ENTRY_MAX_BYTES: Final = 1024 * 1024
-"""Requests share an entry up to this size. One request alone may bring as much, and then has an entry of its own."""
+"""Maximum size of an entry with hits of several requests. One request may be as large, and then has its own entry."""
 _HIT_BYTES: Final = 14
-"""What a hit takes in an entry besides its id and its key, at most: tag and length of both, time, weight."""
+"""Maximum size of a hit in an entry, without id and key: tag and length of both, time, weight."""
 _HIT_MAX_BYTES: Final = ID_MAX_BYTES + KEY_MAX_BYTES + _HIT_BYTES
 
 log = get_logger()
 
 
 class HitSink(Protocol):
-    """What the intake needs of the stream."""
+    """What the intake needs from the stream."""
 
     async def append(self, batch: HitBatch, *, timeout_seconds: float, durability: Durability) -> None:
-        """Add the batch as one entry, once, however often it is called for the same batch."""
+        """Add the batch as one entry. Idempotent: repeated calls for one batch add it once."""
 
 
 class RefusalReason(StrEnum):
@@ -54,15 +54,15 @@ class RefusalReason(StrEnum):
     STREAM = "stream"
     DRAINING = "draining"
     DURABILITY = "durability"
-    """The client asked for more than this Redis can promise."""
+    """The client asked for a durability that this Redis does not support."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Hits that were not acknowledged, and what their sender should know.
+    """Why hits were not acknowledged, and what the client should know.
 
     Attributes:
-        cause: what only the log may say, since it may name hosts and users.
+        cause: for the log only, because it may contain hosts and users.
     """
 
     reason: RefusalReason
@@ -75,11 +75,11 @@ class Refusal:
 _NOT_HANDED_OVER: Final = Refusal(RefusalReason.STREAM, "the hits could not be handed over", Outcome.UNKNOWN)
 
 Listener = Callable[["Refusal | None"], None]
-"""Told once what became of a hit: None when it is in Redis, else why it was not acknowledged."""
+"""Called once with the result of a hit: None if it is in Redis, else why it was not acknowledged."""
 
 
 class WaitingBatch:
-    """Hits that will go into one entry."""
+    """Hits that will be sent as one entry."""
 
     __slots__ = ("_measured_bytes", "_measured_hits", "_sure_hits", "hits", "listeners", "opened_at")
 
@@ -90,10 +90,11 @@ class WaitingBatch:
         self._measured_hits = 0
         self._measured_bytes = 0
         self._sure_hits = ENTRY_MAX_BYTES // _HIT_MAX_BYTES
-        """So many hits fit, however long their ids are: to measure each as it comes would cost it two percent."""
+        """This many hits fit, no matter how long their ids are. Measuring each hit would cost two percent of its time.
+        """
 
     def takes(self, hits: Sequence[Hit]) -> bool:
-        """Tell whether the entry has room for these hits, too."""
+        """Return whether the entry has room for these hits."""
         number = len(self.hits) + len(hits)
         if number <= self._sure_hits:
             return True
@@ -105,7 +106,7 @@ class WaitingBatch:
 
 
 class Intake:
-    """The hits of one process on their way to Redis. One instance, one event loop; `drain` it before the loop ends."""
+    """Sends the hits of one process to Redis. One event loop per instance; call `drain` before the loop ends."""
 
     def __init__(
         self,
@@ -117,16 +118,16 @@ class Intake:
         budget_seconds: float,
         durability: Durability = Durability.MEMORY,
     ) -> None:
-        """Build an intake.
+        """Create an intake.
 
         Args:
-            stream: takes the batches.
-            metrics: counted once a batch.
-            producer: names this process life: 12 random bytes, never used again.
-            limit: hits that may wait behind the batch in flight. A quarter of it is kept for requests of a single hit,
-                as far as that leaves room for the largest batch, so that batches cannot starve them.
-            budget_seconds: how long one batch is tried.
-            durability: what each batch has survived when it is acknowledged.
+            stream: where batches are sent.
+            metrics: updated once per batch.
+            producer: identifies this process: 12 random bytes, never used again.
+            limit: maximum number of hits that wait behind the batch in flight. A quarter of it (less if the largest
+                batch would not fit) is reserved for requests with a single hit, so that batches cannot starve them.
+            budget_seconds: time limit for one batch, including retries.
+            durability: the durability of each batch when it is acknowledged.
         """
         self._stream = stream
         self._metrics = metrics
@@ -138,20 +139,20 @@ class Intake:
         self._sequence = 0
         self._waiting_hits = 0
         self._is_full = False
-        """Hits were refused since the last batch left: said once, not for each of them."""
+        """Hits were refused since the last batch was sent. This is logged once, not for each hit."""
         self._waiting: deque[WaitingBatch] = deque()
         self._flight: asyncio.Task[None] | None = None
         self._is_draining = False
         metrics.waiting_hits.labels(durability).set_function(lambda: self._waiting_hits)
         for reason, outcome in product(RefusalReason, Outcome):
-            metrics.refused_hits.labels(reason, outcome)  # there from the start: no rate is seen of what begins above 0
+            metrics.refused_hits.labels(reason, outcome)  # from the start: rate() misses the first increase otherwise
 
     def add(self, hit: Hit, listener: Listener) -> None:
-        """Queue one hit and have the listener told, now or later, what became of it."""
+        """Queue one hit. The listener is called with the result, now or later."""
         self._queue((hit,), listener)
 
     def add_all(self, hits: Sequence[Hit]) -> asyncio.Future[Refusal | None]:
-        """Queue 1 to 10,000 hits, acknowledged all or none since they share one entry; return the answer to await."""
+        """Queue 1 to 10,000 hits in one entry, so that all or none are acknowledged; return a future of the result."""
         answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
 
         def tell(refusal: Refusal | None) -> None:
@@ -162,7 +163,7 @@ class Intake:
         return answer
 
     async def drain(self) -> None:
-        """Refuse what comes from now on, and wait until all that came before has its answer."""
+        """Refuse new hits from now on, and wait until all earlier hits have their result."""
         self._is_draining = True
         while self._flight is not None:
             await asyncio.wait([self._flight])
@@ -178,7 +179,7 @@ class Intake:
             self._begin_flight()
 
     def _find_room(self, hits: Sequence[Hit]) -> WaitingBatch | None:
-        """Return the batch that takes the hits together, None if they must be refused."""
+        """Return the batch with room for these hits; None if they must be refused."""
         number = len(hits)
         waiting_hits = self._waiting_hits + number
         if self._is_draining or waiting_hits > (self._limit if number == 1 else self._limit_of_many):
@@ -191,19 +192,19 @@ class Intake:
         return batch
 
     def _begin_flight(self) -> None:
-        # In a context of its own: what it logs belongs to many requests, not to the one that came first.
+        # In its own context: its log lines belong to many requests, not to the first one.
         self._flight = asyncio.get_running_loop().create_task(self._fly(), name="intake", context=contextvars.Context())
         self._flight.add_done_callback(self._end_flight)
 
     def _end_flight(self, flight: asyncio.Task[None]) -> None:
-        """Note that it ended; begin another where something waits: for what it failed of, too, nobody waits in vain."""
+        """Start the next flight if hits are waiting, even if this one failed, so that no request waits for ever."""
         self._flight = None
         if flight.cancelled():
             return
         if self._waiting:
             self._begin_flight()
         if (error := flight.exception()) is not None:
-            log.error("the intake failed, and goes on", exc_info=error)
+            log.error("the intake failed, and continues", exc_info=error)
 
     async def _fly(self) -> None:
         """Send batch after batch until none is waiting."""
@@ -227,33 +228,33 @@ class Intake:
                 hit_batch = build_batch(self._producer, self._sequence, batch.hits)
                 outcome = Outcome.UNKNOWN
                 return await self._append(hit_batch)
-        except Exception:  # a fault of our own must not leave thousands of requests without an answer
+        except Exception:  # a bug must not leave thousands of requests without an answer
             log.exception("a batch of hits failed", hits=len(batch.hits))
             return replace(_NOT_HANDED_OVER, outcome=outcome)
 
     async def _append(self, batch: HitBatch) -> Refusal | None:
-        """Append the batch, again and again while that may help and the budget lasts."""
+        """Append the batch, with retries while they may help and the budget lasts."""
         now = asyncio.get_running_loop().time
         deadline = now() + self._budget_seconds
         outcome = Outcome.REFUSED
         for attempt in count():
             try:
-                # Half of the budget at most: an answer that got lost leaves time to ask again on another connection.
+                # Half of the budget at most: after a lost response there is time for a retry on a new connection.
                 await self._stream.append(
                     batch,
                     timeout_seconds=min(deadline - now(), self._budget_seconds / 2),
                     durability=self._durability,
                 )
             except DurabilityUnavailable as error:
-                # Said of this attempt only: where an earlier one may have had its effect, that is what counts.
+                # This is about this attempt only. If an earlier attempt may have succeeded, the outcome is unknown.
                 reason = RefusalReason.DURABILITY if outcome is Outcome.REFUSED else RefusalReason.STREAM
                 return Refusal(reason, str(error), outcome)
             except StreamUnavailable as error:
                 self._metrics.append_failures.inc()
                 if error.outcome is Outcome.UNKNOWN:
-                    outcome = Outcome.UNKNOWN  # and remains so: what a later attempt meets says nothing of this one
+                    outcome = Outcome.UNKNOWN  # for good: a later attempt says nothing about this one
                 pause = backoff_seconds(attempt, first_seconds=0.02, most_seconds=0.2)
-                least_seconds = self._budget_seconds / 10  # less than that, and a healthy Redis would seem doubtful
+                least_seconds = self._budget_seconds / 10  # with less, even a healthy Redis could time out
                 if not error.is_worth_retrying or now() + pause + least_seconds > deadline:
                     return Refusal(RefusalReason.STREAM, error.summary, outcome, error.retry_after_seconds, error.cause)
                 await asyncio.sleep(pause)
@@ -262,11 +263,11 @@ class Intake:
         raise AssertionError("count() has no end")
 
     def _answer(self, batch: WaitingBatch, refusal: Refusal | None) -> None:
-        """Tell all listeners, whatever else may fail."""
+        """Call all listeners, even if one of them fails."""
         for listener in batch.listeners:
             try:
                 listener(refusal)
-            except Exception:  # one connection must not keep the others from their answers
+            except Exception:  # a failure of one connection must not affect the others
                 log.exception("an answer could not be written")
         self._note_answer(batch, refusal)
 
@@ -282,7 +283,7 @@ class Intake:
         self._metrics.track_seconds.observe(asyncio.get_running_loop().time() - batch.opened_at)
 
     def _refuse_waiting(self, cause: Refusal) -> None:
-        """Refuse all that queued behind a batch that was given up: none of it was sent."""
+        """Refuse all batches behind one that was given up; none of them was sent."""
         refusal = replace(cause, outcome=Outcome.REFUSED)
         while self._waiting:
             batch = self._waiting.popleft()
@@ -290,9 +291,9 @@ class Intake:
             self._answer(batch, refusal)
 
     def _refuse(self, hits: int) -> Refusal:
-        """Return what to answer to hits that were not even queued."""
+        """Return the refusal for hits that were not queued."""
         if self._is_draining:
-            refusal = Refusal(RefusalReason.DRAINING, "this server is about to stop")
+            refusal = Refusal(RefusalReason.DRAINING, "this server is stopping")
         else:
             refusal = Refusal(RefusalReason.FULL, f"the intake is full: {self._waiting_hits:,} hits wait for Redis")
             if not self._is_full:
@@ -306,20 +307,20 @@ class Intake:
 
 
 def _measure(hits: Sequence[Hit]) -> int:
-    """Return how many bytes the hits take in an entry, at most."""
+    """Return the maximum size of the hits in an entry, in bytes."""
     texts = "".join([text for hit in hits for text in (hit.id, hit.key)])
     return len(texts.encode()) + _HIT_BYTES * len(hits)
 
 
 class Intakes:
-    """The intakes of one process, one for each durability: a hit that waits for the disk holds up no other."""
+    """The intakes of one process, one per durability, so that hits that wait for the disk do not delay others."""
 
     def __init__(self, intakes: Mapping[Durability, Intake], default: Durability) -> None:
         self._intakes = intakes
         self._default = default
 
     def choose(self, asked: Durability | None) -> Intake:
-        """Return the intake of the durability that the client asked for, or of the default."""
+        """Return the intake for the durability that the client asked for, or for the default."""
         return self._intakes[self._default if asked is None else asked]
 
     async def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive: the problems, and what the raw endpoints take."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: the problems, and the bodies of the raw endpoints."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hitcounter_api.schemas import Hit, ProblemDetails
 _REF_TEMPLATE: Final = "#/components/schemas/{model}"
 _DESCRIBED_BY_HAND: Final[tuple[type[BaseModel], ...]] = (Hit, ProblemDetails)
 _HEADERS: Final[Mapping[int, Mapping[str, Any]]] = {
-    415: {"Accept-Encoding": {"description": "What is taken.", "schema": {"type": "string", "enum": ["identity"]}}},
+    415: {"Accept-Encoding": {"description": "What is accepted.", "schema": {"type": "string", "enum": ["identity"]}}},
     503: {
         "Retry-After": {
-            "description": "Seconds to wait before the next try.",
+            "description": "Seconds to wait before a retry.",
             "schema": {"type": "integer", "minimum": 1},
         }
     },
@@ -25,17 +25,17 @@ _HEADERS: Final[Mapping[int, Mapping[str, Any]]] = {
 
 
 def schema_ref(model: type[BaseModel]) -> dict[str, str]:
-    """Return a reference to the model's schema, which add_schemas puts into the document."""
+    """Return a reference to the schema of the model, which add_schemas adds to the document."""
     return {"$ref": _REF_TEMPLATE.format(model=model.__name__)}
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the description of the problems with these statuses, an example of each kind included."""
+    """Return the description of the problems with these statuses, with an example of each kind."""
     return {status: _describe(status) for status in statuses}
 
 
 def add_schemas(document: dict[str, Any]) -> None:
-    """Put the schemas that were described by hand into the document."""
+    """Add the schemas to the document that FastAPI does not know."""
     _, definitions = models_json_schema(
         [(model, "validation") for model in _DESCRIBED_BY_HAND], ref_template=_REF_TEMPLATE
     )

@@ -1,7 +1,7 @@
-"""What is answered when a call cannot be served: RFC 9457 problem details, all of them from this one table.
+"""The error responses of the API: RFC 9457 problem details. All kinds are in this table.
 
-A problem names the field, the value (cut short) and the limit, where there are any; a 503 says with `outcome` whether
-the hits may have been taken all the same, and when to try again.
+A problem has the field, the value (shortened) and the limit, if there are any. A 503 has `Retry-After`, and `outcome`
+says whether the hits may have been accepted after all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from hitcounter_api.intake import Refusal, RefusalReason
 
 MEDIA_TYPE: Final = "application/problem+json"
 VALUE_MAX_CHARACTERS: Final = 100
-"""A value is shown so that its sender recognizes it; more would only send a large body back."""
+"""A value is shortened to this: enough for the client to recognize it."""
+INTERNAL_DETAIL: Final = "this is a bug in the server; its log has the details"
 
 _Headers = Sequence[tuple[str, str]]
 
@@ -38,16 +39,16 @@ class Kind(Enum):
     CONTENT_ENCODING = (415, "content-encoding", "The body is compressed")
     HEAD_TOO_LARGE = (431, "head-too-large", "The head of the request is too large")
     INVALID_HIT = (422, "invalid-hit", "The hit breaks a rule")
-    DURABILITY_UNAVAILABLE = (422, "durability-unavailable", "This durability is not to be had here")
-    INVALID_BATCH = (422, "invalid-batch", "Hits of the batch break a rule; none was taken")
+    DURABILITY_UNAVAILABLE = (422, "durability-unavailable", "This durability is not available")
+    INVALID_BATCH = (422, "invalid-batch", "Hits of the batch break a rule; none was accepted")
     INVALID_QUERY = (422, "invalid-query", "The query breaks a rule")
-    NOT_IMPLEMENTED = (501, "not-implemented", "The request asks for what this server does not do")
+    NOT_IMPLEMENTED = (501, "not-implemented", "The server does not support what the request asks for")
     TOO_MANY_CONNECTIONS = (503, "too-many-connections", "Too many connections are open")
     INTERNAL = (500, "internal-error", "The server failed")
     INTAKE_FULL = (503, "intake-full", "Too many hits are waiting")
     STREAM_UNAVAILABLE = (503, "stream-unavailable", "The queue of hits is not available")
-    DRAINING = (503, "draining", "The server is about to stop")
-    READS_FULL = (503, "reads-full", "Too many reads are under way")
+    DRAINING = (503, "draining", "The server is stopping")
+    READS_FULL = (503, "reads-full", "Too many reads are in progress")
     INDEX_UNAVAILABLE = (503, "index-unavailable", "The counts are not available")
 
     def __init__(self, status: int, slug: str, title: str) -> None:
@@ -57,12 +58,12 @@ class Kind(Enum):
 
     @property
     def type(self) -> str:
-        """The problem type: a name, not an address."""
+        """The problem type: a URN, not an address."""
         return f"urn:hitcounter:problem:{self.slug}"
 
     @property
     def is_invalid(self) -> bool:
-        """True if it is the sender who must change the request."""
+        """True if the client must change the request."""
         return self.status < HTTPStatus.INTERNAL_SERVER_ERROR or self is Kind.NOT_IMPLEMENTED
 
 
@@ -75,7 +76,7 @@ _KIND_OF_REFUSAL: Final = {
 
 
 class Problem(Exception):
-    """One problem, to be raised or to be sent as it is."""
+    """One problem, which is raised or sent."""
 
     def __init__(
         self, kind: Kind, detail: str, members: Mapping[str, object] | None = None, *, headers: _Headers = ()
@@ -94,13 +95,13 @@ class Problem(Exception):
         )
 
     def render_answer(self) -> tuple[list[tuple[str, str]], bytes]:
-        """Return the headers and the body of the answer, for whatever writes it."""
+        """Return the headers and the body of the response."""
         body = self.render()
         return [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), *self.headers], body
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return the problem that the error is to a client."""
+    """Convert an error to the problem that the client sees."""
     match error:
         case Problem():
             return error
@@ -113,13 +114,13 @@ def problem_of(error: Exception) -> Problem:
         case IndexUnavailable():
             return _unavailable(Kind.INDEX_UNAVAILABLE, error.summary, error.retry_after_seconds)
         case _:
-            return Problem(Kind.INTERNAL, "the fault is ours, and the log has its details")
+            return Problem(Kind.INTERNAL, INTERNAL_DETAIL)
 
 
 def problem_of_refusal(refusal: Refusal) -> Problem:
     """Return the problem of hits that were not acknowledged."""
     kind = _KIND_OF_REFUSAL[refusal.reason]
-    if kind is Kind.DURABILITY_UNAVAILABLE:  # waiting would not help
+    if kind is Kind.DURABILITY_UNAVAILABLE:  # a later retry would fail, too
         return Problem(kind, refusal.detail, {"field": "Hitcounter-Durability"})
     return _unavailable(kind, refusal.detail, refusal.retry_after_seconds, {"outcome": refusal.outcome})
 
@@ -130,7 +131,7 @@ def problem_of_hit(error: InvalidHit, fields: object, header_key: str | None) ->
 
 
 def describe_fault(error: InvalidHit, fields: object = None, header_key: str | None = None) -> dict[str, object]:
-    """Return what is known of the fault: field, value and limit."""
+    """Return the members of the problem: field, value and limit, as far as they are known."""
     fault: dict[str, object] = {}
     if error.field:
         fault["field"] = error.field
@@ -147,7 +148,7 @@ def describe_fault(error: InvalidHit, fields: object = None, header_key: str | N
 
 
 def show(value: object) -> object:
-    """Return a decoded JSON value as it can stand in a problem: itself, or the beginning of its text."""
+    """Return a decoded JSON value for a problem: the value itself, or the beginning of its text."""
     if isinstance(value, dict | list):
         try:
             value = orjson.dumps(value).decode()
@@ -159,7 +160,7 @@ def show(value: object) -> object:
 
 
 async def send_problem(send: Callable[[dict[str, object]], Awaitable[None]], problem: Problem) -> None:
-    """Send the problem as a whole HTTP response."""
+    """Send the problem as a complete HTTP response."""
     headers, body = problem.render_answer()
     await send(
         {

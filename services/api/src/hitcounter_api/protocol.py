@@ -1,19 +1,19 @@
 """uvicorn's HTTP/1.1 protocol, with a fast path for the one request that nearly all are.
 
-A `POST /analytics` that arrives whole in one read takes the *fast path*: it is handed to the hot path as it is, and its
-answer is written as soon as its batch is in Redis. No ASGI scope, task or message is made for it: they cost more than
-everything else that a hit needs (docs/decisions/0010). Every other request (a body in pieces, a pipelined request,
-Expect, HTTP/1.0, a query) takes the *ASGI path*, which is uvicorn's own, to the same hot path as an ASGI application.
-Both paths give the same answers; the contract tests send everything over both.
+A `POST /analytics` that arrives complete in one read takes the *fast path*: it goes to the hot path directly, and its
+response is written as soon as its batch is in Redis. It needs no ASGI scope, task or message, which would cost more
+than everything else that a hit needs (docs/decisions/0010). Every other request (a body in pieces, a pipelined request,
+Expect, HTTP/1.0, a query) takes the *ASGI path*, uvicorn's own, to the same hot path as an ASGI application. Both paths
+give the same responses; the contract tests send every request over both.
 
-What uvicorn leaves open is decided here (docs/decisions/0022):
+This module decides what uvicorn leaves open (docs/decisions/0022):
 
-- An upgrade that a client offers is ignored, and its request is served with its body.
-- While pipelined requests wait, nothing more is read or parsed, so one connection cannot fill the memory.
-- A head is limited in size and time (slowloris), a silent client is not waited for, and a client that does not read its
-  answers loses its connection. The number of connections is limited.
-- A request that is not valid HTTP/1.1 gets a problem, is counted, and ends its connection. A bug of our own is a 500,
-  with its traceback in the log.
+- An offered upgrade is ignored, and the request is served with its body.
+- While pipelined requests wait, nothing more is read or parsed, so that one connection cannot fill the memory.
+- A head is limited in size and time (slowloris). A silent connection is closed after the keep-alive timeout. A client
+  that does not read its responses loses its connection. The number of connections is limited.
+- A request that is not valid HTTP/1.1 gets a problem, is counted, and its connection is closed. A bug in the API gives
+  a 500, with a traceback in the log.
 
 Section numbers are those of RFC 9110 (HTTP Semantics) and RFC 9112 (HTTP/1.1).
 """
@@ -31,23 +31,24 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hitcounter_api.hot_path import PATH, HotPath
 from hitcounter_api.intake import Refusal
-from hitcounter_api.problems import Kind, Problem, problem_of_refusal
+from hitcounter_api.problems import INTERNAL_DETAIL, Kind, Problem, problem_of_refusal
 from hitcounter_api.requests import HIT_MAX_BYTES
 
 HEAD_MAX_BYTES: Final = 64 * 1024
-"""How large a head may be: neither the parser nor uvicorn has a limit of its own."""
+"""Maximum size of a head: neither the parser nor uvicorn has a limit."""
 HEAD_MAX_SECONDS: Final = 10.0
-"""How long a head may take, from the first byte of it or, for a new connection, from its beginning: as long as a body
-(requests.py)."""
+"""Time limit for a head, from its first byte or, on a new connection, from the start of the connection. It is the same
+as for a body (requests.py)."""
 ANSWER_MAX_SECONDS: Final = 30.0
-"""How long an answer may wait for a client that does not read it, after the kernel's buffers are full: the errors of a
-large batch are some megabytes."""
+"""How long a response may wait for a client that does not read, after the buffers of the kernel are full: the errors of
+a large batch are some megabytes."""
 SLICE_BYTES: Final = 1024
-"""How much is parsed at a time: no more is parsed while pipelined requests wait, and each turn of the loop parses one
-slice with requests at most. A slice has at most 40 of them, at 2.3 KB of memory each; nearly every request fits."""
+"""How much is parsed at once. While pipelined requests wait, nothing more is parsed, and each iteration of the event
+loop parses at most one slice with requests. A slice has at most 40 requests, with 2.3 KB of memory each. Nearly every
+request fits into one slice."""
 UNPARSED_MAX_BYTES: Final = 32 * 1024 * 1024
-"""How much of what pipelining clients sent may wait to be parsed, on all connections together: for one connection it is
-at most one read, 256 KB."""
+"""Maximum amount of data from pipelining clients that waits to be parsed, on all connections together. For one
+connection it is at most one read, 256 KB."""
 RETRY_AFTER_SECONDS: Final = 1
 
 _URL: Final = PATH.encode()
@@ -58,10 +59,10 @@ log = get_logger()
 
 
 class ApiProtocol(HttpToolsProtocol):
-    """One connection. The application it serves has the hot path as its attribute ``hot_path``."""
+    """One connection. Its application has the hot path as the attribute ``hot_path``."""
 
     unparsed_bytes: ClassVar = 0
-    """What waits to be parsed on all connections of this process."""
+    """Bytes that wait to be parsed, on all connections of this process."""
 
     flow: _PipelineFlowControl
 
@@ -69,30 +70,30 @@ class ApiProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.hot_path: HotPath = self.app.hot_path  # see app.Api
         self._max_connections = self.limit_concurrency
-        self.limit_concurrency = None  # uvicorn's own check counts tasks, too, and would not see the fast path
+        self.limit_concurrency = None  # uvicorn's own check also counts tasks, and does not count the fast path
         self._fast_cycle: _FastCycle | None = None
-        """The request that is arriving, as long as it may take the fast path."""
+        """The request that is arriving, while it may take the fast path."""
         self._head: list[tuple[bytes, bytes]] = []
-        """The headers of the request that is arriving; `headers` collects its trailers meanwhile."""
+        """The headers of the request that is arriving. Meanwhile `headers` collects its trailers."""
         self._body = b""
         self._known_host = b""
-        """The last Host that was found valid: a client nearly always sends the same."""
+        """The last valid Host: a client nearly always sends the same."""
         self._unparsed = b""
-        """What was read and must wait until the pipelined requests before it have their answers."""
+        """Data that was read and waits until the pipelined requests before it have their responses."""
         self._will_parse_on = False
         self._silent_since = 0.0
-        """When the client last sent something, or was answered."""
+        """When the client last sent data or got a response."""
         self._head_bytes = 0
-        """How much has arrived of a head (or of trailers) that is not complete."""
+        """Bytes that have arrived of an incomplete head (or of incomplete trailers)."""
         self._head_deadline: float | None = None
-        """When it must be complete."""
+        """When the head must be complete."""
         self._has_moved_on = False
-        """The last slice brought the rest of a head, a piece of a body, or the end of a message."""
+        """The last slice contained the end of a head, a part of a body, or the end of a message."""
         self._unread_answer: asyncio.TimerHandle | None = None
-        """Gives up on a client that does not read its answer."""
+        """The timer that closes the connection of a client that does not read its response."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Wait for a request, but not for ever; refuse one connection too many."""
+        """Wait for a request, with a time limit; refuse the connection if there are too many."""
         super().connection_made(transport)
         self.flow = _PipelineFlowControl(transport)
         self.hot_path.metrics.open_connections.inc()
@@ -103,26 +104,26 @@ class ApiProtocol(HttpToolsProtocol):
             self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Stop all timers, and drop what was not parsed."""
         self.hot_path.metrics.open_connections.dec()
         self._wait_for_reader(None)
         self._unset_keepalive_if_required()
         self._keep_unparsed(b"")
-        self.pipeline.clear()  # nobody would get their answers
+        self.pipeline.clear()  # nobody is left to answer
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Give a client that does not read some time to do so."""
+        """Start the time limit for a client that does not read."""
         super().pause_writing()
         self._wait_for_reader(self.loop.call_later(ANSWER_MAX_SECONDS, self.transport.abort))
 
     def resume_writing(self) -> None:
-        """Go on: what was written has been read, or nearly."""
+        """Continue, because the client has read nearly everything."""
         super().resume_writing()
         self._wait_for_reader(None)
 
     def data_received(self, data: bytes) -> None:
-        """Read; a request that has not come whole with it takes the ASGI path from here."""
+        """Parse the data. A request that is not complete after it takes the ASGI path."""
         self._silent_since = self.loop.time()
         if len(data) > SLICE_BYTES:
             self._parse_in_slices(data)
@@ -132,7 +133,7 @@ class ApiProtocol(HttpToolsProtocol):
             self._leave_fast_path()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio allows it; uvicorn never keeps its side open
-        """Let a client that has closed its side, having sent a whole request, still have the answer to it."""
+        """Still answer a client that closed its side after a complete request."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.more_body:
             return False
@@ -140,8 +141,8 @@ class ApiProtocol(HttpToolsProtocol):
         return True
 
     def on_message_begin(self) -> None:
-        """Begin a request, without the ASGI scope that only the ASGI path needs."""
-        self._has_moved_on = False  # whatever came before belongs to another request, and so does its deadline
+        """Start a request, without the ASGI scope, which only the ASGI path needs."""
+        self._has_moved_on = False  # earlier data and its deadline belong to the previous request
         self._head_bytes = 0
         self._head_deadline = None
         self.url = b""
@@ -149,21 +150,21 @@ class ApiProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer."""
+        """Store a header or a trailer."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Check what concerns HTTP itself, and choose the path.
+        """Check the rules of HTTP, and choose the path.
 
         Raises:
-            Problem: the request is refused, and its connection closed. The parser stops at once.
+            Problem: the request is refused and its connection closed. The parser stops at once.
         """
         self._has_moved_on = True
         if self.parser.should_upgrade():
             self._check_upgrade()
             return
         self._check_head()
-        # Trailers must not be merged into the headers (RFC 9110, 6.5.1): they go to a list that nobody reads.
+        # Trailers must not be merged into the headers (RFC 9110, 6.5.1): they go to a list that is not read.
         self._head, self.headers = self.headers, []
         if self.url == _URL and self._may_take_fast_path():
             self._fast_cycle = _FastCycle(self, self.parser.should_keep_alive())
@@ -172,7 +173,7 @@ class ApiProtocol(HttpToolsProtocol):
             self._take_asgi_path()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Store a part of the body."""
         self._has_moved_on = True
         if self._fast_cycle is None:
             super().on_body(body)
@@ -180,8 +181,8 @@ class ApiProtocol(HttpToolsProtocol):
             self._body += body
 
     def on_message_complete(self) -> None:
-        """Hand over a request that has come whole."""
-        self._has_moved_on = True  # the last chunk may come by itself, and must not pass for a part of the next head
+        """Pass on a complete request."""
+        self._has_moved_on = True  # the last chunk may arrive alone, and is not a part of the next head
         cycle = self._fast_cycle
         if cycle is not None:
             self._fast_cycle = None
@@ -191,7 +192,7 @@ class ApiProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the next pipelined request, or wait for one. In place of uvicorn's, which would read on regardless."""
+        """Start the next pipelined request, or wait for one. uvicorn's own method would always continue to read."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -207,10 +208,10 @@ class ApiProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _parse_in_slices(self, data: bytes) -> None:
-        """Parse a large read up to the first slice that begins or completes a request, and keep the rest.
+        """Parse a large read up to the first slice that starts or completes a request, and keep the rest.
 
-        The rest waits for the pipelined requests in that slice, or else for the next turn of the loop: a read may hold
-        thousands of bad hits, and the fast path answers each at once.
+        The rest waits for the pipelined requests in that slice, or for the next iteration of the event loop: a read may
+        contain thousands of invalid hits, and the fast path answers each of them at once.
         """
         view = memoryview(data)
         cycle = self.cycle
@@ -228,7 +229,7 @@ class ApiProtocol(HttpToolsProtocol):
                 self._leave_fast_path()
 
     def _parse(self, data: bytes | memoryview) -> None:
-        """Give the parser its next slice."""
+        """Pass the next slice to the parser."""
         self._has_moved_on = False
         try:
             rest = self._feed(data)
@@ -244,7 +245,7 @@ class ApiProtocol(HttpToolsProtocol):
             self._limit_head(len(data))
 
     def _feed(self, data: bytes | memoryview) -> memoryview | None:
-        """Give the parser data; return what follows a head that offers an upgrade."""
+        """Pass data to the parser; return the data after a head that offers an upgrade."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -252,11 +253,11 @@ class ApiProtocol(HttpToolsProtocol):
         return None
 
     def _ignore_upgrade(self, rest: memoryview) -> memoryview | None:
-        """Serve a request that offers an upgrade as if it did not; return what follows the next such head.
+        """Serve a request that offers an upgrade as if it did not; return the data after the next such head.
 
-        A server may ignore the offer, and then has to serve the request, body included (RFC 9110, 7.8). The parser
-        cannot: it takes all that follows the head for another protocol. If it were fed on, it would read the body as
-        the next request. So a new parser gets the same head without the offer, and then the rest of the slice.
+        A server may ignore the offer, and must then serve the request with its body (RFC 9110, 7.8). The parser cannot
+        do this: it treats all data after the head as another protocol, and would parse the body as the next request.
+        So a new parser gets the same head without the offer, and then the rest of the slice.
         """
         head = self._render_head_without_upgrade()
         self.parser = httptools.HttpRequestParser(self)
@@ -273,14 +274,14 @@ class ApiProtocol(HttpToolsProtocol):
     def _parse_on_soon(self) -> None:
         if not self._will_parse_on:
             self._will_parse_on = True
-            self.loop.call_soon(self._parse_on)  # not within the answer to somebody else's hit
+            self.loop.call_soon(self._parse_on)  # not while the hit of another client is being answered
 
     def _parse_on(self) -> None:
-        """Go on, once the last of the pipelined requests is under way or has its answer."""
+        """Continue when the last pipelined request has started or has its response."""
         self._will_parse_on = False
         if self.pipeline or not self.flow.is_held or self.transport.is_closing():
             return
-        if self._head_deadline is not None:  # it was us who did not read
+        if self._head_deadline is not None:  # the client was not slow: we did not read
             self._begin_head()
         unparsed = self._unparsed
         self._keep_unparsed(b"")
@@ -313,7 +314,7 @@ class ApiProtocol(HttpToolsProtocol):
                     self.expect_100_continue |= value.lower() == b"100-continue"
                 else:
                     self._check_coding(value)
-        # A server must refuse these (RFC 9112, 3.2): a proxy in front of it may have gone by another Host.
+        # A server must reject these (RFC 9112, 3.2): a proxy in front of it may have used another Host.
         if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             raise Problem(Kind.MALFORMED_REQUEST, f"the request has {hosts} Host headers; it must have one")
 
@@ -325,8 +326,8 @@ class ApiProtocol(HttpToolsProtocol):
         self._known_host = value
 
     def _check_coding(self, value: bytes) -> None:
-        # RFC 9112, 6.1: 501 for a coding that is not understood. The parser itself only looks whether the last is
-        # chunked, and would hand over the gzipped body as it is.
+        # RFC 9112, 6.1: 501 for an unknown coding. The parser only checks that the last one is chunked, and would pass
+        # on a gzipped body as it is.
         if value.lower() != b"chunked":
             raise Problem(
                 Kind.NOT_IMPLEMENTED,
@@ -334,7 +335,7 @@ class ApiProtocol(HttpToolsProtocol):
                 {"field": "Transfer-Encoding", "value": value[:100].decode("latin-1"), "limit": "chunked"},
             )
         if self.parser.get_http_version() != "1.1":
-            # RFC 9112, 6.1: its framing is faulty, since a proxy of that time would not have understood it.
+            # RFC 9112, 6.1: the framing is faulty, because an HTTP/1.0 proxy would not have understood it.
             raise Problem(Kind.MALFORMED_REQUEST, "Transfer-Encoding is only for HTTP/1.1")
 
     def _may_take_fast_path(self) -> bool:
@@ -342,13 +343,13 @@ class ApiProtocol(HttpToolsProtocol):
         return (
             parser.get_method() == b"POST"
             and (self.cycle is None or self.cycle.response_complete)
-            and not self.flow.write_paused  # its client does not read: the ASGI path waits for that
+            and not self.flow.write_paused  # the client does not read; the ASGI path waits for it
             and not self.expect_100_continue
             and parser.get_http_version() == "1.1"
         )
 
     def _leave_fast_path(self) -> None:
-        """Hand a request that is not whole, or larger than a hit may be, to the ASGI path."""
+        """Move a request to the ASGI path, because it is incomplete or larger than a hit may be."""
         self._fast_cycle = None
         if not self.transport.is_closing():
             self._take_asgi_path()
@@ -358,21 +359,21 @@ class ApiProtocol(HttpToolsProtocol):
     def _take_asgi_path(self) -> None:
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise Problem(Kind.MALFORMED_REQUEST, f"HTTP/{version} is not spoken here; HTTP/1.1 is")
+            raise Problem(Kind.MALFORMED_REQUEST, f"HTTP/{version} is not supported; use HTTP/1.1")
         url = self._read_url()
         # An expectation in HTTP/1.0 must be ignored (RFC 9110, 10.1.1).
         expect_100_continue = self.expect_100_continue and version == "1.1"
         trailers = self.headers
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect_100_continue
-        self.headers += self._head  # the scope holds this very list
+        self.headers += self._head  # the scope contains this list object
         super().on_headers_complete()
         self.headers = trailers
         if self.pipeline:
             self.flow.hold()
 
     def _read_url(self) -> bytes:
-        """Return the target in origin-form: a server must accept the absolute-form, too (RFC 9112, 3.2.2)."""
+        """Return the target in origin-form. A server must accept the absolute-form, too (RFC 9112, 3.2.2)."""
         url = self.url
         if url.startswith(b"/") or url == b"*":
             return url
@@ -384,7 +385,7 @@ class ApiProtocol(HttpToolsProtocol):
         return (parsed.path or b"/") + query
 
     def _limit_head(self, size_bytes: int) -> None:
-        """Take note of a slice that brought only part of a head (or of trailers); too much of that is refused."""
+        """Record a slice that contained only a part of a head (or of trailers); refuse a head that is too large."""
         if self._head_deadline is None:
             self._begin_head()
         self._head_bytes += size_bytes
@@ -397,10 +398,11 @@ class ApiProtocol(HttpToolsProtocol):
         self._look_again(min(HEAD_MAX_SECONDS, self.timeout_keep_alive))
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection if it has been silent for the keep-alive timeout, or its head has taken too long.
+        """Close the connection after the keep-alive timeout, or if its head takes too long.
 
-        Not while a request waits for its answer: that has a limit of its own. One timer runs all the time and looks how
-        long it has been: to set and cancel one for each request, as uvicorn does, costs more than all HTTP checks.
+        It stays open while a request waits for its response, which has its own limit. One timer runs all the time and
+        checks the elapsed time: setting and cancelling one per request, as uvicorn does, costs more than all HTTP
+        checks.
         """
         if self.transport.is_closing():
             return
@@ -427,31 +429,29 @@ class ApiProtocol(HttpToolsProtocol):
     def _refuse_connection(self, limit: int) -> None:
         self.hot_path.metrics.refused_connections.inc()
         log.warning("connections are refused: too many are open", limit=limit)
-        detail = f"this process has {limit:,} connections, and takes no more; nothing of this one was read"
+        detail = f"this process has {limit:,} open connections, its limit; nothing was read from this one"
         headers = [("retry-after", str(RETRY_AFTER_SECONDS))]
         self._hang_up(Problem(Kind.TOO_MANY_CONNECTIONS, detail, {"outcome": "refused"}, headers=headers))
 
     def _refuse(self, error: httptools.HttpParserError) -> None:
-        """Answer what the parser, or a check of ours within it, did not accept, or a bug of ours."""
+        """Answer a request that the parser or one of our checks rejected, or that met a bug in the API."""
         cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
         match cause:
             case Problem():
                 problem = cause
             case httptools.HttpParserInvalidURLError():
-                detail = (
-                    f"the target of the request is not a URL: {cause}. Bytes outside of ASCII must be percent-encoded"
-                )
+                detail = f"the target of the request is not a URL: {cause}. Bytes outside ASCII must be percent-encoded"
                 problem = Problem(Kind.MALFORMED_REQUEST, detail)
             case httptools.HttpParserError():
                 problem = Problem(Kind.MALFORMED_REQUEST, f"this cannot be read as HTTP/1.1: {cause}")
             case _:
                 log.error("a request could not be read: a bug", exc_info=cause or error)
                 self.hot_path.metrics.internal_errors.inc()
-                problem = Problem(Kind.INTERNAL, "the fault is ours, and the log has its details")
+                problem = Problem(Kind.INTERNAL, INTERNAL_DETAIL)
         self._hang_up(problem)
 
     def _hang_up(self, problem: Problem) -> None:
-        """Close, and say why, but not where a whole request would take that for its answer: its hit may be counted."""
+        """Send the problem and close. If a complete request waits, do not send it: its hit may be counted."""
         self._fast_cycle = None
         if problem.kind.is_invalid:
             self.hot_path.metrics.count_invalid(problem.kind.slug, None)
@@ -462,7 +462,7 @@ class ApiProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def render_problem(self, problem: Problem, *, keep_alive: bool) -> bytes:
-        """Return the whole answer."""
+        """Return the complete response."""
         headers, body = problem.render_answer()
         if not keep_alive:
             headers.append(("connection", "close"))
@@ -472,33 +472,33 @@ class ApiProtocol(HttpToolsProtocol):
 
 
 class _PipelineFlowControl(FlowControl):
-    """Does not read on while pipelined requests wait; uvicorn does so with each answer, however many there are."""
+    """Does not read while pipelined requests wait. uvicorn continues to read with each response."""
 
     is_held = False
 
     def hold(self) -> None:
-        """Read nothing until the release."""
+        """Stop reading until `release`."""
         self.is_held = True
         self.pause_reading()
 
     def release(self) -> None:
-        """Read on."""
+        """Continue reading."""
         self.is_held = False
         self.resume_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless pipelined requests wait."""
+        """Continue reading, unless pipelined requests wait."""
         if not self.is_held:
             super().resume_reading()
 
 
 class _FastCycle:
-    """One request on the fast path, in the shape of uvicorn's cycles: the protocol asks whether it is complete."""
+    """One request on the fast path, with the attributes of uvicorn's cycles that the protocol uses."""
 
     __slots__ = ("_protocol", "disconnected", "keep_alive", "response_complete")
     more_body: Final = False
     message_event: ClassVar = asyncio.Event()
-    """uvicorn sets it when the connection is lost; on the fast path nobody waits for that."""
+    """uvicorn sets it when the connection is lost; the fast path does not use it."""
 
     def __init__(self, protocol: ApiProtocol, keep_alive: bool) -> None:
         self._protocol = protocol
@@ -507,14 +507,14 @@ class _FastCycle:
         self.response_complete = False
 
     def answer(self, refusal: Refusal | None) -> None:
-        """Write the answer: accepted, or why not."""
+        """Write the response: accepted, or the problem."""
         if refusal is None:
             self._write(_no_content.render(self._protocol.server_state.default_headers, keep_alive=self.keep_alive))
         else:
             self.answer_problem(problem_of_refusal(refusal))
 
     def answer_problem(self, problem: Problem) -> None:
-        """Write what is wrong."""
+        """Write a problem."""
         self._write(self._protocol.render_problem(problem, keep_alive=self.keep_alive))
 
     def _write(self, answer: bytes) -> None:
@@ -529,14 +529,14 @@ class _FastCycle:
 
 
 class _NoContent:
-    """The 204 of a hit, rendered anew only when its Date changes (RFC 9110, 6.6.1): once a second."""
+    """The 204 of a hit. It is rendered again only when its Date changes (RFC 9110, 6.6.1): once a second."""
 
     def __init__(self) -> None:
         self._headers: list[tuple[bytes, bytes]] | None = None
         self._keep_alive = self._close = b""
 
     def render(self, headers: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
-        """Return the whole answer, with uvicorn's default headers: once a second it makes a new list of them."""
+        """Return the complete response, with uvicorn's default headers, a new list of which is created each second."""
         if headers is not self._headers:
             head = STATUS_LINE[204] + b"".join([b"%b: %b\r\n" % header for header in headers])
             self._headers, self._keep_alive, self._close = headers, head + b"\r\n", head + b"connection: close\r\n\r\n"

@@ -1,7 +1,8 @@
-"""Watching the queue: ledger, backlog and as-of for reads, for /status and for Prometheus; and whether Redis is there.
+"""Watches the queue: ledger, backlog and as-of for reads, /status and Prometheus, and whether Redis answers.
 
-The API shows the queue even while no indexer runs: that is when the backlog matters most. Once a second it also looks
-at Redis itself, for a setting that was changed at run time may lose hits: see `hitcounter.stream.HitStream.memory`.
+The API exports the queue even while no indexer runs, because then the backlog matters most. Once a second it also
+checks memory and persistence of Redis, because a setting that was changed at run time may lose hits: see
+`hitcounter.stream.HitStream.memory`.
 """
 
 from __future__ import annotations
@@ -22,37 +23,37 @@ from hitcounter_api.flights import Flights
 REDIS: Final = "redis"
 _POLL_SECONDS: Final = 1.0
 _LOOK_MAX_SECONDS: Final = 0.5
-"""How long Redis may take to answer one look."""
+"""Time limit for one request to Redis."""
 
 log = get_logger()
 
 
 class StatusSource(Protocol):
-    """What the watch needs of the stream."""
+    """What the watch needs from the stream."""
 
     async def status(self) -> StreamStatus:
-        """Return one consistent look at the stream."""
+        """Return a consistent snapshot of the stream."""
 
     async def memory(self) -> StreamMemory:
-        """Look at Redis itself: its memory, and whether it may lose hits."""
+        """Return memory and persistence of Redis, and whether it may lose hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How complete counts are that are read after this was seen."""
+    """How complete counts are if they are read after this was measured."""
 
     as_of_ms: int | None
-    """Every hit accepted before is countable, or a dead letter. None: not known."""
+    """Every hit accepted before this time is countable or a dead letter. None: not known."""
     backlog: int | None
-    """Hits accepted and not yet settled. None: Redis is away."""
+    """Hits accepted and not yet settled. None: Redis does not answer."""
 
     def until(self, end_ms: int) -> Freshness:
-        """Return the same for windows that end then: before the as-of, where the clock here is behind that of Redis."""
+        """Return the same with an as-of of at most end_ms: our clock may be behind that of Redis."""
         return Freshness(None if self.as_of_ms is None else min(self.as_of_ms, end_ms), self.backlog)
 
 
 class QueueWatch:
-    """Looks at the queue when asked, and once a second while `run` runs; remembers the last look."""
+    """Reads the state of the queue on request, and once a second while `run` runs; keeps the last result."""
 
     def __init__(self, stream: StatusSource, metrics: QueueMetrics, readiness: Readiness) -> None:
         self._stream = stream
@@ -66,18 +67,18 @@ class QueueWatch:
 
     @property
     def freshness(self) -> Freshness:
-        """How complete counts are that are read from now on, by the last look; that is a second old, or a little more.
+        """How complete counts are if they are read now, by the last check, about a second ago.
 
-        An as-of stays true until Redis withdraws it: hits before it do not cease to be countable. The backlog is not
-        told if the last look failed.
+        An as-of stays true until Redis withdraws it, because hits stay countable. The backlog is None if the last check
+        failed.
         """
         return self._freshness
 
     async def look(self) -> StreamStatus:
-        """Return the state of the queue, as it is after this call; those who ask at the same time share a look.
+        """Return the state of the queue at a time after this call. Concurrent calls share a request.
 
         Raises:
-            StreamUnavailable: Redis is away, or takes too long to say.
+            StreamUnavailable: Redis does not answer in time.
         """
         return await self._looks.share("status", self._look)
 
@@ -91,7 +92,8 @@ class QueueWatch:
         except StreamUnavailable:
             self._freshness = Freshness(self._freshness.as_of_ms, None)
             raise
-        # None is an answer, too: an as-of ahead of a Redis clock that was set back is withdrawn (sample.lua).
+        # None is valid, too: Redis withdraws an as-of that is ahead of its clock after the clock was set back
+        # (sample.lua).
         self._freshness = Freshness(status.as_of_ms, status.ledger.backlog)
         return status
 
@@ -104,7 +106,7 @@ class QueueWatch:
             await asyncio.sleep(_POLL_SECONDS if is_there else backoff_seconds(attempt, most_seconds=2.0))
 
     async def watch_once(self) -> bool:
-        """Look once, show what is seen, and tell whether Redis is there and may be trusted with hits."""
+        """Check once, export the result, and return whether Redis answers and does not evict hits."""
         try:
             memory = await self._look_at_redis()
             self._metrics.show(await self.look(), memory)
@@ -116,7 +118,7 @@ class QueueWatch:
             self._metrics.hide()
             log.exception("the queue could not be watched")
             return False
-        # One that was ready stays so: it answers reads, and tells whoever tracks why it refuses.
+        # The API stays ready: it answers reads, and tells clients why it refuses hits.
         if self._readiness.warn(REDIS, memory.faults):
             log.error("Redis may lose hits", reason="; ".join(memory.faults))
         if memory.policy_fault:

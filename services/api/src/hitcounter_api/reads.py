@@ -1,8 +1,9 @@
-"""Answering reads in good times and in bad: fresh counts, else the last known ones, else an error.
+"""Answers reads: with fresh counts, or else the last known (stale) counts, or else an error.
 
-It never returns 0 for a count it could not read. A slow Elasticsearch cannot pile up reads here: each has a time-out,
-only so many are under way at once, only so many wait for a place, and none of them for long. Equal reads share a search
-(flights.py). No read asks Redis: its as-of is that of the queue watch's last look, and an as-of stays true.
+It never returns 0 for a count that it could not read. Reads do not pile up when Elasticsearch is slow: each has a
+timeout, and the number of reads in progress, the number of waiting reads and their waiting time are limited. Equal
+reads share a search (flights.py). Reads do not call Redis: their as-of is the last one that queue_watch.py has seen,
+and an as-of stays true.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.queue_watch import Freshness
 
 _WAITING_PER_PLACE: Final = 32
-"""Searches that may wait for each that may be under way. At 10 ms a search the last of them waits a third of a second.
-"""
+"""Maximum number of waiting searches for each place. At 10 ms per search the last one waits a third of a second."""
 
 log = get_logger()
 
 
 class Reader(Protocol):
-    """Where counts come from."""
+    """Reads counts."""
 
     async def read(self, id_: str, now_ms: int) -> Counts:
         """Return the hits of the id in each window that ends at now_ms."""
@@ -39,16 +39,16 @@ class Reader(Protocol):
 
 
 class FreshnessSource(Protocol):
-    """Who knows how complete counts are."""
+    """Knows how complete counts are."""
 
     @property
     def freshness(self) -> Freshness:
-        """How complete counts are that are read from now on."""
+        """How complete counts are if they are read now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The counts of one id up to a time, and what they are worth."""
+    """The counts of one id up to a time, and how complete they are."""
 
     counts: Counts
     end_ms: int
@@ -56,12 +56,12 @@ class Answer:
     is_stale: bool = False
 
     def as_stale(self, backlog: int | None) -> Answer:
-        """Return the same counts for a later time: their as-of is still their own, the backlog is that of now."""
+        """Return the same counts, marked as stale: they keep their as-of, and get the current backlog."""
         return replace(self, freshness=Freshness(self.freshness.as_of_ms, backlog), is_stale=True)
 
 
 class Reads:
-    """Reads counts, and remembers the last ones of the ids read last."""
+    """Reads counts, and keeps the last counts of recently read ids."""
 
     def __init__(
         self,
@@ -85,29 +85,29 @@ class Reads:
         self._remembered: OrderedDict[str, Answer] = OrderedDict()
 
     async def read(self, id_: str, clock_ms: Callable[[], int]) -> Answer:
-        """Return the counts of the id in the windows that end now, or, with Elasticsearch away, the last known ones.
+        """Return the counts of the id in the windows that end now, or the last known ones if Elasticsearch is down.
 
-        Now is once the freshness is known, and the as-of is never later than it: later hits are not in the windows.
+        "Now" is taken after the freshness, and the as-of is never later than it: later hits are not in the windows.
 
         Raises:
-            IndexUnavailable: Elasticsearch is away and the id was not read lately.
-            NoPlace: too many reads are under way.
+            IndexUnavailable: Elasticsearch is down and the id was not read recently.
+            NoPlace: too many reads are in progress.
         """
 
         async def search() -> Answer:
             answer = await self._search(clock_ms, lambda now_ms: self._reader.read(id_, now_ms))
-            # Never an older answer over a newer one: the flights of one id follow each other.
+            # This never replaces a newer answer by an older one: the flights of one id run one after the other.
             self._remember(id_, answer)
             return answer
 
         return await self._measure(self._flights.share((id_, None), search), id_)
 
     async def read_history(self, id_: str, steps: Steps, clock_ms: Callable[[], int]) -> Answer:
-        """Return the hits of the id in each step up to now. Nothing of it is remembered: a chart may be missing.
+        """Return the hits of the id in each step up to now. Histories are never stale: nothing is kept.
 
         Raises:
-            IndexUnavailable: Elasticsearch is away.
-            NoPlace: too many reads are under way.
+            IndexUnavailable: Elasticsearch is down.
+            NoPlace: too many reads are in progress.
         """
 
         async def search() -> Answer:
@@ -116,13 +116,13 @@ class Reads:
         return await self._measure(self._flights.share((id_, steps), search), None)
 
     async def _search(self, clock_ms: Callable[[], int], read: Callable[[int], Awaitable[Counts]]) -> Answer:
-        # Before the search: hits that become countable after it may be missing, whatever the as-of says by then.
+        # Before the search, because hits that become countable later may be missing in its result.
         freshness = self._freshness.freshness
         now_ms = clock_ms()
         return Answer(await read(now_ms), now_ms, freshness.until(now_ms))
 
     async def _measure(self, reading: Awaitable[Answer], remembered_id: str | None) -> Answer:
-        """Await an answer, count how it went, and fall back to the last one of that id where Elasticsearch is away."""
+        """Await an answer and count its result; if Elasticsearch is down, return the last answer for that id."""
         started = time.perf_counter()
         try:
             answer = await reading

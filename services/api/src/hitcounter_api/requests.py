@@ -1,4 +1,4 @@
-"""Reading what a client sent: the body up to a limit, the header that counts, the id in a path. No framework."""
+"""Reads what a client sent: the body up to a limit, the relevant headers, the id in a path. Without the framework."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 HIT_MAX_BYTES: Final = 16 * 1024
 BATCH_MAX_BYTES: Final = 1024 * 1024
 BODY_MAX_SECONDS: Final = 10.0
-"""How long a body may take that did not come whole with its head: a slow client must not keep its part in memory."""
+"""Time limit for a body that did not arrive together with its head, so that slow clients do not fill the memory."""
 
 _NOTEWORTHY = frozenset((b"content-length", b"idempotency-key", b"hitcounter-durability", b"content-encoding"))
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -32,44 +32,44 @@ _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was complete: nobody waits for an answer."""
+    """The client closed the connection before its request was complete. There is nobody to answer."""
 
 
 class BodyRoom:
-    """The memory that bodies may take together while they arrive."""
+    """Limits the memory of all bodies that are arriving."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._taken_bytes = 0
 
     def take(self, size_bytes: int) -> None:
-        """Take room for more of a body.
+        """Reserve memory for a part of a body.
 
         Raises:
-            Problem: there is not enough.
+            Problem: the limit is reached.
         """
         if self._taken_bytes + size_bytes > self._max_bytes:
-            detail = f"the bodies that are arriving take {self._taken_bytes:,} bytes already"
+            detail = f"request bodies that are arriving already take {self._taken_bytes:,} bytes"
             raise problem_of_refusal(Refusal(RefusalReason.FULL, detail))
         self._taken_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
-        """Give back what a body took."""
+        """Release the memory of a body."""
         self._taken_bytes -= size_bytes
 
 
 async def read_body(receive: Receive, declared_bytes: int, max_bytes: int, room: BodyRoom | None = None) -> bytes:
-    """Read the body, but never more of it than max_bytes.
+    """Read the body, at most max_bytes of it.
 
     Args:
         receive: the ASGI channel of the request.
         declared_bytes: its Content-Length; 0 if there is none.
         max_bytes: the limit.
-        room: what all bodies that arrive at once may take together.
+        room: the common limit of all bodies that are arriving.
 
     Raises:
-        Problem: it is too large, or too slow, or there is no room for it.
-        ClientGone: there is no more of it.
+        Problem: it is too large or too slow, or the common limit is reached.
+        ClientGone: the client closed the connection before the end.
     """
     check_size(declared_bytes, max_bytes)
     body = bytearray()
@@ -87,7 +87,7 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int, room:
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError as error:
-        # The rest of it would be taken for the next request: this connection is of no more use.
+        # The rest of the body would be parsed as the next request, so the connection must be closed.
         raise Problem(
             Kind.SLOW_BODY,
             f"the body was not complete after {BODY_MAX_SECONDS:g} seconds",
@@ -100,10 +100,10 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int, room:
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:
-    """Refuse a body that is, or says that it is, too large.
+    """Check the size of a body, or its declared size.
 
     Raises:
-        Problem: it is.
+        Problem: it is too large.
     """
     if size_bytes > max_bytes:
         raise Problem(
@@ -112,21 +112,21 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
 
 
 class TrackHeaders(NamedTuple):
-    """What counts of the headers of a request that brings hits."""
+    """The relevant headers of a request with hits."""
 
     declared_bytes: int = 0
     """Its Content-Length; 0 if there is none."""
     key: str | None = None
     """Its Idempotency-Key."""
     durability: Durability | None = None
-    """What its hits shall have survived when they are acknowledged."""
+    """The durability that its hits need before they are acknowledged."""
 
 
 def read_headers(headers: Headers) -> TrackHeaders:
-    """Return what counts of the headers.
+    """Return the relevant headers.
 
     Raises:
-        InvalidHit: the key comes twice or is not UTF-8, or there is no such durability.
+        InvalidHit: the key is repeated or not UTF-8, or the durability is unknown.
         Problem: the body is compressed.
     """
     declared_bytes = 0
@@ -139,7 +139,7 @@ def read_headers(headers: Headers) -> TrackHeaders:
             declared_bytes = int(value)
         elif name == b"idempotency-key":
             if key is not None:
-                raise InvalidHit("Idempotency-Key", "the header is there more than once")
+                raise InvalidHit("Idempotency-Key", "the request has more than one of this header")
             key = _read_key(value)
         elif name == b"hitcounter-durability":
             durability = _read_durability(value)
@@ -149,7 +149,7 @@ def read_headers(headers: Headers) -> TrackHeaders:
 
 
 def _read_key(value: bytes) -> str:
-    """Return the key, without the quotes that the header's draft standard puts around it and most clients do not."""
+    """Return the key without quotes. The draft standard of the header requires them; most clients omit them."""
     try:
         key = value.decode()
     except UnicodeDecodeError as error:
@@ -166,18 +166,18 @@ def _read_durability(value: bytes) -> Durability:
 
 
 def _check_encoding(value: bytes) -> None:
-    """Refuse a compressed body: 16 KiB hold a bomb of 16 MiB. RFC 9110, 15.5.16: 415 with what is taken instead."""
+    """Reject a compressed body: 16 KiB can expand to 16 MiB. RFC 9110, 15.5.16: 415 lists what is accepted."""
     if value.strip().lower() not in (b"", b"identity"):
         raise Problem(
             Kind.CONTENT_ENCODING,
-            "the body is compressed; send it as it is",
+            "the body is compressed; send it uncompressed",
             {"field": "Content-Encoding", "value": show(value.decode("latin-1")), "limit": "identity"},
             headers=[("accept-encoding", "identity")],
         )
 
 
 def read_traceparent(headers: Headers) -> str:
-    """Return what the request is called in logs: its own `traceparent` (W3C Trace Context), or a new one."""
+    """Return the `traceparent` of the request (W3C Trace Context) for logs, or a new one if it has none."""
     for name, value in headers:
         if name == b"traceparent" and _TRACEPARENT.fullmatch(value):
             return value[:55].decode()
@@ -185,10 +185,10 @@ def read_traceparent(headers: Headers) -> str:
 
 
 def read_id(raw_path: bytes, prefix: bytes) -> str:
-    """Return the id in the path: all that follows the prefix, percent-decoded once, slashes and dots as they are.
+    """Return the id in the path: everything after the prefix, percent-decoded once, with slashes and dots unchanged.
 
     Raises:
-        Problem: the rest is not percent-encoded UTF-8 or not an id, or the prefix itself came in disguise.
+        Problem: the rest is not percent-encoded UTF-8 or not a valid id, or the prefix itself is percent-encoded.
     """
     if not raw_path.startswith(prefix):
         raise Problem(Kind.NOT_FOUND, f"the path does not begin with {prefix.decode()}")

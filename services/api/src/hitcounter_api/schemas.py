@@ -1,4 +1,4 @@
-"""What goes over HTTP, as OpenAPI describes it. For documentation: the hot path and the reads do without models."""
+"""The models of requests and responses in the OpenAPI document. The hot path and the reads do not use them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Id = Annotated[
     Field(
         min_length=1,
         max_length=ID_MAX_BYTES,
-        description=f"What was hit: up to {ID_MAX_BYTES} bytes of UTF-8 (fewer characters, where they are not ASCII).",
+        description=f"What was hit: up to {ID_MAX_BYTES} bytes of UTF-8 (fewer characters if they are not ASCII).",
         examples=[EXAMPLE_ID],
     ),
 ]
 
 
 def _drop_default(schema: dict[str, Any]) -> None:
-    """A field that may be left out, but not be null, has no default: null would be one."""
+    """Remove the default null of a field that may be omitted but must not be null."""
     del schema["default"]
 
 
@@ -44,17 +44,17 @@ class Hit(BaseModel):
     timestamp: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | SkipJsonSchema[None] = Field(
         None,
         json_schema_extra=_drop_default,
-        description="When it was hit: RFC 3339 with an offset, cut to the millisecond; from 3 days back to 5 minutes "
-        "ahead. Without it: the time of arrival.",
+        description="When it was hit: RFC 3339 with an offset, truncated to the millisecond, from 3 days ago to 5 "
+        "minutes ahead. Default: the time of arrival.",
     )
-    weight: int = Field(1, ge=1, le=WEIGHT_MAX, description="How much the hit counts for.")
+    weight: int = Field(1, ge=1, le=WEIGHT_MAX, description="How many hits it counts as.")
     key: str | SkipJsonSchema[None] = Field(
         None,
         json_schema_extra=_drop_default,
         min_length=1,
         max_length=KEY_MAX_BYTES,
-        description=f"Idempotency key, up to {KEY_MAX_BYTES} bytes of UTF-8: hits with the same id, key and time count "
-        "once. A UUIDv7 brings its own time; any other key needs a `timestamp`, which a retry repeats.",
+        description=f"Idempotency key, up to {KEY_MAX_BYTES} bytes of UTF-8. Hits with the same id, key and time count "
+        "once. A UUIDv7 contains a time; any other key needs a `timestamp`, which a retry must repeat.",
     )
 
 
@@ -62,9 +62,9 @@ class WindowCount(BaseModel):
     """The hits of one window, up to the time of the request."""
 
     reference: Literal["3 days ago", "2 days ago", "1 day ago", "1 hour ago", "5 minutes ago"] = Field(
-        description="Where the window begins."
+        description="When the window starts."
     )
-    count: int = Field(ge=0, description="The hits in it; a hit of weight n is n hits.")
+    count: int = Field(ge=0, description="The hits in the window; a hit with weight n counts as n hits.")
 
 
 class Counts(BaseModel):
@@ -75,66 +75,69 @@ class Counts(BaseModel):
 
 
 class History(BaseModel):
-    """How often an id was hit in each of many steps of time."""
+    """How often an id was hit in each step of a period."""
 
     id: Id
-    step_seconds: int = Field(description="The length of a step.", examples=[60, 3600])
+    step_seconds: int = Field(description="The length of a step in seconds.", examples=[60, 3600])
     end: str = Field(
         json_schema_extra={"format": "date-time"}, description="When the last step ends: the time of the request."
     )
-    counts: list[int] = Field(description="The hits in each step, the oldest first; without gaps.")
+    counts: list[int] = Field(description="The hits in each step, the oldest first, without gaps.")
 
 
 class Versions(BaseModel):
-    """What runs."""
+    """The running version."""
 
     hitcounter: str
 
 
 class Status(BaseModel):
-    """The ledger, in hits: accepted = indexed + duplicate + dead + backlog; and the age of the queue."""
+    """The ledger, in hits (accepted = indexed + duplicate + dead + backlog), and the age of the queue."""
 
     now: str = Field(
         json_schema_extra={"format": "date-time"},
-        description="When this was so, by the clock of Redis; as is the as-of.",
+        description="The time of this status. It and `as_of` are by the clock of Redis.",
     )
     accepted: int = Field(description="Hits ever acknowledged.")
     indexed: int = Field(description="Hits that became countable.")
-    duplicate: int = Field(description="Hits that were there already: a redelivery, or a key sent again.")
+    duplicate: int = Field(description="Hits that were already counted: a redelivery, or a repeated key.")
     dead: int = Field(description="Hits in dead letters.")
     backlog: int = Field(description="Hits accepted and not yet settled: the queue depth.")
-    entries: int = Field(ge=0, description="Entries of the stream that hold the backlog.")
-    oldest_age_seconds: float = Field(ge=0, description="Age of the oldest unsettled entry; 0 for an empty queue.")
+    entries: int = Field(ge=0, description="Entries in the stream that contain the backlog.")
+    oldest_age_seconds: float = Field(
+        ge=0, description="Age of the oldest unsettled entry in seconds; 0 for an empty queue."
+    )
     as_of: str | None = Field(
         json_schema_extra={"format": "date-time"},
-        description="Every hit accepted before this time is countable or a dead letter; null before the first indexer "
-        "said so.",
+        description="Completeness time: every hit accepted before it is countable or a dead letter. null until an "
+        "indexer has published it.",
     )
     versions: Versions
 
 
 class HitFault(BaseModel):
-    """What is wrong with one hit of a batch."""
+    """The problem with one hit of a batch."""
 
-    index: int = Field(ge=0, description="Its place in the batch, from 0.")
+    index: int = Field(ge=0, description="Its position in the batch, from 0.")
     detail: str
     field: str | None = None
-    value: object = Field(None, description="What was sent, cut short.")
+    value: object = Field(None, description="The value that was sent, shortened.")
     limit: str | int | None = None
 
 
 class ProblemDetails(BaseModel):
-    """Why a call was not served (RFC 9457)."""
+    """Why a request failed (RFC 9457)."""
 
     type: str = Field(description="The kind of problem: urn:hitcounter:problem:…")
     title: str
     status: int = Field(ge=400, le=599)
     detail: str
-    field: str | None = Field(None, description="The field at fault.")
-    value: object = Field(None, description="What was sent, cut short.")
-    limit: str | float | None = Field(None, description="The bound that was crossed.")
+    field: str | None = Field(None, description="The invalid field.")
+    value: object = Field(None, description="The value that was sent, shortened.")
+    limit: str | float | None = Field(None, description="The limit that was exceeded.")
     outcome: Literal["refused", "unknown"] | None = Field(
         None,
-        description="For hits that were not acknowledged: refused, none was taken; unknown, they may have been taken.",
+        description="For hits that were not acknowledged. refused: none was accepted. unknown: they may have been "
+        "accepted.",
     )
-    errors: list[HitFault] | None = Field(None, description="What is wrong with each bad hit of a batch.")
+    errors: list[HitFault] | None = Field(None, description="The problem with each invalid hit of a batch.")

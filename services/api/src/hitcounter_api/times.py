@@ -1,4 +1,4 @@
-"""Times as the API shows them."""
+"""The format of times in the API."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What the API does in place of its usual parts while traces are on: spans of requests and of the batches they share.
+"""Tracing of the API: spans of requests and of the batches that they share. Imported only if tracing is enabled.
 
-The story is told in hitcounter.tracing. A request is traced if its own traceparent says so, or, without one, if it is
-drawn; the others take the usual way, as soon as that is known. Only a batch with a traced request gets a span, and only
-then the batch that goes to Redis says where in a trace it stands. Requests other than `POST /analytics` get their spans
-from the web framework. This module is imported only where traces are on.
+hitcounter.tracing explains how spans are connected. A request is traced if its traceparent is sampled, or, without a
+traceparent, if the sampler chooses it; all others take the normal path. A batch gets a span, and a traceparent for the
+indexer, only if it contains a traced request. Requests other than `POST /analytics` get their spans from the web
+framework.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _NAME: Final = f"POST {PATH}"
 _ATTRIBUTES: Final = {"http.request.method": "POST", "http.route": PATH}
 _ACCEPTED: Final = 204
 _FAULT_FROM: Final = 500
-"""From this status on the fault is the server's, and the span's status an error."""
+"""Responses with at least this status are errors of the server, and mark the span as an error."""
 
 
 class TracedHotPath(HotPath):
-    """The hot path with a span for each request that is traced.
+    """The hot path with a span for each traced request.
 
     Args:
         intakes: see HotPath.
-        metrics: the same.
-        clock_ms: the same.
-        tracer: is asked for what is to be traced.
-        sample_ratio: the share of the requests without a trace of their own that are traced.
+        metrics: see HotPath.
+        clock_ms: see HotPath.
+        tracer: creates the spans.
+        sample_ratio: the fraction of requests without a traceparent that is traced.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class TracedHotPath(HotPath):
         self._sample_ratio = sample_ratio
 
     def take(self, headers: Headers, body: bytes, request: Answerable) -> None:
-        """Hand over the hit of a request, as HotPath does."""
+        """Pass the hit of a request to the intake, as HotPath does."""
         context = read_context(headers)
         if context is None:
-            if random.random() >= self._sample_ratio:  # noqa: S311 - no secret is made of it
+            if random.random() >= self._sample_ratio:  # noqa: S311 - not a secret
                 super().take(headers, body, request)
                 return
             context = Context()
@@ -73,7 +73,7 @@ class TracedHotPath(HotPath):
 
 
 def read_context(headers: Headers) -> Context | None:
-    """Return the place in a trace at which the request says that it stands; None where it says nothing, or nonsense."""
+    """Return the trace context of the request; None if it has no valid traceparent."""
     for name, _ in headers:
         if name == b"traceparent":
             break
@@ -107,13 +107,13 @@ class _TracedRequest:
 
 
 class TracedIntake(Intake):
-    """An intake with a span for each batch that holds hits of traced requests."""
+    """An intake with a span for each batch that contains hits of traced requests."""
 
     def __init__(self, *arguments: Any, tracer: Tracer, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._tracer = tracer
         self._requests: dict[WaitingBatch, list[SpanContext]] = {}
-        """The traced requests of each batch that waits, as many as it will have links."""
+        """The traced requests of each waiting batch, at most LINKS_MAX."""
 
     def _queue(self, hits: Sequence[Hit], listener: Listener) -> None:
         super()._queue(hits, listener)

@@ -1,6 +1,6 @@
-"""systemd's watchdog: it is told that the event loop turns, and replaces a process that falls silent.
+"""The watchdog of systemd: this tells it that the event loop runs. systemd restarts a process that stops telling it.
 
-Where there are pods, Kubernetes asks /livez instead; there systemd's variables are not set, and nothing is sent.
+On Kubernetes the variables of systemd are not set and nothing is sent; Kubernetes probes /livez instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = get_logger()
 
 
 async def feed_watchdog(settings: WatchdogSettings) -> None:
-    """Say so twice in each period (sd_notify(3), sd_watchdog_enabled(3)) until cancelled."""
+    """Notify systemd twice per period (sd_notify(3), sd_watchdog_enabled(3)) until cancelled."""
     if not settings.notify_socket or not settings.watchdog_usec:
         return
     address = settings.notify_socket
@@ -28,5 +28,5 @@ async def feed_watchdog(settings: WatchdogSettings) -> None:
             try:
                 channel.sendto(b"WATCHDOG=1", address)
             except OSError as error:
-                log.warning("systemd's watchdog cannot be told", reason=str(error))
+                log.warning("cannot notify the watchdog of systemd", reason=str(error))
             await asyncio.sleep(settings.watchdog_usec / 2_000_000)

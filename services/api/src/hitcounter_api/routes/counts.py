@@ -23,7 +23,7 @@ STALE: Final = "Hitcounter-Stale"
 
 
 class _AnyText(Convertor[str]):
-    """All the rest of a path. Starlette's own `path` stops at a line feed, which an id may contain."""
+    """The whole rest of a path. Starlette's own `path` stops at a line feed, which an id may contain."""
 
     regex: ClassVar[str] = "(?s:.*)"
 
@@ -45,8 +45,8 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         tags=["counts"],
         operation_id="readCounts",
         summary="Read how often an id was hit",
-        description="Five windows that end now, to the millisecond; an id that was never hit has zeros. All that "
-        "follows `/analytics/` is the id: percent-encode what is not plain, slashes may stay.",
+        description="Returns five windows that end now, to the millisecond. An id that was never hit has zeros. "
+        "Everything after `/analytics/` is the id: percent-encode reserved characters; slashes may stay as they are.",
         response_model=Counts,
         responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 422, 500, 503)},
         openapi_extra={"parameters": [ID_PARAMETER]},
@@ -66,7 +66,7 @@ def render(id_: str, answer: Answer) -> bytes:
 
 
 def build_headers(answer: Answer) -> dict[str, str]:
-    """Return the headers that say what the counts are worth; what is not known is left out."""
+    """Return the headers that say how complete the counts are; an unknown value is omitted."""
     freshness = answer.freshness
     headers = {}
     if freshness.as_of_ms is not None:
@@ -80,18 +80,18 @@ def build_headers(answer: Answer) -> dict[str, str]:
 
 ANSWER_HEADERS: Final = {
     AS_OF: {
-        "description": "Every hit accepted before this time is in the counts, or a dead letter. Left out while it is "
-        "not known.",
+        "description": "Completeness time: every hit accepted before it is included in the counts, or a dead letter. "
+        "Omitted if it is not known.",
         "schema": {"type": "string", "format": "date-time"},
         "example": "2026-11-23T08:15:30.250Z",
     },
     BACKLOG: {
-        "description": "Hits accepted and not yet settled, of all ids. Left out while Redis is away.",
+        "description": "Hits of all ids that are accepted and not yet settled. Omitted while Redis is down.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 0,
     },
     STALE: {
-        "description": "Elasticsearch is away: these are the last known counts, from the time of the as-of.",
+        "description": "Elasticsearch is down: these are the last known counts, as of `Hitcounter-As-Of`.",
         "schema": {"type": "string", "enum": ["true"]},
     },
 }

@@ -29,9 +29,9 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         tags=["counts"],
         operation_id="readHistory",
         summary="Read how often an id was hit, step by step",
-        description="Steps of one length without gaps, the last of which ends now: the 60 minutes of the last hour, or "
-        "the 72 hours of the last 3 days. Their sum is the count of that window. Always fresh: while Elasticsearch is "
-        "away there is no history.",
+        description="Returns steps of equal length without gaps; the last one ends now: the 60 minutes of the last "
+        "hour, or the 72 hours of the last 3 days. Their sum is the count of that window. A history is always fresh: "
+        "while Elasticsearch is down, the response is an error.",
         response_model=History,
         responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 422, 500, 503)},
         openapi_extra={"parameters": [ID_PARAMETER, _STEP_PARAMETER]},
@@ -44,10 +44,10 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
 
 
 def choose_steps(values: list[str]) -> Steps:
-    """Return what the query asks for.
+    """Return the steps that the query asks for.
 
     Raises:
-        Problem: there is no such step, or more than one.
+        Problem: the step is unknown, or there is more than one.
     """
     try:
         (step,) = values or [_DEFAULT_STEP]

@@ -1,6 +1,6 @@
-"""GET /livez on the traffic port: for balancers that can probe no other port than that they send requests to.
+"""GET /livez on the traffic port, for load balancers that can probe only the port to which they send requests.
 
-It asks no server. Whether this process has reached Redis is /readyz, on the management port.
+It calls no other server. /readyz on the management port reports whether this process has reached Redis.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""GET /: the page for people, one file of HTML that asks the rest of this API and nobody else.
+"""GET /: the status page, a single HTML file that calls only this API.
 
-It needs no rights that its reader lacks: all it shows, /status and the reads answer as well. Its
-Content-Security-Policy allows the one script and the one style that stand in it, by their hashes, and requests to this
-API; so nothing that an id may contain can ever run, and nothing can be asked elsewhere.
+It shows only what /status and the reads return to anyone. Its Content-Security-Policy allows its own script and style,
+by their hashes, and requests to this API. So nothing that an id contains can run as a script, and no other server can
+be called.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def add_routes(app: FastAPI) -> None:
 
 
 def build_policy(page: str) -> str:
-    """Return the Content-Security-Policy under which the page works, and as good as nothing else does."""
+    """Return the Content-Security-Policy, which allows only what the page needs."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -50,6 +50,6 @@ def build_policy(page: str) -> str:
 
 
 def hash_of(tag: str, page: str) -> str:
-    """Return what a Content-Security-Policy says to allow the one element of this kind in the page."""
+    """Return the hash of the single element with this tag, for a Content-Security-Policy."""
     (content,) = re.findall(f"<{tag}\\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)
     return f"'sha256-{b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

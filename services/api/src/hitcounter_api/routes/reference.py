@@ -1,7 +1,7 @@
-"""GET /docs: the OpenAPI document as a page, rendered here, without a script and without any other host.
+"""GET /docs: the OpenAPI document as an HTML page, without scripts and without other hosts.
 
-It works in a cluster without internet access and below a path prefix, since its only address is the relative
-`openapi.json`. Its Content-Security-Policy allows its one style, by its hash, and nothing else.
+It works without internet access and below a path prefix, because it has only one link, the relative `openapi.json`. Its
+Content-Security-Policy allows its own style, by its hash, and nothing else.
 """
 
 from __future__ import annotations

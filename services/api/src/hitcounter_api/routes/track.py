@@ -1,4 +1,4 @@
-"""POST /analytics, whose work is done in hot_path.py and which is only described here, and POST /analytics/batch."""
+"""POST /analytics/batch, and the OpenAPI description of POST /analytics, which hot_path.py serves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hitcounter_api.schemas import Hit as HitSchema
 
 
 def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, max_batch_requests: int) -> None:
-    """Add the routes that take hits."""
+    """Add the routes that accept hits."""
     batches = _Batches(intakes, clock_ms, max_batch_requests)
 
     @app.post(
@@ -29,16 +29,16 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
         tags=["track"],
         operation_id="trackHit",
         summary="Track one hit",
-        description="Answered once the hit is safe in Redis. The body is JSON whatever its content type says, so that "
-        f"a browser's beacon is enough. At most {HIT_MAX_BYTES:,} bytes.",
+        description="The response is sent when the hit is stored in Redis. The body is JSON whatever its content type, "
+        f"so that `navigator.sendBeacon` works. At most {HIT_MAX_BYTES:,} bytes.",
         status_code=204,
-        responses={204: {"description": "The hit is taken, and will be counted."}, **_PROBLEMS},
+        responses={204: {"description": "The hit is accepted and will be counted."}, **_PROBLEMS},
         openapi_extra={"requestBody": _HIT_BODY, "parameters": [_KEY_HEADER, _DURABILITY_HEADER]},
     )
     async def track_hit() -> None:
-        # Only for the document: protocol.py and app.Api hand `POST /analytics` to hot_path.py, before FastAPI and
-        # before any ASGI middleware: authentication or limits as a middleware would protect everything but the writes.
-        # test_there_is_no_middleware_since_a_hit_would_not_pass_it fails for whoever adds one.
+        # Only for the OpenAPI document. protocol.py and app.Api pass `POST /analytics` to hot_path.py before FastAPI
+        # and before any ASGI middleware: authentication or rate limits in a middleware would not protect the writes.
+        # test_there_is_no_middleware_since_a_hit_would_not_pass_it fails if a middleware is added.
         raise AssertionError("hot_path.py answers before any routing")
 
     @app.post(
@@ -46,11 +46,11 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
         tags=["track"],
         operation_id="trackBatch",
         summary="Track many hits, all or none",
-        description=f"A JSON array, or NDJSON: one hit on each line. At most {BATCH_MAX_HITS:,} hits and "
-        f"{BATCH_MAX_BYTES:,} bytes. If any hit is bad, none is taken and the answer lists each bad one. Keys are "
-        "given with each hit.",
+        description=f"The body is a JSON array, or NDJSON with one hit per line. At most {BATCH_MAX_HITS:,} hits and "
+        f"{BATCH_MAX_BYTES:,} bytes. If any hit is invalid, none is accepted, and the response lists all invalid ones. "
+        "Idempotency keys belong to the hits.",
         status_code=204,
-        responses={204: {"description": "All hits are taken, and will be counted."}, **_PROBLEMS},
+        responses={204: {"description": "All hits are accepted and will be counted."}, **_PROBLEMS},
         openapi_extra={"requestBody": _BATCH_BODY, "parameters": [_DURABILITY_HEADER]},
     )
     async def track_batch(request: Request) -> Response:
@@ -60,10 +60,10 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
 
 
 class _Batches:
-    """The batches under way. Bounds what they take: memory while their bodies arrive, their number from then on.
+    """Limits batches: the memory of bodies that are arriving, and the number of batches after that.
 
-    A body that arrives takes no place, only room for the bytes that are there: else a few clients that send a head, and
-    nothing more, would keep all others out.
+    A body that is arriving only takes memory for the bytes received so far. If it took a place, a few clients that send
+    only a head could block all others.
     """
 
     def __init__(self, intakes: Intakes, clock_ms: Callable[[], int], limit: int) -> None:
@@ -75,15 +75,15 @@ class _Batches:
         self._check = asyncio.Lock()
 
     async def take(self, request: Request) -> Refusal | None:
-        """Read a batch, check it and have its hits acknowledged; return why they were not."""
+        """Read and check a batch and queue its hits. Return None if they are acknowledged, else why they are not."""
         declared_bytes, header_key, durability = read_headers(request.scope["headers"])
         if header_key is not None:
-            detail = "a batch takes no Idempotency-Key: give each of its hits a key"
+            detail = "a batch must not have an Idempotency-Key; give each of its hits a key"
             raise Problem(Kind.INVALID_BATCH, detail, {"field": "Idempotency-Key"})
         body = await read_body(request.receive, declared_bytes, BATCH_MAX_BYTES, self._room)
         received_ms = self._clock_ms()
         if self._under_way >= self._limit:
-            return Refusal(RefusalReason.FULL, f"{self._under_way:,} batches are under way")
+            return Refusal(RefusalReason.FULL, f"{self._under_way:,} batches are in progress")
         self._under_way += 1
         try:
             hits = await self._check_hits(body, received_ms)
@@ -92,7 +92,7 @@ class _Batches:
             self._under_way -= 1
 
     async def _check_hits(self, body: bytes, received_ms: int) -> list[Hit]:
-        if len(body) <= HIT_MAX_BYTES:  # costs no more than single hits do, and need not wait for a large one
+        if len(body) <= HIT_MAX_BYTES:  # costs no more than single hits, and need not wait for a large batch
             return await read_hits(body, received_ms)
         async with self._check:
             return await read_hits(body, received_ms)
@@ -101,13 +101,13 @@ class _Batches:
 _PROBLEMS: Final = problem_responses(400, 408, 413, 415, 422, 500, 503)
 
 _EXAMPLES: Final[Mapping[str, Any]] = {
-    "plain": {"summary": "A hit of now", "value": {"id": EXAMPLE_ID}},
+    "plain": {"summary": "A hit with the current time", "value": {"id": EXAMPLE_ID}},
     "dated": {
-        "summary": "Three hits of another time",
+        "summary": "Three hits at a given time",
         "value": {"id": EXAMPLE_ID, "weight": 3, "timestamp": "2026-11-23T08:15:30.250Z"},
     },
     "keyed": {
-        "summary": "A hit that may be sent again",
+        "summary": "A hit that can be retried safely",
         "value": {"id": EXAMPLE_ID, "key": "019aaf3c-8d5a-7cc3-9c1b-3f1d2a6b7c8d"},
     },
 }
@@ -130,14 +130,14 @@ _KEY_HEADER: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same as `key` in the body; where both are given, they must be equal.",
+    "description": "The same as `key` in the body. If both are given, they must be equal.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
 _DURABILITY_HEADER: Final = {
     "name": "Hitcounter-Durability",
     "in": "header",
     "required": False,
-    "description": "What the hits have survived when they are acknowledged: `memory` (Redis has them, and writes them "
-    "to its file by its own rule) or `disk` (Redis has synced them). The default is the server's.",
+    "description": "When the hits are acknowledged: `memory` (Redis has them in memory, and writes them to its "
+    "append-only file as appendfsync says) or `disk` (Redis has synced them to disk). The server has the default.",
     "schema": {"type": "string", "enum": list(Durability)},
 }
