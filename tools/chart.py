@@ -152,7 +152,7 @@ def _without_helm(document: str) -> str:
     return "\n".join(line for line in lines if not foreign.match(line)) + "\n"
 
 
-# ── schemas of other projects' CRDs ─────────────────────────────────────────────────────────────────────────────────────────
+# ── schemas of other projects' CRDs ─────────────────────────────────────────────────────────────────────────────────
 
 
 def write_schemas(folder: Path) -> None:

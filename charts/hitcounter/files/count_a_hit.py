@@ -21,7 +21,7 @@ def call(path: str, body: bytes | None = None) -> bytes:
     """Send the request until the API answers. Its Service may have no endpoints yet."""
     while True:
         try:
-            with urllib.request.urlopen(f"{url}{path}", body, timeout=5) as answer:  # noqa: S310 - the URL comes from the chart
+            with urllib.request.urlopen(f"{url}{path}", body, timeout=5) as answer:  # noqa: S310 - from the chart
                 return bytes(answer.read())
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
