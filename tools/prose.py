@@ -42,6 +42,8 @@ REPLACED: Final = {
     r"\bsaid so\b|\bsays so\b": "reports it, logs a warning",
 }
 """Regular expressions, each with what to write instead."""
+NAMES: Final = "hel,ans,ot,hist,convertor,convertors,notin"
+"""Words that codespell would correct: `convertor` is Starlette's name, `NotIn` an operator of Kubernetes' selectors."""
 
 
 def find_texts(arguments: list[str]) -> list[Path]:
@@ -72,7 +74,7 @@ def main(arguments: list[str]) -> int:
         for line, phrase, instead in find_phrases(path.read_text())
     ]
     spelling = subprocess.run(
-        [str(Path(sys.executable).parent / "codespell"), "--ignore-words-list=hel,ans,ot,hist", *map(str, texts)],
+        [str(Path(sys.executable).parent / "codespell"), f"--ignore-words-list={NAMES}", *map(str, texts)],
         capture_output=True,
         text=True,
         check=False,
