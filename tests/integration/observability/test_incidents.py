@@ -75,6 +75,16 @@ def redis_limit(installation: Installation, maxmemory_bytes: int) -> Iterator[No
         ask_redis(installation, "CONFIG", "SET", "maxmemory", "0")
 
 
+@contextlib.contextmanager
+def redis_setting(installation: Installation, name: str, value: str, usual: str) -> Iterator[None]:
+    """Give Redis a setting under which it may lose hits while the block runs."""
+    ask_redis(installation, "CONFIG", "SET", name, value)
+    try:
+        yield
+    finally:
+        ask_redis(installation, "CONFIG", "SET", name, usual)
+
+
 def book(installation: Installation, hits: int) -> None:
     """Book accepted hits, with or without an entry that holds them."""
     ask_redis(installation, "HINCRBY", Keys(installation.stack.name).ledger, "accepted", str(hits))
@@ -146,6 +156,13 @@ def test_every_alert_fires_in_its_incident_and_all_resolve_when_it_is_over(insta
         expect("HitcounterRedisNearlyFull")
     with redis_limit(installation, int(used * 0.5)):
         expect("HitcounterAcceptBudgetFastBurn", "HitcounterAcceptBudgetSlowBurn")
+
+    with redis_setting(installation, "maxmemory-policy", "volatile-lru", "noeviction"):
+        expect("HitcounterRedisMayEvict")
+        with redis_limit(installation, int(used * 0.5)):  # of what expires there are only sequences of producers
+            expect("HitcounterRedisEvicted")
+    with redis_setting(installation, "appendonly", "no", "yes"):
+        expect("HitcounterRedisNotPersistent")
 
     with frozen(installation.redis):
         expect("HitcounterBlind")

@@ -12,7 +12,6 @@ are limited. If a flight fails, the one that waits for it fails, too, so that no
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -56,10 +55,8 @@ class Flights(Generic[_K, _T]):
         if flight is None:
             if len(self._waiting) >= self._max_waiting:
                 raise NoPlace(f"{len(self._waiting):,} others are already waiting")
-            # In its own context: its log lines belong to all callers that share it.
-            flight = asyncio.get_running_loop().create_task(
-                self._fly(question, find_answer), context=contextvars.Context()
-            )
+            # It inherits the context of the first caller: the search is part of the trace of that request.
+            flight = asyncio.get_running_loop().create_task(self._fly(question, find_answer))
             flight.add_done_callback(_retrieve)
             self._waiting[question] = flight
         return await asyncio.shield(flight)  # a cancelled caller must not cancel the others
