@@ -27,7 +27,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Behavior:
-    """`behavior` of the autoscaler; there is no window for scaling up in any of ours."""
+    """`behavior` of the autoscaler. None of our configurations has a stabilization window for scaling up."""
 
     up: Sequence[Rule]
     down: Sequence[Rule]

@@ -137,7 +137,7 @@ def measure_arrival(plant: Plant) -> float:
 
 
 def measure_utilization(plant: Plant) -> float:
-    """The share of time that the pods were busy, averaged over the last 15 seconds, as processor time is."""
+    """The share of time that the pods were busy, averaged over the last 15 seconds, like CPU utilization."""
     at = plant.second - plant.load.delay_seconds
     now, before = plant.read(at), plant.read(at - 15)
     busy = now.work.minus(before.work).busy_seconds / 15

@@ -115,7 +115,7 @@ async def test_what_cannot_be_read_for_a_moment_is_used_as_it_was(
 async def test_what_can_never_be_read_is_an_error_of_kubernetes(disk: Disk) -> None:
     disk.error = FileNotFoundError("token")
     async with open_cluster(disk.find_access, "shop") as cluster:
-        with pytest.raises(ClusterUnavailable, match="cannot read how to get to Kubernetes"):
+        with pytest.raises(ClusterUnavailable, match="cannot read the credentials for Kubernetes"):
             await cluster.list_pods("app=indexer")
 
 

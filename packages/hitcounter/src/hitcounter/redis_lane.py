@@ -166,7 +166,7 @@ class AcceptLane:
                 raise translate(error, "accept a batch", outcome) from error
             if isinstance(error, HitcounterError) or not isinstance(error, Exception) or outcome is not Outcome.REFUSED:
                 raise
-            # A bug of ours or a wrong setting, before anything was sent: the outcome is certain.
+            # A bug or a wrong setting, before anything was sent: the outcome is certain.
             log.exception("the connection for hits could not be opened")
             raise StreamUnavailable(
                 "cannot connect to Redis", cause=f"{type(error).__name__}: {error}", outcome=Outcome.REFUSED

@@ -174,7 +174,7 @@ class HitStream:
         self._check_policy()
         try:
             payload = encode(batch)
-        except Exception as error:  # a bug of ours; the error must say that nothing was sent
+        except Exception as error:  # a bug; the error must say that nothing was sent
             cause = f"{type(error).__name__}: {error}"
             raise StreamUnavailable("the hits cannot be encoded", cause=cause, outcome=Outcome.REFUSED) from error
         keys = (self.keys.stream, self.keys.ledger, self.keys.producer(batch.producer))

@@ -1,1 +1,1 @@
-"""The operator: looks after the queue and the indices, chooses the number of indexers, and explains each decision."""
+"""The operator: manages the queue and the indices, scales the indexers, and explains each decision."""

@@ -1,4 +1,4 @@
-"""The command hitcounter-operator: settings to objects, objects to loops. The only place where they are wired."""
+"""The command hitcounter-operator: reads the settings, creates all objects and runs them."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from hitcounter_operator.teller import Teller
 
 _LEASE_SECONDS_AT_LEAST: Final = 15.0
 _LEASE_INTERVALS: Final = 4
-"""Turns that a holder may be late before another takes over."""
+"""The lease lasts this many intervals: a holder that is later loses it."""
 _LAST_TURN_SECONDS: Final = 10.0
 
 log = get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits with 0 (stopped), 1 (failed) or 2 (wrong settings)."""
+    """Run the command. Exit status: 0 stopped by a signal, 1 failed, 2 invalid settings."""
     _build_parser().parse_args(arguments)
     settings = load_settings_or_exit(OperatorSettings)
     configure_logging(settings.log, "operator")
@@ -60,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hitcounter-operator",
-        description="Looks after one installation in Kubernetes: its queue, its indices, the number of its indexers. "
-        "Settings come from the environment: docs/configuration.md; what it is to do, from a HitCounter: "
-        "docs/operator.md.",
+        description="Manages one installation in Kubernetes: its queue, its indices and the number of its indexers. "
+        "Settings are environment variables (docs/configuration.md). The desired state is a HitCounter resource "
+        "(docs/operator.md).",
     )
     parser.add_argument("--version", action="version", version=f"hitcounter-operator {__version__}")
     return parser
@@ -115,7 +115,7 @@ async def _open_parts(settings: OperatorSettings, metrics: OperatorMetrics) -> A
 
 
 async def _work_until_signalled(loop: Loop, namespace: str) -> None:
-    """Run until SIGTERM or SIGINT, then let the turn under way finish, and give the lease back."""
+    """Run until SIGTERM or SIGINT, then finish the current turn and release the lease."""
     signalled = asyncio.Event()
     events = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

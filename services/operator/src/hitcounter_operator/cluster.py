@@ -1,7 +1,7 @@
-"""Kubernetes: the few calls that the operator makes, and its failures in our words.
+"""The calls of the operator to the Kubernetes API server, and the translation of its errors.
 
-Nothing else of ours speaks to the API server but kopf, which watches (handlers.py). Every call has a time-out and is
-made once: the next turn of the loop is the retry.
+Only this module and kopf, which watches the resource (handlers.py), call the API server. Every call has a timeout and
+is made once: the next turn of the loop is the retry.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from hitcounter_operator.resource import GROUP, PLURAL, VERSION, HitCounter
 
 _TIMEOUT_SECONDS: Final = 5.0
 _ACCESS_SECONDS: Final = 60.0
-"""How long the token and the authority that were read are used: kubelet exchanges both from time to time."""
+"""How long a token and a CA certificate are used before they are read again: the kubelet rotates both."""
 _REASON_MAX_CHARACTERS: Final = 300
 _JSON: Final = "application/json"
 _MERGE: Final = "application/merge-patch+json"
 
 
 class ClusterUnavailable(TransientError):
-    """The API server did not do what was asked.
+    """A call to the API server failed.
 
     Attributes:
-        status: its HTTP status, or None where no answer came.
+        status: the HTTP status; None if there was no response.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -53,7 +53,7 @@ class ClusterUnavailable(TransientError):
 
 @dataclass(frozen=True)
 class Access:
-    """How to get to the API server."""
+    """Address and credentials of the API server."""
 
     server: str
     headers: Mapping[str, str]
@@ -61,12 +61,12 @@ class Access:
 
 
 class Cluster:
-    """The namespace of one installation. One instance serves the whole process; closed by who opened it."""
+    """The namespace of one installation. A process needs one instance; whoever opened it closes it."""
 
     def __init__(self, session: aiohttp.ClientSession, find_access: Callable[[], Access], namespace: str) -> None:
         self.namespace = namespace
         self.clock_offset_ms: float | None = None
-        """The API server's clock less ours, at its last answer; its clock is told to the second."""
+        """The clock of the API server minus ours, at its last response, accurate to a second."""
         self._session = session
         self._find_access = find_access
         self._access: Access | None = None
@@ -75,19 +75,19 @@ class Cluster:
     # ── the resource ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find_hitcounter(self, name: str) -> HitCounter | None:
-        """Return the resource, None if there is none of that name."""
+        """Return the resource; None if it does not exist."""
         found = await self._find(f"/apis/{GROUP}/{VERSION}", PLURAL, name)
         return None if found is None else read_hitcounter(found)
 
     async def write_status(self, name: str, status: Mapping[str, Any]) -> None:
-        """Write the status over that of the resource; None takes a field away."""
+        """Patch the status of the resource; None removes a field."""
         path = self._path(f"/apis/{GROUP}/{VERSION}", PLURAL, name, "status")
         await self._call("PATCH", path, {"status": status}, content_type=_MERGE)
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
-        """Post a Kubernetes Event, or raise the count of the one that it repeats, unless that is gone by now.
+        """Post a Kubernetes Event, or increase the count of the one that it repeats, if that still exists.
 
-        One that is there already (an answer was lost) is a success.
+        If the Event already exists because a response was lost, this is a success.
         """
         if event["count"] > 1 and await self._raise_count(event):
             return
@@ -103,7 +103,7 @@ class Cluster:
         try:
             await self._call("PATCH", path, patch, content_type=_MERGE)
         except ClusterUnavailable as error:
-            if error.status not in (403, 404):  # expired; or the Role is of a version that never did this
+            if error.status not in (403, 404):  # the Event expired, or the Role is of an older version
                 raise
             return False
         return True
@@ -111,21 +111,21 @@ class Cluster:
     # ── the indexers ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find_deployment(self, name: str) -> Deployment | None:
-        """Return the Deployment, None if there is none of that name."""
+        """Return the Deployment; None if it does not exist."""
         found = await self._find("/apis/apps/v1", "deployments", name)
         return None if found is None else read_deployment(found)
 
     async def list_pods(self, selector: str) -> list[Pod]:
-        """Return the pods that the selector picks."""
+        """Return the pods that match the selector."""
         return read_pods(await self._call("GET", self._path("/api/v1", "pods"), query={"labelSelector": selector}))
 
     async def list_scalers(self, deployment: str) -> list[str]:
-        """Return the names of the HorizontalPodAutoscalers that drive the Deployment."""
+        """Return the names of the HorizontalPodAutoscalers that scale the Deployment."""
         found = await self._call("GET", self._path("/apis/autoscaling/v2", "horizontalpodautoscalers"))
         return find_scalers(found, deployment)
 
     async def scale(self, deployment: str, *, current: int, wanted: int) -> bool:
-        """Scale the Deployment; False if somebody else changed it since it was looked at, and nothing was done."""
+        """Scale the Deployment. False if it was changed since it was read; then nothing is done."""
         path = self._path("/apis/apps/v1", "deployments", deployment, "scale")
         scale = await self._call("GET", path)
         if scale["spec"].get("replicas", 0) != current:
@@ -143,12 +143,12 @@ class Cluster:
     # ── the lease ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def find_lease(self, name: str) -> LeaseRecord | None:
-        """Return what the Lease says, None if there is none of that name."""
+        """Return the Lease; None if it does not exist."""
         found = await self._find("/apis/coordination.k8s.io/v1", "leases", name)
         return None if found is None else read_lease(found)
 
     async def write_lease(self, name: str, record: LeaseRecord) -> LeaseRecord | None:
-        """Create the Lease, or update it where the record names a version; None if somebody else was quicker."""
+        """Create the Lease, or update it if the record has a version. None if another process was faster."""
         body = build_lease(name, record, datetime.now(UTC))
         base = "/apis/coordination.k8s.io/v1"
         method, path = (
@@ -186,25 +186,25 @@ class Cluster:
         try:
             return await self._try_call(self._get_access(), method, path, body, content_type=content_type, query=query)
         except ClusterUnavailable as error:
-            # The token was exchanged, or the authority: what is on disk now may be right. Nothing was done.
+            # The token or the CA certificate was rotated: read the files again and retry. Nothing was changed.
             if error.status != 401 and not isinstance(error.__cause__, aiohttp.ClientSSLError):
                 raise
             self._access = None
         return await self._try_call(self._get_access(), method, path, body, content_type=content_type, query=query)
 
     def _get_access(self) -> Access:
-        """Return how to get to the API server, read anew now and then.
+        """Return address and credentials of the API server. They are read again every _ACCESS_SECONDS.
 
         Raises:
-            ClusterUnavailable: it cannot be read, and what was read before is of no use.
+            ClusterUnavailable: they cannot be read, and there are no earlier ones.
         """
         now = time.monotonic()
         if self._access is None or now >= self._access_until_seconds:
             try:
                 self._access = self._find_access()
-            except (ClusterUnavailable, OSError, ValueError) as error:  # being exchanged at this very moment
+            except (ClusterUnavailable, OSError, ValueError) as error:  # the files are being rotated right now
                 if self._access is None:
-                    raise ClusterUnavailable(f"cannot read how to get to Kubernetes ({error})") from error
+                    raise ClusterUnavailable(f"cannot read the credentials for Kubernetes ({error})") from error
             self._access_until_seconds = now + _ACCESS_SECONDS
         return self._access
 
@@ -258,7 +258,7 @@ async def _describe(answer: aiohttp.ClientResponse) -> str:
 
 @asynccontextmanager
 async def open_cluster(find_access: Callable[[], Access], namespace: str) -> AsyncIterator[Cluster]:
-    """Open the way to the API server and close it at the end. Connects when first used."""
+    """Open a session with the API server; close it at the end. It connects at first use."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         yield Cluster(session, find_access, namespace)

@@ -1,4 +1,4 @@
-"""How many indexers there should be, decided from one look at the queue, the indexers and their Deployment. Pure.
+"""Decides how many indexers there should be, from the state of the queue, the indexers and their Deployment. Pure.
 
     desired = demand + catch-up + dead time, rounded up, within minReplicas and maxReplicas
 
@@ -10,11 +10,11 @@
     backlog  hits accepted and not settled       T      seconds in which a backlog should be gone
     μ        hits settled per busy second        start  seconds from an indexer's creation until it is ready
 
-It goes up at once, and down only to the most that was wanted within the cooldown. It stays where it is while it cannot
-see. While Elasticsearch pushes back it does not go up, since more indexers would only push harder, and comes down to as
-many as Elasticsearch feeds. docs/autoscaling.md tells the reasons.
+The number rises at once. It falls only to the highest number wanted within the cooldown. It does not change while
+metrics are unknown. While Elasticsearch applies backpressure it does not rise, because more indexers would only add
+load, and it falls to the number that Elasticsearch can keep up with. docs/autoscaling.md explains why.
 
-The module knows no Kubernetes, no Redis and no clock: who calls it looks, and does what was decided.
+This module uses no Kubernetes, no Redis and no clock: the caller reads the state and carries out the decision.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ from typing import Final
 from hitcounter_operator.looks import Baseline, Gap, Interval, Observation, compare
 
 PUSH_BACK_SHARE: Final = 0.01
-"""Documents sent back, for each hit settled, from which on Elasticsearch pushes back."""
+"""Retried documents per settled hit from which on there is backpressure."""
 BRAKE_SECONDS: Final = 30.0
-"""How long push-back is taken to last after it was seen: who was refused waits before trying again."""
+"""How long backpressure is assumed to last after it was seen: indexers wait before they retry."""
 BUSY_SHARE: Final = 0.5
-"""Share of its time from which on an indexer shows what it can do. With less to do its bulks are small, and it looks
-slower than it is."""
+"""Minimum busy share of an indexer for a measurement of its rate. At low load its bulks are small, and its rate seems
+lower than it is."""
 REMEMBERED_BUSY_SECONDS: Final = 60.0
-"""Busy seconds, of all indexers, after which what was measured counts half."""
+"""After this many busy seconds of all indexers, a measurement counts half."""
 LONGEST_START_SECONDS: Final = 300.0
-"""A pod that took longer was waiting for something: a node, an image, a store. The next one will not, or would not
-help."""
+"""A pod that took longer to start was waiting for a node, an image or a store. This says nothing about the next one."""
 
 
 # ── what is asked for ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -47,7 +46,7 @@ help."""
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What somebody asked for. Whoever takes it from there has checked it: u is in (0, 1], T and μ are above 0."""
+    """The scaling settings of the resource. The caller has checked them: u is in (0, 1], T and μ are above 0."""
 
     min_replicas: int = 1
     max_replicas: int = 10
@@ -56,29 +55,29 @@ class Policy:
     drain_target_seconds: float = 30.0
     """T: the seconds in which a backlog should be gone."""
     cooldown_seconds: float = 180.0
-    """Nobody goes for so long after having been wanted."""
+    """How long an indexer stays after it was last wanted."""
     start_seconds: float = 20.0
-    """start, until pods have shown theirs."""
+    """start, until it has been measured."""
     hits_per_busy_second: float = 10_000.0
-    """μ, until indexers have shown theirs."""
+    """μ, until it has been measured."""
 
 
 # ── what is decided ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Hold(StrEnum):
-    """Why the number is not the one that the terms come to."""
+    """Why the number differs from the sum of the terms."""
 
     UNKNOWN = "MetricsUnknown"
-    """Something could not be seen: not down, and up only on what could be."""
+    """Some metrics are unknown: the number does not fall, and rises only by what is known."""
     PUSH_BACK = "SinkThrottled"
-    """Elasticsearch pushes back: not up, and after the cooldown down to as many as it feeds."""
+    """Elasticsearch applies backpressure: the number does not rise, and falls later to what it can handle."""
     COOLDOWN = "Cooldown"
-    """More was wanted a while ago: not down yet."""
+    """More indexers were wanted recently: the number does not fall yet."""
 
 
 class Limit(StrEnum):
-    """Which bound the terms went beyond."""
+    """The bound that the terms exceed."""
 
     MIN = "minReplicas"
     MAX = "maxReplicas"
@@ -86,7 +85,7 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The parts of the formula, each in indexers. Their sum, rounded up, is what is wanted."""
+    """The terms of the formula, each in number of indexers. Their sum, rounded up, is the wanted number."""
 
     demand: float
     catch_up: float
@@ -94,25 +93,25 @@ class Terms:
 
     @property
     def wanted(self) -> int:
-        """The indexers that they come to, before bounds and holds."""
+        """The sum of the terms, rounded up, before bounds and holds."""
         return ceil(self.demand + self.catch_up + self.dead_time - 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The numbers behind the terms, for status and metrics."""
+    """The inputs of the terms, for status and metrics."""
 
     arrival_hits_per_second: float
     backlog_hits: float
     hits_per_busy_second: float
-    """μ, as it was learnt so far."""
+    """μ, as measured so far."""
     start_seconds: float
-    """start, as it was learnt so far."""
+    """start, as measured so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """How many indexers were wanted (or, while that was not known, there) at a time."""
+    """The number of indexers wanted at a time (or the existing number, if the wanted one was unknown)."""
 
     at_seconds: float
     replicas: int
@@ -120,39 +119,39 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is carried from look to look. A new one is right after a start: the first look then only takes measure."""
+    """The state between decisions. Use a new one after a start: the first observation is then only a baseline."""
 
     baseline: Baseline | None = None
     settled_hits: float = 0.0
-    """Of the remembered busy seconds; μ is their quotient."""
+    """Hits settled in the remembered busy seconds; μ is the quotient of both."""
     busy_seconds: float = 0.0
     start_seconds: float | None = None
     pushed_back_at_seconds: float | None = None
     recommendations: tuple[Recommendation, ...] = ()
-    """Those of the cooldown that no later one equals or exceeds, the oldest first."""
+    """Those within the cooldown that no later one equals or exceeds, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many indexers there should be, and all that explains it."""
+    """The number of indexers, and everything that explains it."""
 
     replicas: int
     current_replicas: int
-    """How many were asked for until now."""
+    """The number that the Deployment requests now."""
     policy: Policy
     rates: Rates | None
-    """None where arrival or backlog is unknown, and so are the terms."""
+    """None if arrival or backlog is unknown; then there are no terms either."""
     terms: Terms | None
     hold: Hold | None
     limit: Limit | None
     unknown: tuple[str, ...]
-    """What could not be seen, each as a clause."""
+    """What is unknown, each as a clause."""
     memory: Memory
-    """For the next look."""
+    """The state for the next decision."""
 
     @property
     def is_change(self) -> bool:
-        """True where the Deployment has to be told."""
+        """True if the Deployment must be scaled."""
         return self.replicas != self.current_replicas
 
 
@@ -180,8 +179,8 @@ def explain(decision: Decision) -> str:
 def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision:
     """Decide on the number of indexers.
 
-    Bounds hold always, whatever else is unknown. Within them the number never falls while something is unknown, and
-    it rises with the arrival rate and with the backlog.
+    The bounds always apply. Within them, the number never falls while something is unknown, and a higher arrival rate
+    or backlog never gives a lower number.
     """
     seen = compare(observation, memory.baseline)
     learnt = _learn(seen, observation, memory, policy)
@@ -210,7 +209,7 @@ def decide(observation: Observation, memory: Memory, policy: Policy) -> Decision
 def _judge(
     seen: Interval, learnt: Memory, terms: Terms | None, observation: Observation, policy: Policy
 ) -> tuple[int, Hold | None]:
-    """Return how many are right at this moment, and what speaks against the number that the terms come to."""
+    """Return the recommended number at this moment, and why it differs from the sum of the terms."""
     current = _clamp(observation.replicas, policy)
     if _is_braked(learnt, observation.at_seconds):
         return min(current, _count_fed(seen, learnt, policy)), Hold.PUSH_BACK
@@ -221,7 +220,7 @@ def _judge(
 
 
 def _count_fed(seen: Interval, learnt: Memory, policy: Policy) -> int:
-    """Return how many indexers Elasticsearch feeds: those that would do at leisure what all of them get done now."""
+    """Return how many indexers Elasticsearch can keep up with: enough for its current rate at utilization u."""
     if seen.unknown or not seen.settled_hits:
         return policy.max_replicas
     per_indexer = policy.target_utilization * _hits_per_busy_second(learnt, policy)
@@ -243,7 +242,7 @@ def _find_limit(terms: Terms | None, replicas: int, policy: Policy) -> Limit | N
 def _remember(
     earlier: Iterable[Recommendation], at_seconds: float, replicas: int, policy: Policy
 ) -> tuple[Recommendation, ...]:
-    """Return the recommendations of the cooldown, this one included, without those that a later one makes idle."""
+    """Return the recommendations within the cooldown and this one, without those that a later one equals or exceeds."""
     since = at_seconds - policy.cooldown_seconds
     kept = (one for one in earlier if one.at_seconds > since and one.replicas > replicas)
     return (*kept, Recommendation(at_seconds, replicas))
@@ -274,7 +273,7 @@ def _build_terms(rates: Rates, ready_replicas: int, policy: Policy) -> Terms:
 
 
 def _hits_per_busy_second(memory: Memory, policy: Policy) -> float:
-    """Return μ. Idle is 0/0 and no news: then the last known one holds."""
+    """Return μ; the default of the policy until it has been measured."""
     if not memory.busy_seconds:
         return policy.hits_per_busy_second
     return max(1.0, memory.settled_hits / memory.busy_seconds)
@@ -284,7 +283,7 @@ def _hits_per_busy_second(memory: Memory, policy: Policy) -> float:
 
 
 def _learn(seen: Interval, observation: Observation, memory: Memory, policy: Policy) -> Memory:
-    """Return the memory with what this look tells, but for its recommendation."""
+    """Return the state with what this observation adds, except its recommendation."""
     learnt = replace(memory, baseline=seen.baseline)
     if seen.retried_documents > PUSH_BACK_SHARE * seen.settled_hits:
         learnt = replace(learnt, pushed_back_at_seconds=observation.at_seconds)
@@ -298,12 +297,12 @@ def _learn(seen: Interval, observation: Observation, memory: Memory, policy: Pol
     if starts := [start for start in observation.pod_start_seconds if 0 < start <= LONGEST_START_SECONDS]:
         learnt = replace(learnt, start_seconds=median(starts))
     if seen.gap is Gap.JUMP:
-        learnt = replace(learnt, recommendations=())  # their times mean nothing any more
+        learnt = replace(learnt, recommendations=())  # their times are no longer valid
     return learnt
 
 
 def _shows_rate(seen: Interval, memory: Memory, policy: Policy) -> bool:
-    """Tell whether the indexers had enough to do to show μ, or were faster than they were thought to be."""
+    """Return whether the indexers were busy enough to measure μ, or were faster than the μ measured so far."""
     if not seen.settled_hits or not seen.busy_seconds:
         return False
     is_busy = seen.busy_seconds >= BUSY_SHARE * seen.seconds * seen.indexers

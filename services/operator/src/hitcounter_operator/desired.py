@@ -1,4 +1,4 @@
-"""What a HitCounter asks for, in our own terms, and whether a clock may be trusted with dropping data. Pure."""
+"""The desired state of a HitCounter resource, and whether a clock can be trusted for deleting data. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hitcounter_operator.objects import Deployment
 from hitcounter_operator.resource import Mode, ScalingSpec, Spec
 
 JUMP_HOLD_SECONDS: Final = 3600.0
-"""No index is dropped for so long after a clock jumped: time for a person to look, and retention can wait."""
+"""No index is deleted for this long after a clock jumped, so that a person can check it. Retention is not urgent."""
 
 
 def read_spec(written: Mapping[str, Any]) -> Spec | Problem:
-    """Return what is asked for, or why it cannot be read: an older or newer definition let something through."""
+    """Return the spec, or why it is invalid: the CRD of an older or newer version may have accepted it."""
     try:
         spec = Spec.model_validate(written)
     except ValidationError as error:
@@ -31,7 +31,7 @@ def read_spec(written: Mapping[str, Any]) -> Spec | Problem:
 
 
 def build_policy(scaling: ScalingSpec) -> Policy:
-    """Return the policy that `decide` goes by."""
+    """Return the policy for `decide`."""
     return Policy(
         min_replicas=scaling.min_replicas,
         max_replicas=scaling.max_replicas,
@@ -44,13 +44,13 @@ def build_policy(scaling: ScalingSpec) -> Policy:
 
 
 def find_obstacle(mode: Mode, deployment: Deployment | None, name: str, scalers: list[str] | None) -> Problem | None:
-    """Return what keeps the operator from scaling, None if nothing does.
+    """Return what prevents the operator from scaling; None if nothing does.
 
     Args:
-        mode: who is to scale.
-        deployment: that of the indexers; None where there is none of the name.
+        mode: the scaling mode.
+        deployment: the Deployment of the indexers; None if it does not exist.
         name: its name.
-        scalers: the HorizontalPodAutoscalers that drive it; None where they could not be listed.
+        scalers: the HorizontalPodAutoscalers that scale it; None if they could not be listed.
     """
     if mode is Mode.NONE:
         return Problem("Disabled", "spec.scaling.mode is none.")
@@ -73,12 +73,12 @@ def find_obstacle(mode: Mode, deployment: Deployment | None, name: str, scalers:
 
 
 def doubt_own_clock(now_ms: float, others_ms: Mapping[str, float], seconds_since_jump: float | None) -> str | None:
-    """Tell why no index may be dropped at what the operator's clock shows; None if it may be trusted.
+    """Return why the operator's clock must not be used to delete indices; None if it can be used.
 
     Args:
-        now_ms: the operator's clock.
-        others_ms: the clocks of other machines, by whose they are.
-        seconds_since_jump: since the operator's clock was seen to jump; None if it never was.
+        now_ms: the time of the operator's clock.
+        others_ms: the times of the clocks of other machines, by name.
+        seconds_since_jump: seconds since the operator's clock jumped; None if it never did.
     """
     if seconds_since_jump is not None and seconds_since_jump < JUMP_HOLD_SECONDS:
         return f"the operator's clock jumped {seconds_since_jump:.0f} s ago"
@@ -86,14 +86,14 @@ def doubt_own_clock(now_ms: float, others_ms: Mapping[str, float], seconds_since
 
 
 class ClockWatch:
-    """Notices that the operator's clock was set, by a second one that nobody can set."""
+    """Detects that the operator's clock was set, by comparing it with the monotonic clock."""
 
     def __init__(self) -> None:
         self._offset_seconds: float | None = None
         self._jumped_at_seconds: float | None = None
 
     def look(self, wall_seconds: float, monotonic_seconds: float) -> float | None:
-        """Return the seconds since the last jump, None if there was none."""
+        """Return the seconds since the last jump; None if there was none."""
         offset = wall_seconds - monotonic_seconds
         if self._offset_seconds is not None and abs(offset - self._offset_seconds) * 1000 > CLOCK_TOLERANCE_MS:
             self._jumped_at_seconds = monotonic_seconds

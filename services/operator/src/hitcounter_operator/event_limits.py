@@ -1,9 +1,9 @@
-"""How many Kubernetes Events there may be: as many as client-go's recorder would post. Pure.
+"""Rate limit for Kubernetes Events, with the rules and numbers of client-go's EventCorrelator. Pure.
 
-A condition that flips at each turn would make an object of the API server each time. So, with the rules and the numbers
-of client-go's EventCorrelator: the same thing again raises the count of its Event; more than ten different messages of
-one reason in ten minutes become one Event; and of each resource there are no more than 25 at once, and one in five
-minutes from then on. All of it is in the log and in the metrics as well.
+Without a limit, a condition that flips at each turn would create an object in the API server each time. The rules are:
+a repeated message increases the count of its Event; more than ten different messages with one reason within ten minutes
+become one Event; each resource may have a burst of 25 Events, and then one every five minutes. The log and the metrics
+contain everything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ BURST: Final = 25
 REFILL_SECONDS: Final = 300.0
 COMBINED: Final = "(combined from similar events): "
 _SERIES_MAX: Final = 1000
-"""How many Events are remembered; the one that was not raised for the longest time goes first."""
+"""Maximum number of Events that are remembered; the one that was not repeated for the longest time is forgotten first.
+"""
 
 _Kind = tuple[str, str, bool]
 """The resource's uid, the reason, and whether it is a warning."""
@@ -32,7 +33,7 @@ _Kind = tuple[str, str, bool]
 
 @dataclass(slots=True)
 class _Bucket:
-    """What a resource may still post."""
+    """The token bucket of a resource."""
 
     tokens: float
     filled_at: datetime
@@ -47,11 +48,11 @@ class _Similar:
 
 
 class EventLimits:
-    """Makes Events of what happened, and remembers those that it made.
+    """Builds Events, and remembers those that it has built.
 
     Args:
-        reporter: who tells.
-        make_name: returns what tells one Event from the others.
+        reporter: the reporting instance.
+        make_name: returns a unique suffix for the name of an Event.
     """
 
     def __init__(self, reporter: str, make_name: Callable[[], str] = lambda: secrets.token_hex(8)) -> None:
@@ -64,13 +65,13 @@ class EventLimits:
     def build(
         self, about: HitCounter, *, reason: str, message: str, is_warning: bool, now: datetime
     ) -> Mapping[str, Any] | None:
-        """Return the Event: one of before, raised, where it says the same; None if there are too many.
+        """Return the Event: an earlier one with a higher count if it repeats that one; None if there are too many.
 
         Args:
             about: the resource.
-            reason: in one word.
-            message: in a sentence.
-            is_warning: whether somebody should look.
+            reason: the reason, in one word.
+            message: the message, a sentence.
+            is_warning: whether an operator should check it.
             now: when it happened.
         """
         kind = (about.uid, reason, is_warning)

@@ -1,4 +1,4 @@
-"""What one turn of the loop found: values only, so that what is made of them needs no server. Pure."""
+"""The results of one turn of the loop, as plain values, so that the code that uses them needs no server. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""kopf, and nothing else knows it: how to get into the cluster, and a watch that wakes the loop.
+"""The only module that uses kopf: finds the credentials of the cluster, and watches the resource to wake the loop.
 
-There are no timers, no daemons and no handlers of deletion: kopf would put a finalizer on the resource for each, and
-then nothing could be deleted without a living operator. What a handler is told is not used either: the loop looks for
-itself, so that an event that was missed costs one interval and nothing else.
+There are no timers, daemons or deletion handlers: for each of them kopf would add a finalizer, and then the resource
+could not be deleted while the operator is not running. The content of watch events is not used: the loop reads the
+resource itself, so that a missed event only costs one interval.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ log = get_logger()
 
 
 def find_access() -> Access:
-    """Return the way into the cluster: the pod's service account, or else what kubectl uses here.
+    """Return address and credentials of the API server: those of the pod's service account, or of the kubeconfig.
 
     Raises:
-        ClusterUnavailable: there is neither.
+        ClusterUnavailable: there are neither.
     """
     found = _log_in(kopf.OperatorSettings())
     return Access(found.server.rstrip("/"), found.as_http_headers(), found.as_ssl_context())
@@ -43,14 +43,15 @@ def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
 
 
 class Watcher:
-    """Watches the resource on a thread of its own, and wakes the loop when it changes.
+    """Watches the resource in its own thread, and wakes the loop when it changes.
 
-    Of its own, for kopf takes the signals of the process and, when it ends, every task of the event loop it runs in.
+    It needs its own thread, because kopf handles the signals of the process, and cancels all tasks of its event loop
+    when it ends.
 
     Args:
-        namespace: the operator's.
-        name: of the resource.
-        wake: called, on that thread, whenever the resource is created, deleted, or asks for something else.
+        namespace: the namespace of the operator.
+        name: the name of the resource.
+        wake: called in that thread when the resource is created or deleted, or its spec changes.
     """
 
     def __init__(self, namespace: str, name: str, wake: Callable[[], None]) -> None:
@@ -62,12 +63,12 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
-        logging.getLogger("kopf").setLevel(logging.ERROR)  # what it cannot do is nothing that the loop relies on
+        """Start watching."""
+        logging.getLogger("kopf").setLevel(logging.ERROR)  # the loop does not depend on what it warns about
         self._thread.start()
 
     def stop(self) -> None:
-        """End, within a moment."""
+        """Stop watching."""
         self._stopping.set()
         self._end_watch()
 
@@ -75,8 +76,8 @@ class Watcher:
         while not self._stopping.is_set():
             try:
                 asyncio.run(self._watch())
-            except Exception as error:  # noqa: BLE001 - whatever ends the watch, the loop goes on without it
-                log.warning("the watch ended; watching anew", error=repr(error))
+            except Exception as error:  # noqa: BLE001 - whatever ends the watch, the loop continues without it
+                log.warning("the watch ended; starting it again", error=repr(error))
             self._stopping.wait(_AGAIN_SECONDS)
 
     async def _watch(self) -> None:

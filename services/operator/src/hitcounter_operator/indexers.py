@@ -1,4 +1,4 @@
-"""The indexers, one by one: what each has counted, by its own /metrics, and how long each took to start."""
+"""Reads the counters of each indexer from its /metrics, and measures how long each one took to start."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hitcounter_operator.looks import IndexerCounters
 from hitcounter_operator.objects import Pod
 
 _TIMEOUT_SECONDS: Final = 2.0
-"""An indexer answers within milliseconds; one that does not is left out, and the others count."""
+"""An indexer responds within milliseconds. One that does not is ignored; the others count."""
 _CONNECTIONS: Final = 50
 _NAMES: Final = ("hitcounter_settled_hits", "hitcounter_busy_seconds", "hitcounter_retried_documents")
 
 
 def read_counters(text: str) -> IndexerCounters | None:
-    """Return what an indexer's metrics say, all labels together; None where they are not those of an indexer.
+    """Return the counters of an indexer, summed over all labels; None if these are not the metrics of an indexer.
 
     Raises:
-        ValueError: the text is none of Prometheus's.
+        ValueError: the text is not in the Prometheus format.
     """
     sums = dict.fromkeys(_NAMES, 0.0)
     found = set()
@@ -35,13 +35,13 @@ def read_counters(text: str) -> IndexerCounters | None:
 
 
 class Indexers:
-    """Asks the indexers. One instance serves the whole process; closed by who opened it."""
+    """Reads the metrics of the indexers. A process needs one instance; whoever opened it closes it."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
     async def look(self, pods: Sequence[Pod]) -> Mapping[str, IndexerCounters]:
-        """Return the counters of each pod that answers, by its name."""
+        """Return the counters of each pod that responds, by name."""
         asked = [pod for pod in pods if pod.address]
         answers = await asyncio.gather(*(self._ask(pod) for pod in asked))
         return {pod.name: counters for pod, counters in zip(asked, answers, strict=True) if counters}
@@ -55,16 +55,17 @@ class Indexers:
 
 
 class StartWatch:
-    """Learns from pods that become ready how long that takes.
+    """Measures how long pods take to become ready.
 
-    A pod counts once, and only if it was seen to become ready: one that was at the first look may be so again.
+    A pod counts once, and only if it became ready after the first check: a pod that was ready then may have become
+    ready for a second time.
     """
 
     def __init__(self) -> None:
         self._known: set[str] | None = None
 
     def look(self, pods: Sequence[Pod]) -> list[float]:
-        """Return the seconds from creation to readiness of each pod that has become ready for the first time."""
+        """Return the seconds from creation to readiness of each pod that became ready since the last check."""
         ready = {pod.uid: pod for pod in pods if pod.ready_at}
         known, there = self._known, {pod.uid for pod in pods}
         self._known = ((known or set()) & there) | ready.keys()
@@ -76,9 +77,9 @@ class StartWatch:
 
 @asynccontextmanager
 async def open_indexers() -> AsyncIterator[Indexers]:
-    """Open the way to the indexers and close it at the end. Connects when first used."""
+    """Open a session for the indexers; close it at the end. It connects at first use."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
-    # A pod's address is soon another pod's: no connection is kept for long.
+    # Addresses of pods are reused, so connections are not kept for long.
     connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=15.0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session:
         yield Indexers(session)

@@ -1,11 +1,12 @@
-"""Only one operator is at work: the one that has the Lease.
+"""Leader election: only the operator that holds the Kubernetes Lease works.
 
-Two operators by mistake would each remember another cooldown, scale up and down between two numbers, and write two
-statuses in turn. So each turn begins with taking or renewing the Lease; who does not have it only waits. A holder that
-falls silent is waited for, by our own clock alone, and then replaced; one that leaves gives the Lease back at once.
+Two operators at work would have different cooldowns, scale up and down between two numbers, and overwrite each other's
+status. So each turn starts with taking or renewing the Lease; an operator without it only waits. If the holder stops
+renewing, it is replaced after the duration of the Lease, measured by our own clock alone. A holder that stops normally
+releases the Lease at once.
 
-A holder that was frozen and wakes up does no harm: its next write to the Lease fails, and until then a change of the
-Deployment goes through only if nobody touched it since it looked.
+A holder that was suspended and continues does no harm: its next write to the Lease fails, and until then a change of
+the Deployment succeeds only if the Deployment was not changed since the operator read it (fencing by resourceVersion).
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from hitcounter_operator.objects import LeaseRecord
 
 
 class Leases(Protocol):
-    """Where the Lease is kept."""
+    """The store of the Lease."""
 
     async def find_lease(self, name: str) -> LeaseRecord | None:
-        """Return what it says, None if there is none."""
+        """Return the Lease; None if it does not exist."""
 
     async def write_lease(self, name: str, record: LeaseRecord) -> LeaseRecord | None:
-        """Write it; None if somebody else was quicker."""
+        """Write the Lease; None if another process was faster."""
 
 
 class Lease:
-    """The right to be at work."""
+    """The Lease of one operator."""
 
     def __init__(
         self,
@@ -51,15 +52,15 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """True while nobody else may have it."""
+        """True while no other operator can hold it."""
         since = self._renewed_at_seconds
         return since is not None and self._monotonic() - since < self._seconds
 
     async def hold(self) -> str | None:
-        """Take or renew it; return None if it is ours, else who has it.
+        """Take or renew it. Return None if this operator holds it, else the name of the holder.
 
         Raises:
-            ClusterUnavailable: the API server is away or refuses.
+            ClusterUnavailable: the API server is down or refuses.
         """
         asked_at_seconds = self._monotonic()
         found = await self._leases.find_lease(self._name)
@@ -74,10 +75,10 @@ class Lease:
         return None
 
     async def release(self) -> None:
-        """Give it back, if it is ours, so that the next one need not wait.
+        """Release it if this operator holds it, so that the next one need not wait.
 
         Raises:
-            ClusterUnavailable: the API server is away or refuses.
+            ClusterUnavailable: the API server is down or refuses.
         """
         if self._renewed_at_seconds is None:
             return

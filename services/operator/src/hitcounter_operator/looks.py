@@ -1,8 +1,8 @@
-"""What one look sees, and what happened between two of them. Pure.
+"""One observation of the installation, and what happened between two observations. Pure.
 
-A look is taken every few seconds, and everything in it may be missing or wrong: Redis away, a replica promoted that
-lacks the last second, pods that are gone, a clock that was set. What cannot be told from two looks is called unknown,
-with the reason; nothing is guessed.
+An observation is made every few seconds, and any part of it can be missing or wrong: Redis is down, a promoted replica
+lacks the last second, pods are gone, a clock was set. A value that cannot be computed from two observations is unknown,
+with a reason; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from math import isfinite
 from typing import Final
 
 SHORTEST_INTERVAL_SECONDS: Final = 1.0
-"""Looks that are closer together tell no rate: a bulk or two more or less would be all the difference."""
+"""Observations that are closer together give no useful rate: one or two bulks would dominate it."""
 LONGEST_INTERVAL_SECONDS: Final = 120.0
-"""Looks that are further apart say nothing about now; nor do they if the clock went back, or jumped."""
+"""Observations that are further apart say nothing about now; neither do they if the clock jumped."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexerCounters:
-    """What one indexer's process has counted since it began: three of its metrics."""
+    """Three counters of one indexer process since its start."""
 
     settled_hits: float
-    """`hitcounter_settled_hits_total`, all results together."""
+    """`hitcounter_settled_hits_total`, the sum over all results."""
     busy_seconds: float
     """`hitcounter_busy_seconds_total`."""
     retried_documents: float
-    """`hitcounter_retried_documents_total`, all reasons together: push-back only, not what an index refuses."""
+    """`hitcounter_retried_documents_total`, the sum over all reasons: backpressure only, not refused documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One look. None, like NaN or a negative number, stands for what could not be seen."""
+    """One observation. None, NaN or a negative number means that a value is not known."""
 
     at_seconds: float
-    """When it was, on any clock that the looks share."""
+    """Its time, on a clock that all observations share."""
     replicas: int
-    """Indexers that the Deployment asks for. Without it there is nothing to decide on."""
+    """The number of indexers that the Deployment requests. It is required for a decision."""
     ready_replicas: int
     """Indexers that are ready."""
     accepted_hits: float | None
-    """The ledger's `accepted`: all hits ever."""
+    """`accepted` of the ledger: all hits ever accepted."""
     backlog_hits: float | None
-    """The ledger's `backlog`."""
+    """`backlog` of the ledger."""
     indexers: Mapping[str, IndexerCounters] | None
-    """The counters by pod; a pod that did not answer is left out."""
+    """The counters by pod, without pods that did not respond."""
     pod_start_seconds: Sequence[float] = ()
-    """For each pod that has just become ready for the first time: the seconds since it was created."""
+    """For each pod that has just become ready for the first time: the seconds since its creation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What the next look is compared with."""
+    """The values that the next observation is compared with."""
 
     at_seconds: float
     accepted_hits: float | None
@@ -61,7 +61,7 @@ class Baseline:
 
 
 class Gap(StrEnum):
-    """Why a look cannot be compared with the one before."""
+    """Why an observation cannot be compared with the one before."""
 
     FIRST = "this is the first look"
     MOMENT_AGO = "the last look was a moment ago"
@@ -70,27 +70,27 @@ class Gap(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What happened since the look before, as far as it can be told."""
+    """What happened since the previous observation, as far as it is known."""
 
     seconds: float
-    """Only of use where there is no gap."""
+    """Valid only if there is no gap."""
     gap: Gap | None
     arrival_hits_per_second: float | None
     backlog_hits: float | None
     settled_hits: float
-    """This and the following by the indexers that were seen at both looks, and did not begin anew meanwhile."""
+    """This and the next two values are sums over the indexers that responded both times and did not restart."""
     busy_seconds: float
     retried_documents: float
     indexers: int
-    """How many these were."""
+    """The number of these indexers."""
     unknown: tuple[str, ...]
-    """What could not be told, each as a clause."""
+    """What is not known, each as a clause."""
     baseline: Baseline
-    """For the next look."""
+    """For the next observation."""
 
 
 def compare(observation: Observation, before: Baseline | None) -> Interval:
-    """Return what happened between two looks."""
+    """Return what happened between two observations."""
     gap = _find_gap(observation.at_seconds, before)
     seconds = observation.at_seconds - (before.at_seconds if before else 0.0)
     arrived = gap or _count_arrived(observation, before)
@@ -130,7 +130,7 @@ def _find_gap(now_seconds: float, before: Baseline | None) -> Gap | None:
 
 
 def _count_arrived(observation: Observation, before: Baseline | None) -> float | str:
-    """Return the hits accepted since the look before, or why they are unknown."""
+    """Return the hits accepted since the previous observation, or why they are unknown."""
     now = _known(observation.accepted_hits)
     if now is None:
         return "the accepted hits are unknown"
@@ -140,7 +140,7 @@ def _count_arrived(observation: Observation, before: Baseline | None) -> float |
 
 
 def _find_work(now: Mapping[str, IndexerCounters], before: Mapping[str, IndexerCounters]) -> Iterator[IndexerCounters]:
-    """Yield what each process did between two looks; one that has less than before is another one."""
+    """Yield what each process did between two observations. A process whose counters decreased was restarted."""
     for pod in now.keys() & before.keys():
         work = IndexerCounters(
             now[pod].settled_hits - before[pod].settled_hits,

@@ -1,11 +1,11 @@
-"""The one loop: look, decide, act, tell. Each turn goes by what is there, never by what was announced.
+"""The reconcile loop: read the state, decide, act, report. It is level-triggered: it uses the state, not events.
 
-A turn begins with the lease and the resource, so whoever changes the resource, deletes it or runs a second operator is
-noticed by the next turn at the latest; kopf's watch only makes that turn come sooner. What one part of a turn cannot
-see is said in the status and does not keep the others from their work.
+Each turn starts with the lease and the resource, so a changed or deleted resource, or a second operator, is noticed at
+the next turn. The watch of kopf only starts that turn earlier. If one part of a turn fails, this is reported in the
+status, and the other parts continue.
 
-The look at the indices has a task of its own: Elasticsearch may take half a minute to answer, and it is exactly then
-that the queue must be watched.
+The check of the indices has its own task: Elasticsearch may take half a minute to respond, and especially then the
+queue must be watched.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from hitcounter_operator.teller import Teller
 
 KUBERNETES: Final = "kubernetes"
 LEASE: Final = "lease"
-"""What /readyz says is waited for."""
+"""Names in /readyz."""
 
 _INDEX_WAIT_SECONDS: Final = 1.0
-"""How long a turn waits for the look at the indices, which as a rule takes some milliseconds."""
+"""How long a turn waits for the check of the indices, which usually takes some milliseconds."""
 
 _STUCK_AFTER_SECONDS: Final = 120.0
-"""Longer than all steps of a turn may take together, so that only a hung loop is killed."""
+"""Longer than all steps of a turn may take together, so that only a hung process is restarted."""
 
 log = get_logger()
 
 
 class Namespace(Protocol):
-    """What is asked of Kubernetes about the resource."""
+    """What the loop needs from Kubernetes about the resource."""
 
     clock_offset_ms: float | None
 
@@ -58,7 +58,7 @@ class Namespace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All that the loop works with."""
+    """The objects that the loop uses."""
 
     namespace: Namespace
     lease: Lease
@@ -70,7 +70,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often the loop looks."""
+    """The intervals of the loop."""
 
     interval_seconds: float
     care_interval_seconds: float
@@ -78,15 +78,15 @@ class Pace:
 
 
 class Loop:
-    """The operator at work for one HitCounter, whether it is there or not.
+    """The reconcile loop for one HitCounter resource, which may not exist yet.
 
     Args:
-        name: of the HitCounter.
-        parts: what it works with.
-        pace: how often it looks.
-        metrics: what it counts.
-        readiness: what it waits for.
-        clock: what time it is.
+        name: the name of the resource.
+        parts: the objects that it uses.
+        pace: its intervals.
+        metrics: the metrics of the operator.
+        readiness: reports what it waits for.
+        clock: the clocks.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Loop:
         self._index: IndexLook | None = None
         self._index_task: asyncio.Task[IndexLook] | None = None
         self._index_problems = 0
-        """Looks at the indices, one after the other, that found a problem."""
+        """The number of consecutive checks of the indices that found a problem."""
         self._index_again_at_seconds = float("inf")
         self._cared_at_seconds: float | None = None
         self._written_at_seconds: float | None = None
@@ -121,20 +121,20 @@ class Loop:
     # ── from outside ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def wake(self) -> None:
-        """Have the next turn come at once."""
+        """Start the next turn at once."""
         self._wakes.set()
 
     def stop(self) -> None:
-        """Have the turn under way be the last."""
+        """Stop after the current turn."""
         self._is_stopping = True
         self._wakes.set()
 
     def is_alive(self) -> bool:
-        """Tell whether a turn began not too long ago, however it ended."""
+        """Return whether a turn started recently, no matter how it ended."""
         return self._clock.monotonic() - self._begun_at_seconds < _STUCK_AFTER_SECONDS
 
     async def run(self) -> None:
-        """Take turns until stopped, then give the lease back."""
+        """Run turns until stopped, then release the lease."""
         while not self._is_stopping:
             started_seconds = self._clock.monotonic()
             with self._metrics.turn_seconds.time():
@@ -146,7 +146,7 @@ class Loop:
         try:
             await self._parts.lease.release()
         except TransientError as error:
-            log.warning("cannot give the lease back; the next operator waits until it is over", error=str(error))
+            log.warning("cannot release the lease; the next operator waits until it expires", error=str(error))
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -173,15 +173,15 @@ class Loop:
     # ── one turn ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run_once(self) -> bool:
-        """Take one turn; False if another operator is at work.
+        """Run one turn; False if another operator holds the lease.
 
         Raises:
-            ClusterUnavailable: the API server is away or refuses.
+            ClusterUnavailable: the API server is down or refuses.
         """
         holder = await self._parts.lease.hold()
         if holder is not None:
             if self._readiness.set_problem(LEASE, f"{holder} is at work"):
-                log.info("another operator is at work; waiting for its lease", holder=holder)
+                log.info("another operator holds the lease; waiting", holder=holder)
             self._forget()
             return False
         if self._readiness.clear(LEASE):
@@ -193,12 +193,12 @@ class Loop:
             if found is not None:
                 self._seen_uid = found.uid
                 await self._serve(found)
-        finally:  # what was done is told, though the status could not be written
+        finally:  # report what was done, even if the status could not be written
             await self._parts.teller.post()
         return True
 
     def _forget(self) -> None:
-        """Know nothing: of a resource that is gone, or from a time when another operator was at work."""
+        """Forget everything, because the resource is gone or another operator was at work."""
         self._parts.scaling.forget()
         self._drop_index_task()
         self._seen_uid = self._seen_generation = self._index = None
@@ -245,10 +245,10 @@ class Loop:
     async def _look_at_indices(
         self, found: HitCounter, queue: QueueLook, retention_days: int, *, is_care_due: bool
     ) -> None:
-        """Begin a look where one is due, and take in what has come back by now."""
+        """Start a check of the indices if one is due, and use its result when it is ready."""
         wall = self._clock.wall()
         clocks_ms = self._find_other_clocks(queue, wall)
-        # At each turn, so that no jump between two looks at the indices is missed.
+        # At each turn, so that no jump between two checks of the indices is missed.
         since_jump = self._clock_watch.look(wall, self._clock.monotonic())
         now = self._clock.monotonic()
         if self._index_task is None and (is_care_due or now >= self._index_again_at_seconds):
@@ -268,14 +268,14 @@ class Loop:
             self._plan_next_look(self._index)
 
     def _plan_next_look(self, look: IndexLook) -> None:
-        """Look again soon where there was a problem, and less and less often while it lasts."""
+        """After a problem check again soon, and less often the longer it lasts."""
         self._index_problems = 0 if look.problem is None else self._index_problems + 1
         if look.problem is None:
             self._index_again_at_seconds = float("inf")
             return
         turns = 2 ** min(self._index_problems - 1, 10)
         wait_seconds = min(turns * self._pace.interval_seconds, self._pace.care_interval_seconds)
-        # Half a turn early, so that a turn which comes a moment too soon is not one too late.
+        # Half an interval early: a turn that starts slightly too early must not delay the check by a whole turn.
         self._index_again_at_seconds = self._clock.monotonic() + wait_seconds - self._pace.interval_seconds / 2
 
     def _find_other_clocks(self, queue: QueueLook, wall: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What is worth telling people: each note becomes one Kubernetes Event and one line of the log. Pure."""
+"""Notices for operators: each one becomes a Kubernetes Event and a log line. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """What happened, in one word; the reason of the Event."""
+    """What happened, in one word: the reason of the Event."""
 
     SCALED = "Scaled"
     WOULD_SCALE = "WouldScale"
@@ -24,7 +24,7 @@ class Reason(StrEnum):
     INDICES_DROPPED = "IndicesDropped"
     CLOCK_DOUBTED = "ClockDoubted"
     CONDITION_CHANGED = "ConditionChanged"
-    """Stands for the reasons of the conditions, which are many, in metrics."""
+    """Used in metrics in place of the many reasons of conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Note:
     message: str
     is_warning: bool = False
     event_reason: str = ""
-    """The reason of the Event, where it is not that of the note."""
+    """The reason of the Event, if it differs from that of the note."""
 
     @property
     def shown_reason(self) -> str:
@@ -45,7 +45,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a thing is not as it should be: the reason and the message of its condition."""
+    """Why something is wrong: the reason and the message of its condition."""
 
     reason: str
     message: str

@@ -1,7 +1,6 @@
-"""What the operator reads of Kubernetes' objects, and those that it writes, as plain values. Pure.
+"""The Kubernetes objects that the operator reads and writes, as plain values. Pure.
 
-The API server tells far more than is asked for here; what is missing in an object is taken as it is meant there: no
-replicas are one, no readiness is none.
+Only the fields that are needed are read. A missing field has its Kubernetes default: replicas is 1, readyReplicas is 0.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from hitcounter_operator.resource import GROUP, KIND, VERSION, HitCounter
 Json = Mapping[str, Any]
 
 MANAGEMENT_PORT: Final = "management"
-"""How the chart calls the port of an indexer's pod at which its metrics are."""
+"""The name, in the chart, of the port of an indexer pod that serves /metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +24,10 @@ class Deployment:
 
     name: str
     replicas: int
-    """Pods that it asks for."""
+    """The number of pods that it requests."""
     ready_replicas: int
     selector: str
-    """Of its pods, as the API server takes it."""
+    """The label selector of its pods, as text for the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +37,24 @@ class Pod:
     name: str
     uid: str
     address: str | None
-    """Where its metrics are, as host:port; None where it has no address yet or is gone."""
+    """host:port of its metrics; None if it has no address."""
     created_at: datetime
     ready_at: datetime | None
-    """Since when it has been ready; None where it is not."""
+    """When it became ready; None if it is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """Who is at work, as the Lease says."""
+    """The content of the Lease."""
 
     holder: str
-    """Empty where nobody is."""
+    """The operator that holds it; empty if none does."""
     duration_seconds: float
     renewed_at: str
-    """Compared with itself alone: clocks differ."""
+    """Compared only for equality, because clocks differ."""
     transitions: int
     version: str
-    """What an update has to name, so that it fails if somebody else was quicker."""
+    """The resourceVersion: an update fails if another process changed the Lease since."""
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -97,7 +96,7 @@ def _write_selector(selector: Json) -> str:
 
 
 def read_pods(found: Json) -> list[Pod]:
-    """Return the pods of a list, those that ended or are about to go left out."""
+    """Return the pods of a list, without those that ended or are being deleted."""
     return [_read_pod(one) for one in found["items"] if _is_at_work(one)]
 
 

@@ -1,4 +1,4 @@
-"""The queue looked at, and looked after: its group is there, no dead consumers are, and its ledger only grows."""
+"""Checks and repairs the queue: the consumer group exists, dead consumers are removed, the ledger never decreases."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hitcounter_operator.objects import list_names
 
 
 class Stream(Protocol):
-    """What is asked of the stream."""
+    """What the operator needs from the stream."""
 
     async def ping(self) -> None:
-        """Check that Redis answers and may be trusted with hits."""
+        """Check that Redis answers and does not evict hits."""
 
     async def ensure_group(self) -> bool:
-        """Create stream and group where they are missing; tell whether they were."""
+        """Create stream and group if missing; return whether they were missing."""
 
     async def status(self) -> StreamStatus:
-        """Return one look at ledger and stream."""
+        """Return a snapshot of ledger and stream."""
 
     async def sweep(self, *, min_idle_ms: int) -> list[str]:
         """Remove dead consumers; return their names."""
 
 
 class QueueCare:
-    """Looks after the queue of one installation."""
+    """Manages the queue of one installation."""
 
     def __init__(self, stream: Stream, *, silence_seconds: float) -> None:
         self._stream = stream
@@ -37,7 +37,7 @@ class QueueCare:
         self._before: StreamStatus | None = None
 
     async def look(self, *, is_care_due: bool) -> QueueLook:
-        """Look at the queue; repair its group, and, where it is due, check Redis and remove dead consumers."""
+        """Read the queue and repair its group. If care is due, also check Redis and remove dead consumers."""
         notes: list[Note] = []
         try:
             if is_care_due:
@@ -76,7 +76,7 @@ def _note_step_back(before: StreamStatus, now: StreamStatus) -> Note:
 
 
 def _measure(before: StreamStatus | None, now: StreamStatus) -> tuple[float | None, float | None]:
-    """Return the hits accepted, and settled, per second between two looks, by Redis's clock."""
+    """Return the hits accepted and settled per second between two snapshots, by the clock of Redis."""
     seconds = (now.now_ms - before.now_ms) / 1000 if before else 0.0
     if before is None or seconds <= 0 or now.ledger.accepted < before.ledger.accepted:
         return None, None

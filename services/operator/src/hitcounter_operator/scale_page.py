@@ -1,6 +1,6 @@
 """/v1/scale/<namespace>/<name>: the last decision as JSON, for KEDA's metrics-api trigger. Pure.
 
-An answer that is too old is none: 503 lets KEDA's own fallback begin, where an old number would go on for ever.
+If the decision is too old, the response is 503, so that KEDA uses its fallback and not an outdated number.
 """
 
 from __future__ import annotations

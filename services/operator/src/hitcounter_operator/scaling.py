@@ -1,4 +1,4 @@
-"""The number of indexers: looked at, decided on, and changed where the operator is the one who is to do it."""
+"""Reads the indexers, decides how many there should be, and scales the Deployment in mode `operator`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = get_logger()
 
 
 class Scaled(Protocol):
-    """What is asked of Kubernetes about the indexers."""
+    """What the operator needs from Kubernetes about the indexers."""
 
     async def find_deployment(self, name: str) -> Deployment | None:
         """Return the Deployment of the indexers."""
@@ -35,55 +35,55 @@ class Scaled(Protocol):
         """Return the indexers."""
 
     async def list_scalers(self, deployment: str) -> list[str]:
-        """Return what else drives the Deployment."""
+        """Return the other autoscalers of the Deployment."""
 
     async def scale(self, deployment: str, *, current: int, wanted: int) -> bool:
-        """Scale it; False where somebody else did meanwhile."""
+        """Scale it; False if it was changed meanwhile."""
 
 
 class Counted(Protocol):
-    """The indexers' own counters."""
+    """The counters of the indexers."""
 
     async def look(self, pods: Sequence[Pod]) -> Mapping[str, IndexerCounters]:
-        """Return them by pod."""
+        """Return the counters by pod."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What time it is."""
+    """The clocks of the operator."""
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
     @property
     def now(self) -> datetime:
-        """The present, to the second: Kubernetes' times have no more."""
+        """The current time, to the second, which is the resolution of times in Kubernetes."""
         return datetime.fromtimestamp(int(self.wall()), UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleAnswer:
-    """What /v1/scale answers."""
+    """The response of /v1/scale."""
 
     desired_replicas: int
     replicas: int
     mode: Mode
     decision: str
     decided_at_seconds: float
-    """On the monotonic clock: an old answer is none."""
+    """On the monotonic clock. An old answer is not used."""
 
 
 class Scaling:
-    """Decides for one HitCounter, look by look.
+    """Decides and scales for one HitCounter resource.
 
     Args:
-        name: of the HitCounter.
-        scaled: the Deployment and its pods.
-        indexers: their counters.
-        lease: asked once more before anything is changed.
-        metrics: what is shown of each decision.
-        clock: what time it is.
-        interval_seconds: between two looks.
+        name: the name of the resource.
+        scaled: access to the Deployment and its pods.
+        indexers: access to the counters of the pods.
+        lease: checked again before each change.
+        metrics: exports each decision.
+        clock: the clocks.
+        interval_seconds: the time between two observations.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Scaling:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget everything measured so far."""
         self._memory = Memory()
         self._starts = StartWatch()
         self._decision: Decision | None = None
@@ -115,16 +115,16 @@ class Scaling:
         self._told_replicas: int | None = None
 
     def answer(self, name: str) -> ScaleAnswer | None:
-        """Return the last decision on the resource of that name, None where there is none that still holds."""
+        """Return the last decision for the resource of that name; None if there is none or it is too old."""
         answer = self._answer
         if answer is None or name != self._name:
             return None
         return answer if self._clock.monotonic() - answer.decided_at_seconds <= self._answer_seconds else None
 
     async def look_and_act(self, queue: QueueLook, spec: Spec) -> ScalingLook:
-        """Look at the indexers, decide, and scale where the operator is to.
+        """Read the indexers, decide, and scale if the mode is `operator`.
 
-        What Kubernetes refuses, or does not answer, is an obstacle: it keeps nothing else of the turn from being done.
+        If a call to Kubernetes fails, this is reported as an obstacle, and the rest of the turn continues.
         """
         name, mode = spec.indexer.deployment, spec.scaling.mode
         if mode is Mode.NONE:
@@ -153,7 +153,7 @@ class Scaling:
         return await self._act(look, decision, name) if obstacle is None else self._say(look, decision, mode)
 
     def _looked_a_moment_ago(self) -> bool:
-        """Tell whether two looks would be too close to tell a rate: a change of the resource brings a turn at once."""
+        """Return whether the last observation is too recent for a rate, as when a change has just started a turn."""
         before = self._memory.baseline
         return before is not None and self._clock.monotonic() - before.at_seconds < SHORTEST_INTERVAL_SECONDS
 
@@ -165,7 +165,7 @@ class Scaling:
             return None
 
     async def _decide(self, queue: QueueLook, deployment: Deployment, spec: Spec) -> Decision | None:
-        """Decide; None at the first look, which can only take measure."""
+        """Decide; None at the first observation, which has nothing to compare with."""
         pods = await self._scaled.list_pods(deployment.selector)
         ledger = queue.status.ledger if queue.status else None
         observation = Observation(
@@ -193,7 +193,7 @@ class Scaling:
         )
 
     def _say(self, look: ScalingLook, decision: Decision, mode: Mode) -> ScalingLook:
-        """Say what would be done, once."""
+        """Report once what would be done."""
         if not decision.is_change:
             self._told_replicas = None
         if mode is not Mode.OBSERVE or decision.replicas in (self._told_replicas, decision.current_replicas):
@@ -210,10 +210,10 @@ class Scaling:
             is_done = await self._scaled.scale(name, current=decision.current_replicas, wanted=decision.replicas)
         except TransientError as error:
             log.warning("could not scale", decision=sentence, error=str(error))
-            # Without the decision, whose numbers move: the condition is told once, and not at each try.
+            # Without the decision, because its numbers change: the condition is reported once, not at each attempt.
             return replace(look, obstacle=Problem("ScaleFailed", f"The Deployment {name} cannot be scaled: {error}."))
         if not is_done:
-            log.info("somebody else changed the Deployment meanwhile; looking again", wanted=decision.replicas)
+            log.info("the Deployment was changed meanwhile; trying again", wanted=decision.replicas)
             return look
         note = Note(Reason.SCALED, f"Scaled {sentence}.")
         return replace(look, told=sentence, scaled_at=self._clock.now, notes=(note,))

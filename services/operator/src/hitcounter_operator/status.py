@@ -1,7 +1,7 @@
-"""From what one turn found to the status of the resource, and what of it is news. Pure.
+"""Builds the status of the resource from the results of a turn, and decides when to write it. Pure.
 
-Each write is one of etcd and wakes everybody who watches. So a status is written at once when it says something else,
-and for numbers that only moved no more than now and then.
+Each write goes to etcd and wakes all watchers. So a status is written at once if its meaning changes, but only every
+few seconds if only numbers change.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from hitcounter_operator.notes import Note, Reason
 from hitcounter_operator.resource import Condition, ConditionType, Mode, Status, Truth
 
 MOVED_SHARE: Final = 0.05
-"""By how much a number has to move to be news."""
+"""The relative change from which on a number is written."""
 MOVED_SECONDS: Final = 10.0
-"""How often moving numbers alone are written at most."""
+"""Minimum time between two writes if only numbers changed."""
 _MOVING: Final = ("backlog", "arrival_per_second", "settled_per_second", "hits_per_busy_second", "start_seconds")
 _BAD_WHEN_TRUE: Final = (ConditionType.SINK_THROTTLED, ConditionType.SCALING_LIMITED)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a condition is to say."""
+    """The new content of a condition."""
 
     truth: Truth
     reason: str
@@ -36,7 +36,7 @@ class Verdict:
 
 
 def read_status(written: Mapping[str, Any]) -> Status:
-    """Return the status that stands in the resource; an empty one where another version wrote what cannot be read."""
+    """Return the status in the resource; an empty one if another version wrote it and it cannot be parsed."""
     try:
         return Status.model_validate(written)
     except ValidationError:
@@ -172,7 +172,7 @@ def _is_bad(condition: Condition) -> bool:
 
 
 def build_status(findings: Findings, before: Status, now: datetime) -> Status:
-    """Return the status, given the one that stands there."""
+    """Return the new status, given the one in the resource."""
     queue = findings.queue.status if findings.queue else None
     look, scaling = findings.queue, findings.scaling
     decision, deployment = scaling.decision, scaling.deployment
@@ -202,12 +202,12 @@ def _round(number: float | None) -> int | None:
 
 
 def write_status(status: Status) -> dict[str, Any]:
-    """Return the status as it is patched over another: what is not known takes the field away."""
+    """Return the status as a merge patch: an unknown value removes its field."""
     return status.model_dump(mode="json", by_alias=True)
 
 
 def is_news(before: Status, after: Status, seconds_since_write: float) -> bool:
-    """Tell whether the status is worth a write."""
+    """Return whether the status must be written."""
     if _without_numbers(before) != _without_numbers(after):
         return True
     return seconds_since_write >= MOVED_SECONDS and any(_find_moves(before, after))
@@ -230,7 +230,7 @@ def _is_moved(before: int | None, after: int | None) -> bool:
 
 
 def write_age(seconds: float) -> str:
-    """Return an age as people of Kubernetes read it: 12s, 1m5s, 2h3m."""
+    """Return an age in the format of Kubernetes: 12s, 1m5s, 2h3m."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -243,7 +243,7 @@ _UNITS: Final = {"h": 3600, "m": 60, "s": 1}
 
 
 def read_age(text: str | None) -> int | None:
-    """Return the seconds of an age as it was written, None for none."""
+    """Return the seconds of an age in that format; None for None."""
     if text is None:
         return None
     seconds, digits = 0, ""

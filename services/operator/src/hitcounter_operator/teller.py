@@ -1,7 +1,7 @@
-"""Tells what happened: one line of the log and one Kubernetes Event for each note.
+"""Reports what happened: a log line and a Kubernetes Event for each note.
 
-What cannot be told to Kubernetes is kept and told later, with its own time, up to a bound: while the API server is
-away, what matters still happens. How many Events there may be, `event_limits` decides.
+If the API server is down, Events are kept, up to a limit, and posted later with their original time. event_limits.py
+limits the number of Events.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ class Events(Protocol):
     """Where Events are posted."""
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
-        """Post one, or raise its count."""
+        """Post an Event, or increase its count."""
 
 
 class Teller:
-    """Tells people what the operator did and found."""
+    """Reports what the operator did and found."""
 
     def __init__(self, events: Events, metrics: OperatorMetrics, *, identity: str) -> None:
         self._events = events
         self._metrics = metrics
         self._limits = EventLimits(identity)
         self._waiting: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
-        """By their names: one that is raised while it waits is posted once."""
+        """By name, so that an Event that is repeated while it waits is posted once."""
 
     def note(self, about: HitCounter, notes: Iterable[Note], now: datetime) -> None:
-        """Log the notes, and keep their Events to be posted."""
+        """Log the notes, and queue their Events."""
         for note in notes:
             write = log.warning if note.is_warning else log.info
             write(note.message, reason=note.shown_reason, hitcounter=about.name)
@@ -56,7 +56,7 @@ class Teller:
                 self._waiting.popitem(last=False)
 
     async def post(self) -> None:
-        """Post what waits, the oldest first; what fails waits on."""
+        """Post the waiting Events, the oldest first. An Event that fails stays in the queue."""
         while self._waiting:
             name, event = next(iter(self._waiting.items()))
             try:

@@ -203,7 +203,7 @@ async def _run_load(load: Load, pids: Mapping[str, int]) -> tuple[float, float |
 
 
 def _read_others_seconds(pids: Mapping[str, int]) -> float:
-    """Return the processor seconds that went to processes that are not watched, this one among them."""
+    """Return the CPU seconds of all processes that are not measured, including this one."""
     return read_busy_seconds() - sum(read_cpu_seconds(pids).values())
 
 

@@ -44,7 +44,8 @@ class Line:
     sustained_ratio: float | None
     """Of the rate that left the queue while it was held short (see ``backlog``)."""
     api_cpu_ratio: float | None
-    """Processor time a hit in the answering process, to the bare one's: hardly moved by what else the machine does."""
+    """CPU time per hit of the answering process, relative to the bare one. Other load on the machine hardly changes it.
+    """
     accepted: float
     countable: float | None
     sustained: float | None

@@ -34,7 +34,7 @@ def use_cores(number: int) -> None:
 
 
 def read_busy_seconds() -> float:
-    """Return the processor seconds that all processes together have taken from the cores that we may use.
+    """Return the CPU seconds that all processes together have used on the cores that this process may use.
 
     Time that the hypervisor gave to other machines is among them.
     """

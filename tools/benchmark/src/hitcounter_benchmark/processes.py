@@ -1,4 +1,4 @@
-"""What a process has used, as Linux tells it in /proc: processor time and memory."""
+"""CPU time and memory of processes, from /proc of Linux."""
 
 import os
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Processor seconds over a time, and the most memory that the process ever had in RAM."""
+    """CPU seconds over a period, and the peak resident memory of the process."""
 
     cpu_seconds: float
     peak_memory_mb: float
 
 
 def read_cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
-    """Return the processor seconds of each named process since its start, all of its threads together."""
+    """Return the CPU seconds of each named process since its start, for all of its threads."""
     return {name: _read_cpu_seconds(pid) for name, pid in pids.items()}
 
 

@@ -49,7 +49,7 @@ def build_context() -> dict[str, object]:
 
 
 def build_results(result: Result) -> dict[str, object]:
-    """Return the figures of one run, ready for JSON; durations in milliseconds where the name says so."""
+    """Return the figures of one run for JSON. Durations are in milliseconds if their name ends with _ms."""
     return {
         "seconds": round(result.seconds, 3),
         "acknowledged_hits": result.acknowledged_hits,

@@ -1,9 +1,9 @@
-"""All parts side by side in one run: what each step of a hit's path costs beyond the bare endpoint.
+"""Measures all benchmarks in one run: what each step of the path of a hit costs compared with the bare endpoint.
 
-Rounds are interleaved (bare, track, path, … and again), so that whatever else the machine does meets all of them.
-Beforehand an id gets its millions of stored hits, which also warms Elasticsearch up (its Java compiles while it
-writes: the first 300,000 documents cost six times the processor time of later ones), and a short round warms up the
-rest and is forgotten.
+Rounds are interleaved (bare, track, path, … and again), so that other load on the machine affects all of them. Before
+the first round an id gets millions of stored hits. This also warms up Elasticsearch, whose JVM compiles while it
+writes: the first 300,000 documents take six times the CPU time of later ones. A short round warms up the rest; its
+results are discarded.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""The cluster where kind and Docker are: several nodes, made by kind, with everything as docs/quickstart.md does it.
+"""The cluster on machines with kind and Docker: several nodes, created by kind, set up as in docs/quickstart.md.
 
-Nothing of ours stands in for anything there: kind's nodes, the stores and the add-ons come from the registries.
+It uses no substitutes: the nodes of kind, Redis, Elasticsearch and the add-ons come from the registries.
 """
 
 import shlex

@@ -1,17 +1,16 @@
-"""The guard: a tiny process between us and a server, so that the server never outlives us.
+"""The guard: a small process between this program and a server, so that the server never outlives the program.
 
-It is run as a script by its path (`python -I -S guard.py OPTIONS COMMAND...`), imports nothing of ours, and knows
-no server. Its standard input is the lifeline: a pipe of which only the parent holds the other end. When the parent
-is gone, however it went (SIGKILL included), the pipe ends and so does the server with its whole process group. This
-needs nothing that only Linux has, and unlike PR_SET_PDEATHSIG it follows the parent process, not the thread that
-happened to start the server.
+It runs as a script by its path (`python -I -S guard.py OPTIONS COMMAND...`), imports none of our modules and knows no
+server. Its standard input is a pipe whose other end only the parent has. When the parent ends, even by SIGKILL, the
+pipe closes, and the guard stops the server with its whole process group. This works on all Unix systems. Unlike
+PR_SET_PDEATHSIG it depends on the parent process, not on the thread that started the server.
 
-The guard leads a session of its own (a SIGKILL to the parent's group, or a closed terminal, does not reach it) and
-the server leads a process group inside it: signals to that group reach all of the server, for example both Java
+The guard has its own session, so that a SIGKILL to the parent's group or a closed terminal does not reach it. The
+server has its own process group in that session: signals to the group reach all of its processes, for example both Java
 processes of Elasticsearch, and never the guard.
 
-It reports two lines on a descriptor of their own: the server's pid (or `error: why`), then its exit code, negative
-for a signal.
+It writes two lines to a separate descriptor: the pid of the server (or `error: why`), then its exit code, which is
+negative for a signal.
 """
 
 import contextlib

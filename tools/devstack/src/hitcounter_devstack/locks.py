@@ -16,9 +16,9 @@ RELEASE_SECONDS = 5.0
 
 @contextmanager
 def exclusive(what: str) -> Iterator[None]:
-    """Hold the lock on a thing in the cache for the length of a block; waits for whoever has it, and says so.
+    """Hold the lock of something in the cache while the block runs. If another process has it, print that and wait.
 
-    The kernel frees it if we die.
+    The kernel releases it if this process dies.
     """
     with (cache_folder() / f"{what}.lock").open("w") as lock:
         try:

@@ -174,7 +174,7 @@ def wait_until_ready(process: GuardedProcess, what: str, is_ready: Callable[[], 
     """Poll `is_ready` until it holds.
 
     Raises:
-        StartError: the process ended first, or the time is over; with its last lines.
+        StartError: the process ended, or the time limit was reached; with its last lines.
     """
     deadline = time.monotonic() + timeout_seconds
     while not is_ready():

@@ -1,4 +1,4 @@
-"""A real Prometheus: scrapes parts of ours, evaluates the rules of the chart, reachable from this machine only.
+"""A real Prometheus: scrapes our services, evaluates the rules of the chart, reachable from this machine only.
 
 The program comes from PATH or from the distribution's package, which is unpacked into the cache and not installed: its
 installation would start a server. The pages of Debian's build are files of that package, and of those that it takes its

@@ -51,7 +51,7 @@ def find_redis(line: str = "") -> Path:
 
 
 def find_valkey() -> Path:
-    """Return a valkey-server: the one that can stand in for Redis, under a licence that more people may use.
+    """Return a valkey-server: a replacement for Redis with a permissive licence.
 
     Raises:
         MissingPartError: there is none; says how to get one.

@@ -1,7 +1,7 @@
-"""The running stack: all parts at once, ready together, stopped in order.
+"""The running stack: all parts start at once and stop in order.
 
-The parts are started side by side, since each of ours waits for the stores by itself: that is part of what they
-promise, and it makes the whole as quick as its slowest part.
+Our services wait for Redis and Elasticsearch by themselves, so all parts can start at the same time, and the stack is
+ready as soon as its slowest part.
 """
 
 import os
