@@ -59,7 +59,7 @@ test: servers ## Set up what is missing, then run every test that needs no clust
 	$(PYTEST) tests/soak -q
 
 .PHONY: check
-check: $(READY) ## Check formatting, lint, types, the layers (import-linter), and the workflows of CI
+check: $(READY) ## Check formatting, lint, types, the layers (import-linter), the workflows of CI, and the language of texts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -68,6 +68,7 @@ check: $(READY) ## Check formatting, lint, types, the layers (import-linter), an
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.renovate renovate.json
+	$(BIN)/python tools/prose.py
 
 .PHONY: docs
 docs: $(READY) ## Build the documentation site in dist/site; fails on a broken link
