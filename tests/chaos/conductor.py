@@ -34,7 +34,7 @@ class Conductor:
     """Plays one schedule.
 
     Attributes:
-        incidents: what has happened and is over.
+        incidents: the faults that have ended.
         complaints: parts that ended by themselves, or did not end when asked to.
     """
 

@@ -154,7 +154,7 @@ def collect(
         "nothing became a dead letter, and the audit is exact": judge_audit(asyncio.run(audit(installation)), record),
         "refusals say so, and when to come again": traffic.client.complaints,
         "no part ended by itself, and SIGTERM ends with 0": conductor.complaints,
-        "nothing unforeseen stands in the logs": read_complaints_of_logs(installation),
+        "the logs contain nothing unexpected": read_complaints_of_logs(installation),
     }
     return Evidence(record, sampler, traffic, conductor.incidents, counts, checks)
 

@@ -148,7 +148,7 @@ def run(plan: Plan, say: Callable[[str], object]) -> dict[str, Flatness]:
             say(f"a backlog of {api.status()['backlog']:,} hits; starting Elasticsearch")
             elasticsearch.start().wait_ready()
             load.join()
-            say(f"the load is over, with a backlog of {api.status()['backlog']:,} hits")
+            say(f"the load has ended, with a backlog of {api.status()['backlog']:,} hits")
             wait_until(api.status, lambda status: status["backlog"] == 0, 600.0)
             say(f"drained: {api.status()}")
         return {name: find_flatness(curve, plan.warm_up_seconds) for name, curve in watch.curves.items()}

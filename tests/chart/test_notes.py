@@ -17,7 +17,7 @@ EXTERNAL = merge(SWITCHES["redis"]["tls"], SWITCHES["elasticsearch"]["basic"])
 SCALED = merge(SWITCHES["scaling"]["keda"], {"fullnameOverride": "another"})
 WAYS = {
     "defaults": DEFAULTS,
-    "stores of yours": EXTERNAL,
+    "external stores": EXTERNAL,
     "keda": SCALED,
     "hpa": SWITCHES["scaling"]["hpa-cpu"],
     "operator": SWITCHES["scaling"]["operator"],
@@ -62,7 +62,7 @@ def test_commands_name_objects_that_exist(values: Values) -> None:
         (WAYS["hpa"], ["the indexers do not scale"]),
         (WAYS["operator"], ["the indexers do not scale"]),
     ],
-    ids=["defaults", "stores of yours", "keda", "hpa", "operator"],
+    ids=["defaults", "external stores", "keda", "hpa", "operator"],
 )
 def test_each_way_to_be_stuck_has_its_command(values: Values, ways: list[str]) -> None:
     notes = read_notes(values)

@@ -155,7 +155,7 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         "api.autoscaling.minReplicas (5) is greater than api.autoscaling.maxReplicas (4)",
     ),
     (
-        "none at all by processor time",
+        "none at all by CPU",
         {"autoscaling": {"mode": "hpa", "minReplicas": 0}},
         "set autoscaling.minReplicas to 1 or more, or autoscaling.mode to keda",
     ),
@@ -223,12 +223,12 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
     ("an ingress to nowhere", {"ingress": {"enabled": True}}, "set ingress.hosts, for example"),
     ("a route of nobody", {"httpRoute": {"enabled": True}}, "set httpRoute.parentRefs, for example"),
     (
-        "a variable of ours",
+        "our variable",
         {"api": {"extraEnv": [{"name": "HITCOUNTER_REDIS__URL", "value": "redis://mine"}]}},
         "api.extraEnv sets HITCOUNTER_REDIS__URL, which the chart sets itself",
     ),
     (
-        "a secret variable of ours",
+        "our secret variable",
         {
             "redis": {"auth": {"enabled": True, "existingSecret": "s"}},
             "indexer": {"extraEnv": [{"name": "HITCOUNTER_REDIS__PASSWORD", "value": "mine"}]},

@@ -1,6 +1,6 @@
 """Every alert fires when it should and keeps quiet when it should, as the real Prometheus computes it.
 
-Each scenario says which alerts fire in it: those and no others. All are tried twice: with the rules as they stand in
+Each scenario says which alerts fire in it: those and no others. All are tried twice: with the rules as they are in
 the repository, and as the chart narrows them to one release.
 """
 
@@ -62,7 +62,7 @@ CALM: Mapping[str, Course | None] = {
 }
 
 
-class Weather:
+class Situation:
     """An installation over some hours, looked at in their end.
 
     Args:
@@ -134,98 +134,100 @@ class Weather:
 
 
 NOTHING: dict[str, Any] = dict.fromkeys(CALM.keys() - {"wanted_indexers", "most_indexers", "blind_scaler"})
-AWAY = Weather(
+AWAY = Situation(
     backlog=None, oldest_age=None, dead=None, memory=None, capacity=None, may_evict=None, evicted=None, append_only=None
 )
 
-SCENARIOS: Mapping[str, tuple[Weather, set[str]]] = {
-    "calm": (Weather(), set()),
+SCENARIOS: Mapping[str, tuple[Situation, set[str]]] = {
+    "calm": (Situation(), set()),
     "idle, without an indexer": (
-        Weather(accepted=always(0), settled=None, difference=None, fresh=always(0), reads=always(0), backlog=always(0)),
+        Situation(
+            accepted=always(0), settled=None, difference=None, fresh=always(0), reads=always(0), backlog=always(0)
+        ),
         set(),
     ),
     # ── acceptance ──
-    "5 % refused for an hour": (Weather(refused=since(-60, 3000)), {"AcceptBudgetFastBurn", "AcceptBudgetSlowBurn"}),
-    "5 % refused until half an hour ago": (Weather(refused=lambda now: 3000 * (now < -31)), set()),
-    "5 % refused for a minute": (Weather(refused=since(-1, 3000)), set()),
-    "1 % refused for hours": (Weather(refused=always(600)), {"AcceptBudgetSlowBurn"}),
-    "half a percent refused for hours": (Weather(refused=always(300)), set()),
-    "durability asked for that is not to be had": (Weather(unable=always(9000)), set()),
+    "5 % refused for an hour": (Situation(refused=since(-60, 3000)), {"AcceptBudgetFastBurn", "AcceptBudgetSlowBurn"}),
+    "5 % refused until half an hour ago": (Situation(refused=lambda now: 3000 * (now < -31)), set()),
+    "5 % refused for a minute": (Situation(refused=since(-1, 3000)), set()),
+    "1 % refused for hours": (Situation(refused=always(600)), {"AcceptBudgetSlowBurn"}),
+    "half a percent refused for hours": (Situation(refused=always(300)), set()),
+    "durability asked for that is not to be had": (Situation(unable=always(9000)), set()),
     # ── freshness ──
     "a fifth late for an hour": (
-        Weather(hours=7, fresh=since(-60, 48_000, 60_000), late=since(-60, 12_000)),
+        Situation(hours=7, fresh=since(-60, 48_000, 60_000), late=since(-60, 12_000)),
         {"FreshnessBudgetFastBurn"},
     ),
     "a tenth late for hours": (
-        Weather(fresh=always(54_000), late=always(6000)),
+        Situation(fresh=always(54_000), late=always(6000)),
         {"FreshnessBudgetSlowBurn"},
     ),
     "all late until an hour ago": (
-        Weather(fresh=lambda now: 60_000 * (now > -61), late=lambda now: 60_000 * (now <= -61)),
+        Situation(fresh=lambda now: 60_000 * (now > -61), late=lambda now: 60_000 * (now <= -61)),
         set(),
     ),
-    "one in twenty late": (Weather(fresh=always(57_000), late=always(3000)), set()),
+    "one in twenty late": (Situation(fresh=always(57_000), late=always(3000)), set()),
     # ── reads ──
-    "a tenth of reads stale": (Weather(reads=always(540), stale_reads=since(-12, 60)), {"ReadsNotFresh"}),
-    "a tenth of reads stale for three minutes": (Weather(reads=always(540), stale_reads=since(-3, 60)), set()),
-    "few reads stale": (Weather(reads=always(580), stale_reads=always(20)), set()),
+    "a tenth of reads stale": (Situation(reads=always(540), stale_reads=since(-12, 60)), {"ReadsNotFresh"}),
+    "a tenth of reads stale for three minutes": (Situation(reads=always(540), stale_reads=since(-3, 60)), set()),
+    "few reads stale": (Situation(reads=always(580), stale_reads=always(20)), set()),
     # ── causes ──
-    "hits missing": (Weather(difference=since(-4, -3)), {"LedgerDiffers"}),
-    "hits missing for a moment": (Weather(difference=since(-1, 3)), set()),
-    "indexers that settle nothing": (Weather(settled=since(-6, 0, 60_000)), {"IndexingStandsStill"}),
-    "no indexer there": (Weather(settled=None, difference=None), {"IndexingStandsStill"}),
-    "no indexer there for two minutes": (Weather(settled=since(-2, 0, 60_000)), set()),
-    "an old entry": (Weather(oldest_age=since(-7, 70)), {"OldestEntryStuck"}),
-    "an old entry for four minutes": (Weather(oldest_age=since(-4, 70)), set()),
-    "an entry of 59 seconds": (Weather(oldest_age=always(59)), set()),
+    "hits missing": (Situation(difference=since(-4, -3)), {"LedgerDiffers"}),
+    "hits missing for a moment": (Situation(difference=since(-1, 3)), set()),
+    "indexers that settle nothing": (Situation(settled=since(-6, 0, 60_000)), {"IndexingStandsStill"}),
+    "no indexer there": (Situation(settled=None, difference=None), {"IndexingStandsStill"}),
+    "no indexer there for two minutes": (Situation(settled=since(-2, 0, 60_000)), set()),
+    "an old entry": (Situation(oldest_age=since(-7, 70)), {"OldestEntryStuck"}),
+    "an old entry for four minutes": (Situation(oldest_age=since(-4, 70)), set()),
+    "an entry of 59 seconds": (Situation(oldest_age=always(59)), set()),
     "more than is settled": (
-        Weather(backlog=since(-20, 60_000), settled=since(-20, 54_000, 60_000)),
+        Situation(backlog=since(-20, 60_000), settled=since(-20, 54_000, 60_000)),
         {"BacklogWillNotDrain"},
     ),
-    "a backlog that drains": (Weather(backlog=since(-20, 60_000), settled=since(-20, 66_000, 60_000)), set()),
-    "a small backlog that grows": (Weather(backlog=always(20_000), settled=always(59_000)), set()),
-    "a dead letter": (Weather(dead=since(-5, 4, 3)), {"DeadLetters"}),
-    "a dead letter of an hour ago": (Weather(dead=since(-60, 4, 3)), set()),
-    "a dead letter sent again": (Weather(dead=since(-5, 2, 3)), set()),
-    "a Redis that is nearly full": (Weather(memory=since(-4, 950e6, 100e6)), {"RedisNearlyFull"}),
-    "a Redis that fills": (Weather(memory=lambda now: 600e6 + 20e6 * max(0, now + 15)), {"RedisNearlyFull"}),
-    "a Redis that is more than half full": (Weather(memory=always(600e6)), set()),
-    "a Redis that begins to fill": (Weather(memory=lambda now: 100e6 + 20e6 * max(0, now + 15)), set()),
-    "a Redis that may evict": (Weather(may_evict=since(-3, 1)), {"RedisMayEvict"}),
-    "a Redis that may evict for a moment": (Weather(may_evict=lambda now: float(now == -5)), set()),
-    "a Redis that evicts": (Weather(evicted=lambda now: 5.0 * (now == -10)), {"RedisEvicted"}),
-    "a Redis that evicted an hour ago": (Weather(evicted=lambda now: 5.0 * (now == -60)), set()),
-    "a Redis without a file": (Weather(append_only=since(-7, 0, 1)), {"RedisNotPersistent"}),
-    "a Redis without a file for four minutes": (Weather(append_only=since(-4, 0, 1)), set()),
-    "a Redis that tells nothing of itself": (Weather(may_evict=always(0), evicted=None, append_only=None), set()),
+    "a backlog that drains": (Situation(backlog=since(-20, 60_000), settled=since(-20, 66_000, 60_000)), set()),
+    "a small backlog that grows": (Situation(backlog=always(20_000), settled=always(59_000)), set()),
+    "a dead letter": (Situation(dead=since(-5, 4, 3)), {"DeadLetters"}),
+    "a dead letter of an hour ago": (Situation(dead=since(-60, 4, 3)), set()),
+    "a dead letter sent again": (Situation(dead=since(-5, 2, 3)), set()),
+    "a Redis that is nearly full": (Situation(memory=since(-4, 950e6, 100e6)), {"RedisNearlyFull"}),
+    "a Redis that fills": (Situation(memory=lambda now: 600e6 + 20e6 * max(0, now + 15)), {"RedisNearlyFull"}),
+    "a Redis that is more than half full": (Situation(memory=always(600e6)), set()),
+    "a Redis that begins to fill": (Situation(memory=lambda now: 100e6 + 20e6 * max(0, now + 15)), set()),
+    "a Redis that may evict": (Situation(may_evict=since(-3, 1)), {"RedisMayEvict"}),
+    "a Redis that may evict for a moment": (Situation(may_evict=lambda now: float(now == -5)), set()),
+    "a Redis that evicts": (Situation(evicted=lambda now: 5.0 * (now == -10)), {"RedisEvicted"}),
+    "a Redis that evicted an hour ago": (Situation(evicted=lambda now: 5.0 * (now == -60)), set()),
+    "a Redis without a file": (Situation(append_only=since(-7, 0, 1)), {"RedisNotPersistent"}),
+    "a Redis without a file for four minutes": (Situation(append_only=since(-4, 0, 1)), set()),
+    "a Redis that tells nothing of itself": (Situation(may_evict=always(0), evicted=None, append_only=None), set()),
     "Redis away": (AWAY, {"Blind"}),
     "nothing scraped": (
-        Weather(**NOTHING),
+        Situation(**NOTHING),
         {"Blind"},
     ),
     # ── scaling ──
     "as many indexers as there may be, and too few": (
-        Weather(wanted_indexers=always(10), oldest_age=always(40)),
+        Situation(wanted_indexers=always(10), oldest_age=always(40)),
         {"ScalingAtMax"},
     ),
-    "as many indexers as there may be, and enough": (Weather(wanted_indexers=always(10)), set()),
-    "more on their way": (Weather(wanted_indexers=always(9), oldest_age=always(40)), set()),
-    "a scaler that cannot see": (Weather(blind_scaler=since(-12, 1)), {"ScalingBlind"}),
-    "a scaler at rest": (Weather(blind_scaler=always(1), backlog=always(0)), set()),
-    "no operator": (Weather(turns=None), set()),
+    "as many indexers as there may be, and enough": (Situation(wanted_indexers=always(10)), set()),
+    "more on their way": (Situation(wanted_indexers=always(9), oldest_age=always(40)), set()),
+    "a scaler that cannot see": (Situation(blind_scaler=since(-12, 1)), {"ScalingBlind"}),
+    "a scaler at rest": (Situation(blind_scaler=always(1), backlog=always(0)), set()),
+    "no operator": (Situation(turns=None), set()),
     "as many indexers as the operator may have, and too few": (
-        Weather(limited=always(1), oldest_age=always(40)),
+        Situation(limited=always(1), oldest_age=always(40)),
         {"ScalingAtMax"},
     ),
-    "as many indexers as the operator may have, and enough": (Weather(limited=always(1)), set()),
-    "an operator that cannot scale": (Weather(operator_ready=since(-12, 0, 1)), {"ScalingBlind"}),
-    "an operator that cannot scale at rest": (Weather(operator_ready=always(0), backlog=always(0)), set()),
-    "an operator that cannot reach Redis": (Weather(operator_ready=always(0), queue_ready=always(0)), set()),
-    "an operator that stands still": (Weather(turns=since(-12, 0, 12)), {"OperatorStandsStill"}),
-    "an operator that stands still for five minutes": (Weather(turns=since(-5, 0, 12)), set()),
+    "as many indexers as the operator may have, and enough": (Situation(limited=always(1)), set()),
+    "an operator that cannot scale": (Situation(operator_ready=since(-12, 0, 1)), {"ScalingBlind"}),
+    "an operator that cannot scale at rest": (Situation(operator_ready=always(0), backlog=always(0)), set()),
+    "an operator that cannot reach Redis": (Situation(operator_ready=always(0), queue_ready=always(0)), set()),
+    "an operator that stands still": (Situation(turns=since(-12, 0, 12)), {"OperatorStandsStill"}),
+    "an operator that stands still for five minutes": (Situation(turns=since(-5, 0, 12)), set()),
     # ── not ours ──
     "a neighbour's backlog": (
-        Weather(
+        Situation(
             others={
                 'hitcounter_backlog_hits{namespace="other",release="hc"}': always(500),
                 'hitcounter_settled_hits_total{namespace="other",release="hc"}': lambda now: 1e6 + now,
@@ -261,7 +263,7 @@ def rules(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_exactly_these_alerts_fire(name: str, rules: Path, tmp_path: Path) -> None:
-    weather, expected = SCENARIOS[name]
+    situation, expected = SCENARIOS[name]
     samples = [{"labels": f'{{alertname="Hitcounter{alert}"}}', "value": 1} for alert in sorted(expected)]
     firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
     test = {
@@ -272,9 +274,9 @@ def test_exactly_these_alerts_fire(name: str, rules: Path, tmp_path: Path) -> No
                 "interval": "1m",
                 "input_series": [
                     {"series": name, "values": " ".join(f"{value:g}" for value in values)}
-                    for name, values in weather.series()
+                    for name, values in situation.series()
                 ],
-                "promql_expr_test": [{"expr": firing, "eval_time": f"{weather.minutes}m", "exp_samples": samples}],
+                "promql_expr_test": [{"expr": firing, "eval_time": f"{situation.minutes}m", "exp_samples": samples}],
             }
         ],
     }

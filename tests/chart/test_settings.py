@@ -122,7 +122,7 @@ def sample(field: dict[str, Any]) -> Any:
 
 
 def written(value: object) -> str:
-    """Return the value as it stands in a variable."""
+    """Return the value as a variable has it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -170,7 +170,7 @@ def test_secrets_stand_in_no_config_map(renderings: list[Rendering]) -> None:
             assert not [name for name in item.get("data", {}) if name.endswith(("PASSWORD", "API_KEY"))]
 
 
-# ── numbers that stand in the chart, too ─────────────────────────────────────────────────────────────────────────────
+# ── numbers that the chart has, too ─────────────────────────────────────────────────────────────────────────────────
 
 
 def test_ports_of_the_pods_are_those_of_the_settings(renderings: list[Rendering]) -> None:

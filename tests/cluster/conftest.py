@@ -22,7 +22,7 @@ Install = Callable[..., Installation]
 
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[ApiServer]:
-    """A Kubernetes API server with nothing behind it: no nodes, and nothing of ours."""
+    """A Kubernetes API server alone: without nodes, and without hitcounter."""
     with tempfile.TemporaryDirectory(prefix="hitcounter-") as folder, ApiServer(Path(folder)) as server:
         yield server
 

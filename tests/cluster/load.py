@@ -25,7 +25,7 @@ _DRAIN_SECONDS: Final = 180.0
 
 
 class Load:
-    """Hits that arrive whatever happens; a context manager, that sends until its profile is over or its block left.
+    """Sends hits whatever happens; a context manager that sends until its profile ends or its block is left.
 
     Attributes:
         record: what became of each hit.
@@ -76,7 +76,7 @@ class Load:
         self.wait_over()
 
     def wait_over(self) -> None:
-        """Wait until the profile is over, and no hit with a key is in doubt."""
+        """Wait until the profile has ended and the outcome of every hit with a key is known."""
         wait_until(lambda: self.client.is_clear, bool, self.seconds + _CLEAR_SECONDS)
 
     def assert_counted_exactly(self, drain_seconds: float = _DRAIN_SECONDS) -> None:

@@ -28,7 +28,7 @@ WORKLOADS = {
 
 @pytest.fixture(scope="module")
 def installation(install: Install) -> Installation:
-    """An installation with several of each part of ours, whose stores keep their data."""
+    """An installation with several replicas of each service, whose stores keep their data."""
     made = install("faults")
     made.apply(SMALL)
     return made

@@ -21,7 +21,7 @@ def rows(title: str) -> list[list[str]]:
 
 
 def words(text: str) -> set[str]:
-    """Return what stands in back-ticks and is one word in CamelCase."""
+    """Return the CamelCase words between back-ticks."""
     return set(re.findall(r"`([A-Z][A-Za-z]+)`", text))
 
 

@@ -1,4 +1,4 @@
-"""The storeys of the house hold, and every part of the workspace stands in them."""
+"""The layer rules hold, and list every member of the workspace."""
 
 from __future__ import annotations
 

@@ -134,10 +134,10 @@ def find_calm(moments: Sequence[Moment]) -> list[Moment]:
 
 def find_levels(moments: Sequence[Moment]) -> dict[str, float]:
     """Return how large each process was before the first fault."""
-    calm = find_calm(moments)
-    names = {name for moment in calm for name in moment.resident_bytes}
+    quiet = find_calm(moments)
+    names = {name for moment in quiet for name in moment.resident_bytes}
     return {
-        name: median(moment.resident_bytes[name] for moment in calm if name in moment.resident_bytes)
+        name: median(moment.resident_bytes[name] for moment in quiet if name in moment.resident_bytes)
         for name in sorted(names)
     }
 

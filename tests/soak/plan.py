@@ -25,7 +25,7 @@ class Limit:
     today_seconds: float
     """How late hits of today may be countable while it lasts, and for a while afterwards."""
     is_waited_for: bool = False
-    """Whether the as-of stands still meanwhile by design: a hit cannot be indexed before the fault is over."""
+    """Whether the as-of does not advance by design: a hit cannot be indexed before the fault ends."""
 
 
 LIMITS: Final[Mapping[Kind, Limit]] = {

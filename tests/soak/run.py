@@ -117,8 +117,8 @@ def _find_rate(watch: Watch, tempo: Tempo, say: Callable[[str], object]) -> floa
             wait_until(lambda: watch.moments[-1:], _is_bearable, _MOST_SETTLING_SECONDS)
         watch.restart()
         time.sleep(_CALM_SECONDS)
-        calm = [moment for moment in watch.moments if moment.at_seconds > 0]
-        if _is_bearable(calm):
+        quiet = [moment for moment in watch.moments if moment.at_seconds > 0]
+        if _is_bearable(quiet):
             break
         tempo.rate *= _SLOWER
         say(f"hits wait on this machine: going on with {tempo.rate:.0f} a second")
@@ -150,15 +150,15 @@ def _find_figures(moments: Sequence[Moment], rate: float, duration_seconds: floa
     if len(played) < 2:
         return {}
     seconds = played[-1].at_seconds - played[0].at_seconds
-    calm = find_calm(moments)
+    quiet = find_calm(moments)
     late = sorted(moment.late_seconds for moment in played)
     return {
         "hits a second, intended": rate,
         "hits a second, accepted": (played[-1].accepted - played[0].accepted) / seconds,
         "entries a second": (played[-1].entries_added - played[0].entries_added) / seconds,
-        "entries in flight before the first fault, mean": sum(m.entries_in_flight for m in calm) / len(calm),
+        "entries in flight before the first fault, mean": sum(m.entries_in_flight for m in quiet) / len(quiet),
         "entries in flight, most": max(m.entries_in_flight for m in played),
-        "as-of behind before the first fault, worst, seconds": max(m.as_of_lag_seconds for m in calm),
+        "as-of behind before the first fault, worst, seconds": max(m.as_of_lag_seconds for m in quiet),
         "hits of today behind, worst, seconds": max(m.today_lag_seconds for m in played),
         "largest backlog, hits": max(m.backlog for m in played),
         "load generator kept from running, 99 % of seconds, seconds": late[int(len(late) * 0.99)],

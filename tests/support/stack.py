@@ -136,7 +136,7 @@ class ApiClient:
 
 
 class Api(ApiClient):
-    """A running API, as a process of ours."""
+    """A running API, as a child process."""
 
     def __init__(self, service: Service, port: int) -> None:
         super().__init__(f"http://127.0.0.1:{port}")

@@ -31,7 +31,7 @@ def elasticsearch(installation: Installation, method: str, path: str, body: obje
 
 
 def template(installation: Installation) -> dict[str, Any]:
-    """Return the index template as it stands there."""
+    """Return the current index template."""
     path = f"/_index_template/hitcounter-{installation.name}"
     return dict(elasticsearch(installation, "GET", path)["index_templates"][0]["index_template"])
 

@@ -26,7 +26,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {"PATH": os.environ["PATH"]}  # noqa: TID251 - all that the command needs of ours
+    inherited = {"PATH": os.environ["PATH"]}  # noqa: TID251 - all that the command needs from our environment
     return subprocess.run(
         [command_path("hitcounter-api"), *arguments],
         env=inherited | environment,

@@ -1,4 +1,4 @@
-"""The command against a real installation: what it acknowledges is counted, and it says so."""
+"""The command against a real installation: what it reports as acknowledged is counted."""
 
 import subprocess
 import sys

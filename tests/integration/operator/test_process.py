@@ -1,4 +1,4 @@
-"""The command hitcounter-operator as a process, without a Kubernetes: it lives, says so, and ends when asked."""
+"""The command hitcounter-operator as a process, without a Kubernetes: it is alive, reports it, and ends when asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page at / in a real browser, over a real installation: in good weather, in bad, and for everybody's eyes."""
+"""The page at / in a real browser and on a real installation: normal operation, outages, and accessibility."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def wait_for_text(tab: Tab, selector: str, text: str, timeout_seconds: float = 1
     tab.wait_for(f"document.querySelector({json.dumps(selector)}).innerText === {json.dumps(text)}", timeout_seconds)
 
 
-# ── good weather ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── normal operation ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_hit_shows_within_3_seconds_of_its_post_and_nobody_else_is_asked(browser: Browser, api: Api) -> None:
@@ -106,7 +106,7 @@ def test_the_chart_shows_the_last_hour_or_the_last_3_days(browser: Browser, api:
     assert tab.text("#chart-words") == "The last 3 days: 1 hits, at most 1 an hour"
 
 
-# ── bad weather ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── outages ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nothing_is_called_zero_while_redis_is_away(
@@ -155,7 +155,7 @@ def test_an_api_that_is_gone_is_said_to_be_gone(browser: Browser, redis_server: 
         assert tab.text("#rate") == UNKNOWN
 
 
-# ── for everybody's eyes ────────────────────────────────────────────────────────────────────────────────────────────
+# ── for everybody's eyes ─────────────────────────────────────────────────────────────────────────────────────────────
 
 WEAK_TEXT = """
 (() => {

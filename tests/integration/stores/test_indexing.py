@@ -119,7 +119,7 @@ async def test_as_of_covers_what_is_countable(
     as_of_ms = await publisher.publish_once()
     assert as_of_ms is not None
     assert as_of_ms > waiting.oldest_ms
-    assert (await client.count(index=name))["count"] == 1  # without a refresh of ours
+    assert (await client.count(index=name))["count"] == 1  # without our refresh
 
 
 # ── death between bulk and settle ───────────────────────────────────────────────────────────────────────────────────

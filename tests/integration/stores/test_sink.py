@@ -1,4 +1,4 @@
-"""Writing documents: each once, into an index of ours, and nothing condemned for what everybody suffers."""
+"""Writing documents: each once, into one of our indices, and no document is rejected for a problem of the cluster."""
 
 from __future__ import annotations
 

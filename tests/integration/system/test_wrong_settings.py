@@ -54,7 +54,7 @@ def test_wrong_setting_ends_every_command_with_status_2_and_one_line_that_names_
     name, *arguments = command.split()
     result = subprocess.run(
         [command_path(name), *arguments],
-        env={"PATH": os.environ["PATH"], variable: WRONG[variable]},  # noqa: TID251 - all that it needs of ours
+        env={"PATH": os.environ["PATH"], variable: WRONG[variable]},  # noqa: TID251 - all that it needs from our environment
         capture_output=True,
         text=True,
         timeout=30,

@@ -1,4 +1,4 @@
-"""Reads in good and in bad weather."""
+"""Reads during normal operation and during outages."""
 
 from __future__ import annotations
 

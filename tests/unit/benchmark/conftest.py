@@ -140,5 +140,5 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture
 def misbehaviour(sink: Sink) -> Misbehaviour:
-    """What the running sink does wrong: nothing, until a test says so."""
+    """What the running sink does wrong: nothing, until a test sets it."""
     return sink.misbehaviour

@@ -1,4 +1,4 @@
-"""A forwarded port is the pod's, or the block is not entered. The commands stand in for kubectl, with its words."""
+"""A forwarded port is the pod's, or the block is not entered. The commands replace kubectl, with its output."""
 
 import pytest
 from hitcounter_cluster.forwarding import forwarded

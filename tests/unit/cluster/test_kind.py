@@ -1,6 +1,6 @@
 """Where kind and Docker are, they make the cluster.
 
-Neither can be had where the tests run: programs that write down what they are asked stand in for them.
+Neither is available where the tests run: programs that record their arguments replace them.
 """
 
 from __future__ import annotations

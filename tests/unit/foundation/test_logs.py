@@ -140,7 +140,7 @@ async def test_an_error_that_comes_back_after_a_quiet_period_is_said_at_once() -
     log_to(lines, {"event": "a"})
     log_to(lines, {"event": "b"})
     log_to(lines, {"event": "b"})
-    await lines.late.get()  # the period in which nothing more came of the other is over, too
+    await lines.late.get()  # the period without further lines of the other has ended, too
     log_to(lines, {"event": "a"})
     assert [record.msg["event"] for record in lines.at_once if isinstance(record.msg, dict)] == ["a", "b", "a"]
 

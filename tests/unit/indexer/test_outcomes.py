@@ -1,4 +1,4 @@
-"""What an answer means: the table of outcomes, closed where it condemns a document."""
+"""The meaning of a response: the table of outcomes, with a fixed list of errors that reject a document."""
 
 from __future__ import annotations
 
