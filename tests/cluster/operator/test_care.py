@@ -110,7 +110,7 @@ def test_stale_indices_are_dropped_and_the_others_kept(installation: Installatio
     installation.wait_for(Ready="True AllWell")
     by_age = {days_ago: make_day(installation, days_ago) for days_ago in (0, 3, 5, 6, 90)}
     installation.change(index={"retentionDays": 6})
-    assert f"Dropped {by_age[90]}, {by_age[6]}: 6 days are kept" in installation.wait_event("IndicesDropped")
+    assert f"Deleted {by_age[90]}, {by_age[6]}: 6 days are kept" in installation.wait_event("IndicesDropped")
     assert days(installation) == {by_age[0], by_age[3], by_age[5]}
 
 

@@ -122,7 +122,7 @@ def test_deployment_that_another_scaler_drives_is_left_alone(installation: Insta
     with another_scaler(installation):
         installation.create(scaling={"minReplicas": 4})
         installation.wait_for(AutoscalingActive="False ManagedByHPA", Ready="False ManagedByHPA")
-        assert "keda-hpa-indexer drives the Deployment indexer too" in installation.wait_event("ManagedByHPA")
+        assert "keda-hpa-indexer also scales the Deployment indexer" in installation.wait_event("ManagedByHPA")
         assert installation.replicas() == 1
     assert installation.wait_replicas(lambda replicas: replicas > 1) == 4
 

@@ -188,7 +188,7 @@ def test_number_stays_where_it_is_while_one_it_follows_from_is_unknown(
 
 def test_first_look_after_a_start_only_takes_measure() -> None:
     looks = Looks(replicas=7)
-    assert explain(looks.look(backlog_hits=90_000.0)) == "held at 7: this is the first look"
+    assert explain(looks.look(backlog_hits=90_000.0)) == "held at 7: this is the first observation"
 
 
 def test_restart_of_the_operator_takes_nobody_away_before_the_cooldown_is_over() -> None:
@@ -202,7 +202,7 @@ def test_restart_of_the_operator_takes_nobody_away_before_the_cooldown_is_over()
 def test_ledger_that_stepped_back_is_not_read_as_quiet(looks: Looks) -> None:
     looks.look(arrival=3000.0)
     decision = looks.look(accepted_hits=0.0)
-    assert explain(decision) == f"held at {decision.current_replicas}: the ledger stepped back"
+    assert explain(decision) == f"held at {decision.current_replicas}: the ledger went back"
 
 
 def test_sudden_zero_after_a_failover_takes_nobody_away_before_the_cooldown_is_over(looks: Looks) -> None:
@@ -221,7 +221,7 @@ def test_sudden_zero_after_a_failover_takes_nobody_away_before_the_cooldown_is_o
 def test_jump_of_the_clock_holds_and_lets_the_cooldown_begin_anew(looks: Looks, seconds: float) -> None:
     looks.look(backlog_hits=240_000.0)
     jump = looks.look(seconds=seconds)
-    assert explain(jump) == "held at 8: the clock jumped, or nobody looked for long"
+    assert explain(jump) == "held at 8: the clock jumped, or the last observation is too old"
     if seconds == seconds:  # nothing follows not-a-number
         assert looks.look(seconds=100.0).replicas == 8
         assert looks.look(seconds=100.0).replicas == 8
@@ -237,7 +237,7 @@ def test_what_was_wanted_before_a_jump_of_the_clock_is_forgotten_where_nobody_di
 
 
 def test_look_right_after_another_only_holds(looks: Looks) -> None:
-    assert explain(looks.look(arrival=1000.0, seconds=0.1)) == "held at 1: the last look was a moment ago"
+    assert explain(looks.look(arrival=1000.0, seconds=0.1)) == "held at 1: the last observation is too recent"
 
 
 def test_looks_in_quick_succession_take_measure_all_the_same(looks: Looks) -> None:
@@ -252,7 +252,7 @@ def test_silent_indexers_are_no_reason_to_have_fewer(looks: Looks) -> None:
     for _ in range(100):
         decision = looks.look(indexers=None)
     assert explain(decision) == (
-        "demand 0.0 + catch-up 0.0 + dead time 0.0 → 0, held at 7: no indexer told its counters"
+        "demand 0.0 + catch-up 0.0 + dead time 0.0 → 0, held at 7: no indexer returned its metrics"
     )
 
 
@@ -263,7 +263,7 @@ def test_silent_indexers_are_no_reason_not_to_have_more(looks: Looks) -> None:
 
 def test_counters_that_make_no_sense_are_no_answer(looks: Looks) -> None:
     decision = looks.look(indexers={"indexer-0": IndexerCounters(nan, 1.0, 0.0)})
-    assert decision.unknown == ("no indexer told its counters",)
+    assert decision.unknown == ("no indexer returned its metrics",)
 
 
 def test_after_an_hour_without_sight_nobody_goes_at_once(looks: Looks) -> None:
@@ -287,7 +287,7 @@ def test_more_indexers_would_only_push_harder(looks: Looks) -> None:
     looks.look(backlog_hits=90_000.0)
     decision = looks.look(arrival=20_000.0, settled=1000.0, busy=5.0, retried=11.0)
     assert (decision.replicas, decision.hold) == (3, Hold.PUSH_BACK)
-    assert explain(decision).endswith(", kept to 3 while Elasticsearch pushes back")
+    assert explain(decision).endswith(", kept to 3 by backpressure of Elasticsearch")
 
 
 def test_a_document_sent_back_now_and_then_is_not_push_back(looks: Looks) -> None:
@@ -319,7 +319,7 @@ def test_push_back_that_lasts_leaves_as_many_as_elasticsearch_feeds(looks: Looks
     for _ in range(2):
         decision = looks.look(backlog_hits=450_000.0, settled=10_500.0, busy=5.0, retried=5000.0)
     assert explain(decision) == (
-        "demand 0.0 + catch-up 15.0 + dead time 0.0 → 15, kept to 3 while Elasticsearch pushes back"
+        "demand 0.0 + catch-up 15.0 + dead time 0.0 → 15, kept to 3 by backpressure of Elasticsearch"
     )
 
 

@@ -269,7 +269,7 @@ async def test_each_repair_is_one_event(site: Site) -> None:
     messages = " ".join(event["message"] for event in site.cluster.events)
     assert "Removed 500 dead consumers" in messages
     assert "dead-0, dead-1, dead-10, dead-100, dead-101 and 495 more" in messages
-    assert "put back: priority" in messages
+    assert "restored: priority" in messages
 
 
 async def test_first_group_is_created_and_not_repaired(site: Site) -> None:

@@ -162,7 +162,7 @@ def explain(decision: Decision) -> str:
         total = f"demand {terms.demand:.1f} + catch-up {terms.catch_up:.1f} + dead time {terms.dead_time:.1f}"
         parts.append(f"{total} → {terms.wanted}")
     if decision.hold is Hold.PUSH_BACK:
-        parts.append(f"kept to {decision.replicas} while Elasticsearch pushes back")
+        parts.append(f"kept to {decision.replicas} by backpressure of Elasticsearch")
     elif decision.hold is Hold.UNKNOWN:
         parts.append(f"held at {decision.replicas}: {' and '.join(decision.unknown)}")
     elif decision.hold is Hold.COOLDOWN:

@@ -57,18 +57,21 @@ def find_obstacle(mode: Mode, deployment: Deployment | None, name: str, scalers:
     if deployment is None:
         return Problem("DeploymentNotFound", f"There is no Deployment {name} in this namespace.")
     if mode is Mode.OBSERVE:
-        return Problem("Observing", "spec.scaling.mode is observe: nothing is scaled, it is only said what would be.")
+        return Problem("Observing", "spec.scaling.mode is observe: the operator only reports what it would do.")
     if scalers is None:
-        return Problem("ScalersUnknown", "HorizontalPodAutoscalers cannot be listed, and one may drive the Deployment.")
+        return Problem("ScalersUnknown", "HorizontalPodAutoscalers cannot be listed; one may scale the Deployment.")
     if scalers:
         which = ", ".join(scalers)
         return Problem(
             "ManagedByHPA",
-            f"The HorizontalPodAutoscaler {which} drives the Deployment {name} too. Remove it, or set "
+            f"The HorizontalPodAutoscaler {which} also scales the Deployment {name}. Remove it, or set "
             "spec.scaling.mode to observe.",
         )
     if deployment.replicas == 0:
-        return Problem("ScaledToZero", f"Somebody set the Deployment {name} to 0 replicas; it stays so until more are.")
+        return Problem(
+            "ScaledToZero",
+            f"The Deployment {name} was set to 0 replicas; the operator scales again when that is changed.",
+        )
     return None
 
 

@@ -15,12 +15,12 @@ from hitcounter_operator.resource import Mode
 
 @dataclass(frozen=True, slots=True)
 class QueueLook:
-    """What was found, and done, about the queue."""
+    """What was found and repaired in the queue."""
 
     status: StreamStatus | None
-    """None where Redis did not answer."""
+    """None if Redis did not answer."""
     arrival_per_second: float | None
-    """Hits accepted per second since the look before; None where that cannot be told."""
+    """Hits accepted per second since the previous turn; None if not known."""
     settled_per_second: float | None
     problem: Problem | None
     notes: tuple[Note, ...] = ()

@@ -1,4 +1,4 @@
-"""The indices looked after: template, aliases, obstacles, retention; and what was found amiss is said."""
+"""Checks and repairs the indices: template, aliases, settings that block writes, retention. Reports what is wrong."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from hitcounter_operator.objects import list_names
 
 
 class AllIndices(Protocol):
-    """What is asked of the indices."""
+    """What the operator needs from the indices."""
 
     prefix: str
 
     async def ensure_template(self) -> TemplateLook:
-        """Put the template where it is not as it should be; return what was there."""
+        """Create or update the template if needed; return what was there before."""
 
     async def mend(self) -> IndicesReport:
-        """Add the aliases that indices lack; say what else is wrong."""
+        """Check all indices, repair what can be repaired, and report other faults."""
 
     async def drop_expired(self, now_ms: int, *, retention_days: int | None = None) -> RetentionReport:
-        """Drop the indices whose days are over."""
+        """Delete expired indices."""
 
 
 class IndexCare:
-    """Looks after the indices of one installation."""
+    """Manages the indices of one installation."""
 
     def __init__(self, indices: AllIndices) -> None:
         self._indices = indices
@@ -38,7 +38,7 @@ class IndexCare:
         self._is_refusal_told = False
 
     async def look(self, *, now_ms: int, retention_days: int, clock_doubt: str | None) -> IndexLook:
-        """Look at the indices and repair what can be; drop the old ones, unless the clock is doubted."""
+        """Check and repair the indices, and delete expired ones unless there is a doubt about the clock."""
         notes: list[Note] = []
         try:
             template = await self._indices.ensure_template()
@@ -59,27 +59,27 @@ class IndexCare:
     def _note_template(self, look: TemplateLook) -> list[Note]:
         name = template_name(self._indices.prefix)
         if look.state is TemplateState.MISSING:
-            return [Note(Reason.TEMPLATE_CREATED, f"Put the index template {name}, which was not there.")]
+            return [Note(Reason.TEMPLATE_CREATED, f"Created the index template {name}.")]
         if look.state is TemplateState.OLDER:
-            return [Note(Reason.TEMPLATE_UPGRADED, f"Put the index template {name} of this version over an older one.")]
+            return [Note(Reason.TEMPLATE_UPGRADED, f"Upgraded the index template {name} to this version.")]
         was_refused, self._is_refusal_told = self._is_refusal_told, look.state is TemplateState.REFUSED
         if look.state is TemplateState.REFUSED:
-            text = f"The index template is not as it should be, and hits are counted without it: {look.refusal}."
+            text = f"The index template cannot be written; hits are counted without it: {look.refusal}."
             return [] if was_refused else [Note(Reason.TEMPLATE_REFUSED, text, is_warning=True)]
         if look.state is TemplateState.CHANGED:
-            text = f"The index template {name} had been changed, and was put back: {list_names(look.differences)}."
+            text = f"The index template {name} had been changed, and was restored: {list_names(look.differences)}."
             return [Note(Reason.TEMPLATE_REPAIRED, text, is_warning=True)]
         was_told, self._is_newer_told = self._is_newer_told, look.state is TemplateState.NEWER
         if look.state is TemplateState.NEWER and not was_told:
-            return [Note(Reason.TEMPLATE_NEWER, f"The index template {name} is of a newer version, and is left alone.")]
+            return [Note(Reason.TEMPLATE_NEWER, f"The index template {name} has a newer version, and is not changed.")]
         return []
 
     def _note_doubt(self, doubt: str | None) -> list[Note]:
-        """Say once that retention waits, and not each time how far the clocks are apart by then."""
+        """Report once that retention waits, although the difference of the clocks changes."""
         was_doubted, self._doubt = self._doubt is not None, doubt
         if doubt is None or was_doubted:
             return []
-        return [Note(Reason.CLOCK_DOUBTED, f"No index is dropped for the present: {doubt}.", is_warning=True)]
+        return [Note(Reason.CLOCK_DOUBTED, f"No index is deleted for now: {doubt}.", is_warning=True)]
 
 
 def _note_mended(report: IndicesReport) -> list[Note]:
@@ -92,31 +92,29 @@ def _note_mended(report: IndicesReport) -> list[Note]:
 def _note_dropped(report: RetentionReport, retention_days: int) -> list[Note]:
     if not report.dropped:
         return []
-    text = f"Dropped {list_names(report.dropped)}: {retention_days} days are kept, today included."
+    text = f"Deleted {list_names(report.dropped)}: {retention_days} days are kept, today included."
     return [Note(Reason.INDICES_DROPPED, text)]
 
 
 def _doubt_elasticsearch(retention: RetentionReport) -> str | None:
     if not retention.doubtful:
         return None
-    return f"by Elasticsearch's clock {list_names(retention.doubtful)} may not go yet"
+    return f"by the clock of Elasticsearch {list_names(retention.doubtful)} has not expired"
 
 
 def _find_problem(report: IndicesReport) -> Problem | None:
     if not report.faults:
         return None
     faults = "; ".join(f"{index}: {fault}" for index, fault in sorted(report.faults.items()))
-    return Problem("IndexUnfit", f"Hits are kept out of {faults}.")
+    return Problem("IndexUnfit", f"Hits cannot be written to {faults}.")
 
 
 def _build_remark(template: TemplateLook, doubt: str | None) -> str:
     remarks = []
     if template.state is TemplateState.NEWER:
-        remarks.append("The index template is of a newer version.")
+        remarks.append("The index template has a newer version.")
     if template.state is TemplateState.REFUSED:
-        remarks.append(
-            f"The index template is not as it should be, and hits are counted without it: {template.refusal}."
-        )
+        remarks.append(f"The index template cannot be written; hits are counted without it: {template.refusal}.")
     if doubt is not None:
-        remarks.append("Retention waits, for the clock is doubted.")
+        remarks.append("Retention waits, because a clock may be wrong.")
     return " ".join(remarks)

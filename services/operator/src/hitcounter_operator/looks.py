@@ -63,9 +63,9 @@ class Baseline:
 class Gap(StrEnum):
     """Why an observation cannot be compared with the one before."""
 
-    FIRST = "this is the first look"
-    MOMENT_AGO = "the last look was a moment ago"
-    JUMP = "the clock jumped, or nobody looked for long"
+    FIRST = "this is the first observation"
+    MOMENT_AGO = "the last observation is too recent"
+    JUMP = "the clock jumped, or the last observation is too old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def compare(observation: Observation, before: Baseline | None) -> Interval:
     if backlog is None:
         unknown.append("the backlog is unknown")
     if observation.ready_replicas > 0 and not counters:
-        unknown.append("no indexer told its counters")
+        unknown.append("no indexer returned its metrics")
     return Interval(
         seconds=seconds,
         gap=gap,
@@ -136,7 +136,7 @@ def _count_arrived(observation: Observation, before: Baseline | None) -> float |
         return "the accepted hits are unknown"
     if before is None or before.accepted_hits is None:
         return "the accepted hits were unknown before"
-    return now - before.accepted_hits if now >= before.accepted_hits else "the ledger stepped back"
+    return now - before.accepted_hits if now >= before.accepted_hits else "the ledger went back"
 
 
 def _find_work(now: Mapping[str, IndexerCounters], before: Mapping[str, IndexerCounters]) -> Iterator[IndexerCounters]:

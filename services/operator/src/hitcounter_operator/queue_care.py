@@ -45,7 +45,9 @@ class QueueCare:
             if await self._stream.ensure_group():
                 notes.append(self._note_group())
             if is_care_due and (removed := await self._stream.sweep(min_idle_ms=self._silence_ms)):
-                text = f"Removed {len(removed)} dead consumers with nothing pending: {list_names(sorted(removed), 5)}."
+                text = (
+                    f"Removed {len(removed)} dead consumers without pending entries: {list_names(sorted(removed), 5)}."
+                )
                 notes.append(Note(Reason.CONSUMERS_REMOVED, text))
             status = await self._stream.status()
         except StreamUnavailable as error:
@@ -57,11 +59,11 @@ class QueueCare:
 
     def _note_group(self) -> Note:
         if self._before is None:
-            return Note(Reason.GROUP_CREATED, "Created the stream's consumer group.")
+            return Note(Reason.GROUP_CREATED, "Created the consumer group of the stream.")
         return Note(
             Reason.GROUP_REPAIRED,
-            "The stream's consumer group was gone, and was created anew from the first entry on. What was in flight is "
-            "delivered again, and counts once all the same.",
+            "The consumer group of the stream was missing, and was created again from the first entry on. Entries in "
+            "flight are delivered again; their hits are still counted once.",
             is_warning=True,
         )
 
@@ -69,8 +71,8 @@ class QueueCare:
 def _note_step_back(before: StreamStatus, now: StreamStatus) -> Note:
     return Note(
         Reason.LEDGER_STEPPED_BACK,
-        f"The ledger stepped back from {before.ledger.accepted:,} to {now.ledger.accepted:,} accepted hits: Redis lost "
-        "what it had not saved, or was emptied.",
+        f"The ledger went back from {before.ledger.accepted:,} to {now.ledger.accepted:,} accepted hits: Redis lost "
+        "data that it had not saved, or was emptied.",
         is_warning=True,
     )
 

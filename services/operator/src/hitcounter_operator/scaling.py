@@ -133,8 +133,10 @@ class Scaling:
         try:
             return await self._try(queue, spec, name, mode)
         except TransientError as error:
-            log.warning("cannot look at the indexers", error=str(error))
-            return ScalingLook(obstacle=Problem("IndexersUnknown", f"The indexers cannot be looked at: {error}."))
+            log.warning("cannot read the state of the indexers", error=str(error))
+            return ScalingLook(
+                obstacle=Problem("IndexersUnknown", f"The state of the indexers cannot be read: {error}.")
+            )
 
     async def _try(self, queue: QueueLook, spec: Spec, name: str, mode: Mode) -> ScalingLook:
         deployment = await self._scaled.find_deployment(name)

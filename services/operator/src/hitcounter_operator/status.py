@@ -62,18 +62,18 @@ def _judge(findings: Findings) -> dict[ConditionType, Verdict]:
 
 def _judge_queue(look: QueueLook | None) -> Verdict:
     if look is None:
-        return Verdict(Truth.UNKNOWN, "NotLookedYet", "Nobody has looked at the queue yet.")
+        return Verdict(Truth.UNKNOWN, "NotLookedYet", "The queue has not been checked yet.")
     if look.problem is not None:
         return Verdict(Truth.FALSE, look.problem.reason, look.problem.message)
-    return Verdict(Truth.TRUE, "QueueWell", "Redis takes hits, and the consumer group is there.")
+    return Verdict(Truth.TRUE, "QueueWell", "Redis accepts hits, and the consumer group exists.")
 
 
 def _judge_index(look: IndexLook | None) -> Verdict:
     if look is None:
-        return Verdict(Truth.UNKNOWN, "NotLookedYet", "The first look at the indices has not come back yet.")
+        return Verdict(Truth.UNKNOWN, "NotLookedYet", "The first check of the indices has not finished yet.")
     if look.problem is not None:
         return Verdict(Truth.FALSE, look.problem.reason, look.problem.message)
-    text = "No index keeps hits out."
+    text = "Hits can be written to all indices."
     return Verdict(Truth.TRUE, "IndexWell", f"{text} {look.remark}".rstrip())
 
 
@@ -82,10 +82,10 @@ def _judge_scaling(findings: Findings) -> Verdict:
     if obstacle is not None:
         return Verdict(Truth.FALSE, obstacle.reason, obstacle.message)
     if decision is None:
-        return Verdict(Truth.UNKNOWN, "FirstLook", "It takes two looks to tell a rate.")
+        return Verdict(Truth.UNKNOWN, "FirstLook", "A rate needs two observations; this was the first.")
     if decision.hold is Hold.UNKNOWN:
         unknown = " and ".join(decision.unknown)
-        return Verdict(Truth.FALSE, decision.hold.value, f"The number of indexers is held: {unknown}.")
+        return Verdict(Truth.FALSE, decision.hold.value, f"The number of indexers does not change: {unknown}.")
     return Verdict(Truth.TRUE, "Scaling", "The operator scales the Deployment by its formula.")
 
 
@@ -94,12 +94,12 @@ def _judge_limit(decision: Decision | None) -> Verdict:
         return Verdict(Truth.UNKNOWN, "NotDecided", "Nothing was decided.")
     policy = decision.policy
     if decision.limit is Limit.MAX:
-        text = f"More indexers are wanted than maxReplicas, {policy.max_replicas}, allows."
+        text = f"More indexers are needed than maxReplicas ({policy.max_replicas}) allows."
         return Verdict(Truth.TRUE, "TooFewAllowed", text)
     if decision.limit is Limit.MIN:
-        text = f"Fewer would do than minReplicas, {policy.min_replicas}."
+        text = f"Fewer indexers than minReplicas ({policy.min_replicas}) would be enough."
         return Verdict(Truth.FALSE, "AtMinimum", text)
-    text = f"What is wanted is within {policy.min_replicas} to {policy.max_replicas}."
+    text = f"The wanted number of indexers is within {policy.min_replicas} to {policy.max_replicas}."
     return Verdict(Truth.FALSE, "WithinBounds", text)
 
 
@@ -107,13 +107,13 @@ def _judge_sink(decision: Decision | None) -> Verdict:
     if decision is None:
         return Verdict(Truth.UNKNOWN, "NotDecided", "Nothing was decided.")
     if decision.hold is Hold.PUSH_BACK:
-        text = "Elasticsearch sends documents back: more indexers would only push harder, so none are added."
+        text = "Elasticsearch applies backpressure: more indexers would only add load, so none is added."
         return Verdict(Truth.TRUE, "ElasticsearchPushesBack", text)
-    return Verdict(Truth.FALSE, "NoPushBack", "Elasticsearch takes what it is given.")
+    return Verdict(Truth.FALSE, "NoPushBack", "Elasticsearch applies no backpressure.")
 
 
 def _judge_all(verdicts: Mapping[ConditionType, Verdict], mode: Mode) -> Verdict:
-    """Return whether all is well: queue, indices and, where the operator is to scale, that it can."""
+    """Return whether queue and indices are ready and, in mode `operator`, whether the operator can scale."""
     needed = [ConditionType.QUEUE_READY, ConditionType.INDEX_READY]
     if mode is Mode.OPERATOR:
         needed.append(ConditionType.AUTOSCALING_ACTIVE)
@@ -121,7 +121,7 @@ def _judge_all(verdicts: Mapping[ConditionType, Verdict], mode: Mode) -> Verdict
         for kind in needed:
             if verdicts[kind].truth is truth:
                 return Verdict(truth, verdicts[kind].reason, verdicts[kind].message)
-    return Verdict(Truth.TRUE, "AllWell", "Queue and indices are well, and so is what was asked for.")
+    return Verdict(Truth.TRUE, "AllWell", "Queue and indices are ready, and the spec is valid.")
 
 
 def _build_conditions(findings: Findings, before: Status, now: datetime) -> list[Condition]:
