@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tools.simulator [FOLDER]
 
-The document is read from docs/ and written to FOLDER, docs/ itself unless told otherwise. Text around the tables stays
-as it is. A test fails while the document says anything else.
+It reads the document from docs/ and writes it to FOLDER (default: docs/). Text around the tables is not changed. A test
+fails if the document differs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The figure of docs/simulation.md: indexers and backlog over time, as SVG. Pure, and the same text each time."""
+"""The figure of docs/simulation.md: indexers and backlog over time, as SVG. Pure and deterministic."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What Kubernetes' HorizontalPodAutoscaler makes of a wanted number: every 15 seconds, tolerance, windows, policies.
+"""Simulates a Kubernetes HorizontalPodAutoscaler: every 15 seconds, tolerance, stabilization windows, policies.
 
-The rules are those of the autoscaling/v2 API: within the tolerance nothing changes; scaling down goes to the highest
-that was wanted within its window; policies bound the change within their period, and of several the one that allows
-most counts.
+The rules are those of the autoscaling/v2 API: within the tolerance nothing changes; scaling down uses the highest
+number within the window; policies limit the change within their period, and of several policies the one that allows
+most applies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loads: the hits that arrive each second, and the hits that Elasticsearch takes. Pure, and the same each time."""
+"""Loads: the hits that arrive each second, and the hits that Elasticsearch accepts. Pure and deterministic."""
 
 from __future__ import annotations
 

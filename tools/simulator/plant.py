@@ -1,8 +1,8 @@
-"""The installation: a queue, pods that take time to start, a ceiling behind them; one step is one second.
+"""The simulated installation: a queue, pods that take time to start, a limited Elasticsearch. A step is one second.
 
-Hits are a fluid, served in the order of their arrival and in equal shares by all pods that are ready. A pod that is
-told to go stops at once and loses nothing, as indexers do. What can be read of it is what the real parts export: the
-ledger, the stream's entries, and each indexer's counters.
+Hits are a fluid, served in the order of their arrival, in equal shares by all ready pods. A pod that is removed stops
+at once and loses nothing, like an indexer. It exports what the real services export: the ledger, the entries of the
+stream, and the counters of each indexer.
 """
 
 from __future__ import annotations

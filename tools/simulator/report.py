@@ -1,4 +1,4 @@
-"""The tables of docs/simulation.md, made from the runs. Pure."""
+"""The tables of docs/simulation.md, generated from the runs. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scaler on one load, and what came of it."""
+"""Runs one scaler with one load, and returns the result."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Who looks when, at which numbers, and wants how many indexers.
+"""The scalers: when each one reads which numbers, and how many indexers it wants.
 
-The operator runs its own `decide`. All others go through a HorizontalPodAutoscaler, as KEDA does, and differ in what
-they look at. Numbers from Prometheus are as old as its last scrape; the others are read at the moment of the look.
+The operator uses its own `decide`. All others use a HorizontalPodAutoscaler, as KEDA does, and differ in the metric.
+Metrics from Prometheus are as old as its last scrape; the others are read when they are used.
 """
 
 from __future__ import annotations

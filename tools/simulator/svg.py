@@ -1,4 +1,4 @@
-"""Bars and lines as SVG: as much of a plotting library as a dozen plots need. Pure, and the same text each time."""
+"""Bars and lines as SVG: a minimal plotting library for a dozen plots. Pure and deterministic."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class ManagementSettings(Section):
-    """Where the management port listens."""
+    """The management port."""
 
     host: Host = Field(
         "127.0.0.1", description="Address to listen on. In a container use 0.0.0.0, or :: for IPv6 and IPv4."
@@ -104,7 +104,7 @@ def open_socket(host: str, port: int, section: str, *, reuse_port: bool = False)
     address = host.removeprefix("[").removesuffix("]")
     is_ipv6 = ":" in address
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
-    # Whatever net.ipv6.bindv6only says: a pod of a dual-stack cluster is asked by both families (RFC 3493, 5.3).
+    # Independent of net.ipv6.bindv6only: a pod in a dual-stack cluster gets requests of both families (RFC 3493, 5.3).
     is_dual = is_ipv6 and socket.has_dualstack_ipv6()
     try:
         return socket.create_server(

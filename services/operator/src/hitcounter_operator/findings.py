@@ -48,7 +48,7 @@ class ScalingLook:
     decision: Decision | None = None
     """None where nothing was decided: mode none, no Deployment, the first look after a start."""
     told: str | None = None
-    """The decision as a sentence, where it is news."""
+    """The decision as a sentence, if it changed."""
     scaled_at: datetime | None = None
     """When the Deployment was scaled, if it was."""
     notes: tuple[Note, ...] = ()
@@ -64,6 +64,6 @@ class Findings:
     """Why the spec cannot be read; nothing else was looked at then."""
     queue: QueueLook | None = None
     index: IndexLook | None = None
-    """None until the first look at the indices came back."""
+    """None until the first check of the indices has finished."""
     scaling: ScalingLook = ScalingLook()
     retention_days: int | None = None

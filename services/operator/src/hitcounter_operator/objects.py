@@ -133,7 +133,7 @@ def find_scalers(found: Json, deployment: str) -> list[str]:
 
 
 def read_lease(found: Json) -> LeaseRecord:
-    """Return what the Lease says."""
+    """Return the content of the Lease."""
     spec = found.get("spec", {})
     return LeaseRecord(
         holder=spec.get("holderIdentity", ""),
@@ -158,7 +158,7 @@ def write_time(moment: datetime) -> str:
 
 
 def build_lease(name: str, record: LeaseRecord, now: datetime) -> dict[str, Any]:
-    """Return the body that creates the Lease, or updates it where the record names a version."""
+    """Return the body that creates the Lease, or updates it if the record has a version."""
     moment = f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     metadata = {"name": name, **({"resourceVersion": record.version} if record.version else {})}
     return {

@@ -16,7 +16,7 @@ _PREFIX = "/v1/scale/"
 
 
 def answer_scale(path: str, namespace: str, find: Callable[[str], ScaleAnswer | None]) -> Answer | None:
-    """Return the answer to a path, None where the path is not of this page.
+    """Return the response for a path; None if it is not a path of this page.
 
     Args:
         path: as it was asked for.

@@ -1,4 +1,4 @@
-"""The command: arguments and environment in, a table and an exit status out."""
+"""The command: reads arguments and environment, prints a table, and exits with a status."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The command line, turned into a plan or into a sentence that says what is wrong with it."""
+"""Parses the command line into a plan, or reports what is wrong with it."""
 
 import argparse
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
-"""The backlog during a load: sampled, turned into rates, and, where asked for, kept below a limit.
+"""The backlog during a load: sampled, converted to rates, and optionally kept below a limit.
 
-A closed loop is answered by Redis, far sooner than Elasticsearch has written the hits, so its rate says what Track can
-do and not what the whole path can. Held back by the backlog it becomes the whole path's own rate: the load pauses
-while more than so many hits are waiting, and what is accepted then is what is written.
+In a closed loop Redis answers long before Elasticsearch has written the hits, so the rate is that of Track and not of
+the whole path. With a limit for the backlog the load pauses while too many hits are waiting, so hits are accepted at
+the rate of the whole path.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One measurement, from the first read to the verdict: what is known before, the load, what is counted after."""
+"""One measurement: reads the counts before, sends the load, reads the counts after, and gives a verdict."""
 
 import asyncio
 import contextlib

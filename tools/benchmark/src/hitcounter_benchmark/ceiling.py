@@ -1,7 +1,7 @@
-"""A server that answers 204 without looking: what the load client does when nothing holds it up.
+"""A server that answers 204 without parsing: it shows the maximum rate of the load client.
 
-Run by itself (``python -m hitcounter_benchmark.ceiling PORT``). The suite measures the client against it in the same
-run as everything else: only a client whose ceiling is well above every other figure measured the server, not itself.
+To run it alone: ``python -m hitcounter_benchmark.ceiling PORT``. The suite measures the client with it in the same run.
+If the maximum of the client is not well above all other figures, these measured the client and not the server.
 """
 
 import asyncio

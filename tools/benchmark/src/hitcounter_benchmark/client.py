@@ -1,4 +1,4 @@
-"""A handful of keep-alive connections with ``await``: for what is read and probed beside the load."""
+"""A few keep-alive connections with ``await``, for reads and probes during the load."""
 
 import asyncio
 from collections import deque

@@ -1,7 +1,7 @@
-"""Several rounds of several measurements made one number each: medians, and ratios to the bare endpoint. Pure.
+"""Combines the rounds of all measurements: medians, and ratios to the bare endpoint. Pure.
 
-A ratio is taken within a round, between neighbours in time, and only then the median over the rounds: a machine that
-slows down as it gets warm, or a neighbour on it, then moves both sides of the fraction.
+A ratio is computed within a round, between measurements that are close in time; then the median over the rounds is
+taken. So a machine that slows down when it gets warm, or other load on it, affects both sides of the ratio.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """One keep-alive HTTP/1.1 connection with at most one request in flight.
 
-The usual answer to Track is a 204 that arrives in one piece: it is recognised by its first and last bytes, without a
-parser. Everything else goes through httptools.
+The usual response of Track is a 204 in one piece. It is recognized by its first and last bytes, without a parser. All
+other responses are parsed by httptools.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What Elasticsearch holds, asked directly: the API tells hits, and a document may stand for many of them."""
+"""Counts documents in Elasticsearch directly: the API counts hits, and a document may contain many."""
 
 import json
 import time

@@ -1,8 +1,8 @@
-"""How soon an accepted hit is countable: probe hits during the load, each with an id of its own.
+"""Measures how soon an accepted hit is countable, with probe hits during the load, each with its own id.
 
-A probe is countable when the as-of covers it and a read then shows it. The as-of is polled twenty times a second,
-which costs next to nothing; reads at that rate would be a load of their own that changes what is measured. Probes wait
-in a queue and the oldest goes first, which is the order of the as-of, too.
+A probe is countable when the as-of is later than it and a read shows it. The as-of is polled twenty times a second,
+which costs almost nothing; as many reads would be a load that changes the result. Probes wait in a queue, the oldest
+first, which is also the order of the as-of.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What two cores with everything on them must show, held against what they showed. Pure.
+"""Compares the results with what two cores must reach. Pure.
 
-A goal is met by the median of the rounds; the least and the most of them are told beside it.
+A goal is met if the median of the rounds meets it; the minimum and the maximum are reported, too.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """A log-linear histogram of durations: constant memory, constant time, constant relative error.
 
-It follows HdrHistogram's idea: every power of two is cut into the same number of steps, so a value is known to within
-one step of its own magnitude, from a microsecond to an hour. It is written here because it runs once per hit in the
-process that must not be the slow one: recording takes 0.1 µs, against 0.6 µs with the ``hdrhistogram`` package.
+It works like HdrHistogram: every power of two is divided into the same number of steps, so the error of a value is at
+most one step, from a microsecond to an hour. It is written here because it runs once per hit in the load client, which
+must be fast: recording takes 0.1 µs, and 0.6 µs with the ``hdrhistogram`` package.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""The spam itself: lanes, each a connection with one request in flight, that follow a pace.
+"""The load: lanes, each a connection with one request in flight, that follow a schedule.
 
-There is no task and no future per request. An answer's callback books it and writes the next request, so a request
-costs the client a few microseconds beside the system calls. What happens rarely (connecting, looking for answers that
-do not come, hits that are due while every lane is idle) is done by one slow loop, `Load.run`.
+There is no task and no future per request. The callback of a response records it and writes the next request, so a
+request costs the client a few microseconds besides the system calls. Rare work (connecting, detecting missing
+responses, hits that are due while every lane is idle) is done by one slow loop, `Load.run`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on, as far as it will say."""
+"""Describes the machine of a measurement, as far as it is known."""
 
 import os
 import platform

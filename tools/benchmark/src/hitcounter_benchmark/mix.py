@@ -1,7 +1,7 @@
-"""What is sent: ready-made requests, each with the hits it carries, and the order in which they leave. Pure.
+"""The requests to send: prepared requests with their hits, and their order. Pure.
 
-Requests are made before the load starts, so that sending one costs a look-up. A request carries one hit of one id, or,
-in batch mode, a JSON array of many hits of ids drawn by the skew.
+Requests are prepared before the load starts, so that sending one is a lookup. A request has one hit, or in batch mode a
+JSON array of many hits with ids drawn by the skew.
 """
 
 import random

@@ -1,7 +1,7 @@
-"""The real parts that the suite measures, each a process of its own, started and ended by the local stack.
+"""The services that the suite measures, each in its own process, started and stopped by the local stack.
 
-Two installations run side by side, and only one of them is under load at a time: *track* is an API and its Redis,
-*path* is an API, its Redis, an indexer and Elasticsearch.
+There are two installations, and only one of them is under load at a time: *track* has an API and its Redis, *path* has
+an API, its Redis, an indexer and Elasticsearch.
 """
 
 import contextlib

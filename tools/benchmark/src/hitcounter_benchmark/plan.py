@@ -1,4 +1,4 @@
-"""What one run is to do: the settings, checked, and the pace that follows. Pure, but for the profile's file."""
+"""The plan of a run: the checked settings, and the schedule that follows. Pure, except for the profile file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

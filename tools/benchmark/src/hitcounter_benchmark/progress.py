@@ -1,4 +1,4 @@
-"""What is going on, on standard error: a line that renews itself on a terminal, one every few seconds elsewhere."""
+"""Progress on standard error: an updated line on a terminal, a line every few seconds elsewhere."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Reads beside a load: one id's counts, asked for at a steady rate, however long the answers take."""
+"""Reads during a load: the counts of one id at a constant rate, no matter how long the responses take."""
 
 import asyncio
 import contextlib

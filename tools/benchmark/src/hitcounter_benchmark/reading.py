@@ -1,4 +1,4 @@
-"""Counts as the API tells them, and whether they are settled: the only module that knows the answer's shape."""
+"""Reads counts from the API, and whether they are settled. Only this module knows the format of the response."""
 
 import asyncio
 import time

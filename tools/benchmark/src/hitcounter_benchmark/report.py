@@ -1,4 +1,4 @@
-"""How a result is told: a table for people, JSON for the record."""
+"""Formats a result: a table for people, JSON for the record."""
 
 import platform
 from dataclasses import asdict

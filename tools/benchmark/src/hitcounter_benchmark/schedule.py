@@ -1,8 +1,8 @@
-"""When hits are meant to be sent: pure, in nanoseconds since the start of the load.
+"""When hits are to be sent, in nanoseconds since the start of the load. Pure.
 
-An open loop decides the times beforehand and keeps to them however slow the answers are, as visitors do. Latency is
-then counted from the intended time: a server that stalls for a second is charged for every hit that should have been
-sent in that second, not only for the few that were (the mistake known as coordinated omission).
+An open loop plans the times in advance and keeps them, no matter how slow the responses are, as visitors do. Latency is
+measured from the planned time. So if the server stalls for a second, every hit planned for that second counts, and not
+only those that could be sent (this avoids coordinated omission).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Starting our own processes for a measurement, each with the settings it needs and a log file of its own."""
+"""Starts our processes for a measurement, each with its settings and its own log file."""
 
 import sys
 from dataclasses import dataclass, replace

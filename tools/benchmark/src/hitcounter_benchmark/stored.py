@@ -1,7 +1,7 @@
-"""Hits of the past, stored through the batch endpoint before anything is measured.
+"""Stores hits with past times through the batch endpoint before the measurement.
 
-They are real: accepted, queued, indexed. Hits of the past have times spread evenly over nearly three days, different
-by milliseconds, so that no two of one id become one document: the hardest case for reads.
+They are real: accepted, queued, indexed. Their times are spread evenly over nearly three days and differ by
+milliseconds, so that no two hits of one id are merged into one document. This is the hardest case for reads.
 """
 
 import asyncio

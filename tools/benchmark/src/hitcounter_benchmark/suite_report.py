@@ -1,4 +1,4 @@
-"""How the suite is told: ratios first, absolute figures second, what each process used third, and the goals. Pure."""
+"""Formats the results of the suite: ratios, absolute figures, resource usage of each process, and the goals. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

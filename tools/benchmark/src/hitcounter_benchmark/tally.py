@@ -1,7 +1,7 @@
-"""What became of each request, by id: the client's own record, which the counts are held against. Pure.
+"""The outcome of each request, by id: the record of the client, which the counts are compared with. Pure.
 
-Three outcomes matter. *Acknowledged* hits must be counted. *Refused* ones must not be. *Unknown* ones (no answer in
-time, a cut connection, or a server that says it cannot tell) may be either, so they widen what is accepted as right.
+There are three outcomes. *Acknowledged* hits must be counted. *Refused* hits must not be counted. *Unknown* hits (no
+response in time, a broken connection, or outcome unknown) may be either, so they widen the range of correct counts.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Where the load goes: a server on this machine, and nowhere else."""
+"""The target of the load: a server on this machine, and never another one."""
 
 from dataclasses import dataclass
 from ipaddress import ip_address

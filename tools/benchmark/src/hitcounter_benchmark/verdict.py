@@ -1,4 +1,4 @@
-"""Whether the counts are what was acknowledged: the rule, and the sentence that tells it. Pure."""
+"""Decides whether the counts match what was acknowledged, and explains the result. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The command hitcounter-cluster: bring up a real Kubernetes on this machine, add to it, and take it away."""
+"""The command hitcounter-cluster: starts a real Kubernetes on this machine, installs add-ons, and removes it."""
 
 import argparse
 import sys

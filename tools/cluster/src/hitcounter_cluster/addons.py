@@ -1,7 +1,7 @@
-"""What a cluster may have beside the node: names, scaling by KEDA, processor metrics, Prometheus. Each for itself.
+"""The optional add-ons of a cluster: DNS, KEDA, metrics-server, Prometheus. Each one is independent.
 
-The manifests of KEDA and metrics-server come with their modules; ours are in `manifests/`. What is changed in them is
-what this node needs: the images that it has, and that nothing is pulled.
+The manifests of KEDA and metrics-server come with their Go modules; ours are in `manifests/`. They are changed only as
+far as this node requires: its images, and no pulling.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""A Kubernetes API server alone, with its etcd: custom resources, watches, roles and validation, but no node.
+"""A Kubernetes API server with its etcd: custom resources, watches, roles and validation, but no node.
 
-It needs no root and no packages, is ready seconds after it was built, and ends with the process that started it. What
-it cannot do is run anything: a Deployment that is put into it stays a wish.
+It needs no root and no packages, starts within seconds once it is built, and ends with the process that started it. It
+cannot run anything: a Deployment gets no pods.
 
     with ApiServer(folder) as api:
         api.kubectl("apply", "-f", "crds/")

@@ -1,7 +1,7 @@
-"""Images made of files of this machine, without Docker: a layer and a description in an archive for containerd.
+"""Builds images from files of this machine, without Docker: a layer and a description in an archive for containerd.
 
-For stand-ins only. Programs are taken with the libraries they are linked to, so an image holds exactly what it needs
-and runs on this machine's kind of processor.
+For stand-ins only. Programs are packed with the libraries that they link, so an image contains only what it needs and
+runs on the CPU architecture of this machine.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The cluster's own certificate authority: made by openssl for one cluster, thrown away with it."""
+"""The certificate authority of a cluster: created by openssl for one cluster, and deleted with it."""
 
 import subprocess
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Asking a control plane: whether it serves, and whatever kubectl can ask."""
+"""Calls a control plane: whether it is ready, and any kubectl command."""
 
 import ssl
 import subprocess

@@ -1,7 +1,7 @@
-"""How the control plane is configured: its certificates, its token, and the arguments of its programs.
+"""The configuration of the control plane: its certificates, its token, and the arguments of its programs.
 
-The one description serves the API server alone (`api_server.py`, on this machine's loopback, as any user) and the
-whole node (`node.py`). Knows no process.
+It is used for the API server alone (`api_server.py`, on loopback, as any user) and for the whole node (`node.py`). It
+starts no process.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""What the cluster needs, what of it is here, and what would bring the rest. Fetches nothing by itself."""
+"""Lists what the cluster needs, what this machine has, and how to get the rest. It installs nothing."""
 
 import os
 import shutil

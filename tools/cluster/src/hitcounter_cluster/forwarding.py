@@ -1,4 +1,4 @@
-"""kubectl port-forward, for as long as it is needed, and never somebody else's server in its place."""
+"""Runs kubectl port-forward while it is needed, and makes sure that the port is not that of another server."""
 
 import contextlib
 import subprocess

@@ -1,8 +1,7 @@
-"""The first process of the node: in a network and a view of the machine of its own, it starts and minds the others.
+"""The first process of the node: starts and supervises the others, in its own network and mount namespaces.
 
-Run by `node.py` as `python -m hitcounter_cluster.inside FOLDER`. Whatever happens in here, none of it is to be seen on
-the machine, and when this process ends, the kernel takes away all that it had: programs, containers, mounts, addresses
-and the rules of its firewall.
+`node.py` runs it as `python -m hitcounter_cluster.inside FOLDER`. Nothing in here is visible on the machine. When this
+process ends, the kernel removes everything: programs, containers, mounts, addresses and firewall rules.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Where the files of the node are, and how its programs are configured. Knows no process.
+"""Where the files of the node are, and how its programs are configured. It starts no process.
 
-All of its files are in one folder, which goes with it. What its programs want in places of the system is put there in a
-view of the file system that only the node has (`inside.py`).
+All files are in one folder, which is deleted with the node. Files that programs expect in system folders are put there
+in a mount namespace that only the node has (`inside.py`).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The addresses of the cluster: a network of its own, away from those that Docker, kind and most offices use."""
+"""The addresses of the cluster: its own network, different from those of Docker, kind and most offices."""
 
 HOST_ADDRESS = "10.199.0.1"
 """This machine's end of the wire to the node."""

@@ -1,8 +1,8 @@
-"""One Kubernetes node on this machine, in namespaces of its own: brought up, and taken away without a trace.
+"""One Kubernetes node on this machine, in its own namespaces: starts it, and removes it completely.
 
-It outlives the command that starts it. What it is known by is in its folder: the pid of its first process, with whom
-everything goes (`inside.py`). Outside of the folder there is one wire to it, which goes with it, and its control
-groups, which `down` removes.
+It outlives the command that starts it. Its folder has the pid of its first process; when that ends, everything ends
+(`inside.py`). Outside of the folder there is a virtual network link, which disappears with it, and its control groups,
+which `down` removes.
 """
 
 import contextlib

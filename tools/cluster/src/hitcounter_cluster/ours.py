@@ -1,4 +1,4 @@
-"""The images of our own services, built by `tools/images.sh` when their sources have changed."""
+"""The images of our services, built by `tools/images.sh` when their sources have changed."""
 
 import hashlib
 import subprocess

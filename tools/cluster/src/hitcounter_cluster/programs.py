@@ -1,7 +1,7 @@
-"""Kubernetes, CoreDNS, KEDA and metrics-server themselves: built by Go from their modules, once, into the cache.
+"""Kubernetes, CoreDNS, KEDA and metrics-server: built by Go from their modules, once, into the cache.
 
-The folders of `go/` hold, for each of them, a `go.mod` that names the release and a `go.sum` that pins every byte. A
-program's place in the cache bears its version, so a newer one is built when the `go.mod` asks for it.
+Each folder of `go/` has a `go.mod` with the release and a `go.sum` with all checksums. The path of a program in the
+cache contains its version, so a changed `go.mod` leads to a new build.
 """
 
 import re

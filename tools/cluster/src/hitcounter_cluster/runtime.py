@@ -1,7 +1,7 @@
-"""What runs containers on the node: containerd, runc, iptables and the network plugins, from the distribution.
+"""The container runtime of the node: containerd, runc, iptables and the network plugins, from the distribution.
 
-The packages are unpacked into the cache and not installed: their installation would start a server, and leave files all
-over the machine.
+The packages are unpacked into the cache and not installed: an installation would start a server and put files in many
+places.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""The images that no registry can give us here, under the names by which the chart and the add-ons ask for them.
+"""Images that cannot be pulled from a registry here, under the names that the chart and the add-ons use.
 
-In them are the same real servers that the local stack runs, and the programs that Go built.
+They contain the same real servers as the local stack, and the programs that Go built.
 """
 
 import hashlib

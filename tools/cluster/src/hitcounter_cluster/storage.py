@@ -1,4 +1,4 @@
-"""Volumes for claims: a fixed number of folders of the node, as long as no provisioner can be had from a registry."""
+"""Volumes for claims: a fixed number of folders of the node, because no provisioner can be pulled from a registry."""
 
 import yaml
 

@@ -1,4 +1,4 @@
-"""The command hitcounter-devstack: run everything, run the stores only, fetch what is needed, say what is missing."""
+"""The command hitcounter-devstack: run everything, run only the stores, fetch what is needed, list what is missing."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Finding a Chromium for the tests of the page; on Debian root gets the distribution's."""
+"""Finds a Chromium for the tests of the page. As root on Debian it installs that of the distribution."""
 
 import shutil
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The two parts that are ours, run from this checkout, and the lock that lets only one stack run in it."""
+"""Our two services, run from this checkout, and the lock that allows only one stack per checkout."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""The one readable log of `hitcounter-devstack run`: the lines of all parts, each with its part's name in front."""
+"""The common log of `hitcounter-devstack run`: the lines of all parts, each with the name of its part."""
 
 import contextlib
 import re

@@ -1,7 +1,7 @@
-"""Elasticsearch itself: fetched once from Maven Central, checked, unpacked into the cache, and then only read.
+"""Elasticsearch: fetched once from Maven Central, verified, and unpacked into the cache, which is then only read.
 
-The distribution is the one that Elastic publishes for integration tests: the full server with few modules. It has
-everything that hitcounter uses.
+It is the distribution that Elastic publishes for integration tests: the full server with few modules. It has everything
+that hitcounter uses.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""A store in a container: what `run` falls back to on a machine that has Docker, but not what the store itself needs.
+"""A store in a container: the fallback of `run` on a machine that has Docker but not the programs of the store.
 
-The tests never use it: they kill and freeze processes, and a container's is out of their reach.
+Tests never use it, because they kill and freeze processes, and cannot do that to processes in a container.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the stack and its tests need, what of it is here, and what would bring the rest. Fetches nothing by itself."""
+"""Lists what the stack and its tests need, what this machine has, and how to get the rest. It installs nothing."""
 
 import functools
 import shutil

@@ -1,7 +1,7 @@
-"""A real Elasticsearch: one node, reachable from this machine only, on a developer's terms of memory and disk.
+"""A real Elasticsearch: one node, reachable only from this machine, with little memory and disk.
 
-The program and its Java come from `distributions.py` and `java.py`. Its launcher is a small Java process that
-starts the server as a second one; both are in one process group, so what hits the group hits the server.
+`distributions.py` and `java.py` provide the program and its Java. Its launcher is a small Java process that starts the
+server as a second one. Both are in one process group, so a signal to the group reaches the server.
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""The one place where the workshop looks at its own environment and at the host it runs on."""
+"""The only module of the tools that reads its environment variables and the host that it runs on."""
 
 import os
 import sys

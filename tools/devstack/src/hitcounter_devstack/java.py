@@ -1,4 +1,4 @@
-"""Finding a Java that fits a given Elasticsearch, without touching the one that is the system's default."""
+"""Finds a Java that fits an Elasticsearch version, without changing the default Java of the system."""
 
 import functools
 import re

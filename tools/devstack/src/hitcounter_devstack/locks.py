@@ -1,4 +1,4 @@
-"""Locks between processes: on a shared download, and on the data of a running server."""
+"""Locks between processes: for a shared download, and for the data of a running server."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The distribution's packages, on Debian and Ubuntu: downloading some to unpack, and installing some as root."""
+"""Packages of the distribution, on Debian and Ubuntu: downloads and unpacks some, and installs some as root."""
 
 import os
 import re

@@ -1,7 +1,6 @@
-"""A part of the stack: something that is started, becomes ready, and is stopped, killed, frozen or started again.
+"""A part of the stack: a process that is started, becomes ready, and is stopped, killed, frozen or restarted.
 
-This is the one life cycle that the stores and our own services share. What runs, and when it is ready, the
-subclasses say.
+Stores and our services share this life cycle. Subclasses define what runs and when it is ready.
 """
 
 import abc

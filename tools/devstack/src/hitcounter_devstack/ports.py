@@ -1,4 +1,4 @@
-"""Free ports, who holds one, and waiting until something answers on one."""
+"""Finds free ports and the process on a port, and waits until a port accepts connections."""
 
 import fcntl
 import itertools

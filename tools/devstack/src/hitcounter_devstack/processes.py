@@ -1,7 +1,7 @@
-"""One guarded process: started, observed, signalled, and never left behind.
+"""One guarded process: started, observed, signalled, and always stopped.
 
-Everything that the stack runs is a GuardedProcess; `guard.py` tells how it is kept from outliving us. What the
-process is (a store, a service) is for the modules above.
+Everything in the stack is a GuardedProcess. `guard.py` explains how it is kept from outliving its parent. The modules
+above know what the process is (a store, a service).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What the user sees while something takes time: one growing line in a terminal, a line now and then elsewhere."""
+"""Progress during long operations: an updated line on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import threading

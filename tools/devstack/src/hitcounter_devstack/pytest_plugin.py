@@ -1,8 +1,8 @@
-"""Fixtures: the real servers, each started when a test first asks for it, and stopped at the end of the session.
+"""Fixtures: real servers, each started when a test first needs it and stopped at the end of the session.
 
-A server that cannot be had here fails the tests that need it, with the command that would bring it. Under
-pytest-xdist each worker has servers of its own. The first use of a release downloads it: `hitcounter-devstack
-setup` does that before, outside of any test's time limit.
+If a server is not available, the tests that need it fail with the command that installs it. With pytest-xdist each
+worker has its own servers. The first use of a release downloads it; `hitcounter-devstack setup` does that in advance,
+outside of the time limit of a test.
 """
 
 import contextlib

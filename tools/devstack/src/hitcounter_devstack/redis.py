@@ -1,6 +1,6 @@
-"""A real Redis: append-only file synced every second, nothing ever evicted, reachable from this machine only.
+"""A real Redis: append-only file synced every second, no eviction, reachable only from this machine.
 
-Where the programs come from is in `redis_binaries.py`.
+`redis_binaries.py` finds its programs.
 """
 
 import functools

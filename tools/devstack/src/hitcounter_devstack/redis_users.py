@@ -1,8 +1,6 @@
-"""The users that the chart gives the services in Redis, for every Redis started here.
+"""The Redis users of the chart, for every Redis started here, so that a test fails if a user lacks a permission.
 
-So a test fails where one of them is not permitted something.
-
-The user `default` may do everything beside them, without a password: it is what tests and people look by.
+The user `default` has all permissions and no password; tests and people use it.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""What Redis and Elasticsearch have in common here: a port and a data folder that outlast a stop or a kill.
+"""The common part of Redis and Elasticsearch: a port and a data folder that outlast a stop or a kill.
 
-Knows nothing of either store: the subclasses say which command to run and when it is ready.
+It knows neither store: the subclasses define the command and when it is ready.
 """
 
 import abc

@@ -1,4 +1,4 @@
-"""One of our own commands as a running process: `hitcounter-api`, `hitcounter-indexer`, or a stand-in for them."""
+"""One of our commands as a process: `hitcounter-api`, `hitcounter-indexer`, or a replacement for them."""
 
 import sys
 from collections.abc import Mapping, Sequence

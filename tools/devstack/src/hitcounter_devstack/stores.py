@@ -1,4 +1,4 @@
-"""Which Redis and which Elasticsearch `run` uses: a given one, one of this machine, one from Docker, in this order."""
+"""Chooses the Redis and the Elasticsearch of `run`: a given one, else one of this machine, else one from Docker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

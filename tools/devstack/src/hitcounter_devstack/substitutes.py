@@ -1,7 +1,7 @@
-"""Data folders in the cache, for checkouts that the account of root's Elasticsearch cannot reach (say, in root's home).
+"""Data folders in the cache, for checkouts that the account of Elasticsearch cannot read (such as in root's home).
 
-Each says in its file `origin` which folder it stands for. Deleting that folder, as `make clean` does, is meant for its
-substitute too: an abandoned one is dropped when the next server starts.
+The file `origin` in each one names the folder that it replaces. If that folder is deleted, as `make clean` does, the
+substitute is deleted when the next server starts.
 """
 
 import os

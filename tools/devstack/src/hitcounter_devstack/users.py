@@ -1,4 +1,4 @@
-"""Whom a server runs as: Elasticsearch refuses to be root, so root lends it an account that may do nothing else."""
+"""The account that a server runs as: Elasticsearch refuses to run as root, so root uses an unprivileged account."""
 
 import os
 import pwd

@@ -1,20 +1,20 @@
 #!lua
--- accept: add one entry to the stream and book its hits, once per (producer, sequence).
+-- accept: add one entry to the stream and count its hits in the ledger, once per (producer, sequence). Idempotent.
 --
--- Without allow-oom in the line above, Redis refuses the whole script while it is full, before anything is done.
--- A script is not rolled back, so what is written to last is looked at first: a key of another type is an error, and
--- nothing was done. XADD comes first of the writes: an entry without its booking can be seen by an audit, a booking
--- without its entry would be a hit that never arrives.
+-- The line above has no allow-oom, so Redis refuses the whole script while it is full, before anything is changed.
+-- Redis does not roll back a script. So keys that are written last are read first: if one has a wrong type, the script
+-- fails before any change. XADD is the first write: an audit can detect an entry that is not counted, but a counted hit
+-- without an entry would never arrive.
 --
 -- KEYS  1 stream  2 ledger  3 last sequence of this producer
--- ARGV  1 payload  2 number of hits  3 sequence  4 milliseconds to remember the sequence
--- Returns 1 if the entry was added, 0 if this batch had been accepted before.
+-- ARGV  1 payload  2 number of hits  3 sequence  4 milliseconds to keep the sequence
+-- Returns 1 if the entry was added, 0 if this batch was accepted before.
 
 local sequence = tonumber(ARGV[3])
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
 
 if sequence == last then
-    -- A write, so that a WAITAOF behind it on a new connection waits for the first attempt's write, too.
+    -- This is a write, so that a WAITAOF after it on a new connection also waits for the write of the first attempt.
     redis.call('PEXPIRE', KEYS[3], ARGV[4])
     return 0
 end

@@ -1,11 +1,11 @@
 #!lua
--- replay: move a dead letter back into the stream, with the positions it stands for, and from dead to backlog. What is
--- written to last is looked at first, since a script is not rolled back: a ledger of another type would leave the letter
--- in both streams.
+-- replay: move a dead letter back into the stream, with its positions, and its hits from dead to backlog. Redis does
+-- not roll back a script, so the key that is written last is read first: otherwise a ledger of a wrong type would leave
+-- the letter in both streams.
 --
 -- KEYS  1 stream  2 ledger  3 dead letters
 -- ARGV  1 id of the dead letter
--- Returns 1 if it was moved, 0 if there is no such letter.
+-- Returns 1 if it was moved, 0 if it does not exist.
 
 local letter = redis.call('XRANGE', KEYS[3], ARGV[1], ARGV[1])[1]
 if not letter then

@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
--- sample: take or keep the lease of the as-of publisher, and look at the oldest unsettled entry.
+-- sample: take or renew the lease of the as-of publisher, and return the time of the oldest unsettled entry.
 --
--- Every entry older than the sample is settled, and no entry will ever get an id below it. Where the stream is empty
--- the sample is Redis's own time, and the stream's last id is raised to it: then a clock that is set back, or the clock
--- of a replica that takes over, cannot give a later entry an id from before the sample.
+-- Every entry older than the sample is settled, and no entry will ever get an id below it. If the stream is empty, the
+-- sample is the time of Redis, and the last id of the stream is raised to it. So a clock that is set back, or the clock
+-- of a promoted replica, cannot give a later entry an id before the sample.
 --
--- Ids may run ahead of a clock that was set back. While the oldest entry does, nobody can say what was accepted before
--- which time: there is no sample, and an as-of that lies ahead of the clock is withdrawn.
+-- After a clock was set back, ids can be ahead of it. While the oldest entry is ahead of the clock, times and ids
+-- cannot be compared: there is no sample, and an as-of ahead of the clock is withdrawn.
 --
 -- KEYS  1 stream  2 lease  3 as of
--- ARGV  1 who asks  2 milliseconds the lease lasts
--- Returns the sample in milliseconds, or false where another one holds the lease or ids run ahead of the clock.
+-- ARGV  1 name of the publisher  2 duration of the lease in milliseconds
+-- Returns the sample in milliseconds, or false if another publisher has the lease or ids are ahead of the clock.
 
 local holder = redis.call('GET', KEYS[2])
 if holder and holder ~= ARGV[1] then
@@ -35,7 +35,7 @@ if oldest then
     return false
 end
 
--- An error is the lack of a stream: nothing was ever accepted, or all was deleted, the as-of with it.
+-- An error means that there is no stream: nothing was ever accepted, or everything was deleted, including the as-of.
 local stream = redis.pcall('XINFO', 'STREAM', KEYS[1])
 for at = 1, #stream, 2 do
     if stream[at] == 'last-generated-id' and ms_of(stream[at + 1]) < now_ms then

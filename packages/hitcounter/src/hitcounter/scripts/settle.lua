@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- settle: acknowledge, delete and book entries whose hits have all found their end. Allowed while Redis is full: it
--- is what makes room.
+-- settle: acknowledge, delete and count entries whose hits are all done. This is allowed while Redis is full, because
+-- it frees memory.
 --
--- Each entry is acknowledged first, and only if that acknowledged something is the rest done: an entry that another
--- indexer has settled meanwhile books nothing a second time. A script is not rolled back, so what is to be written to
--- is looked at before anything is: a key of another type is an error, and nothing was done.
+-- Each entry is acknowledged first. The rest happens only if this acknowledged it, so that an entry that another
+-- indexer has settled meanwhile is not counted twice. Redis does not roll back a script. So all keys are read before
+-- any is written: if one has a wrong type, the script fails before any change.
 --
 -- KEYS  1 stream  2 ledger  3 dead letters
 -- ARGV  1 group, then for each entry:
@@ -40,7 +40,7 @@ while at < #ARGV do
         settled[#settled + 1] = entry
     end
 end
--- One sum for all of them: each command here goes into the append-only file and to the replicas by itself.
+-- One sum for all entries: each command is written to the append-only file and sent to the replicas separately.
 for _, field in ipairs({'indexed', 'duplicate', 'dead'}) do
     if totals[field] ~= 0 then
         redis.call('HINCRBY', KEYS[2], field, totals[field])

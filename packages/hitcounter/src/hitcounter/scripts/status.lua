@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-oom
--- status: one consistent look at ledger, stream and as-of. A script and no transaction: Redis 7.0 refuses any command
--- of a transaction while it is full, and that is when everybody wants to look.
+-- status: a consistent snapshot of ledger, stream and as-of. It is a script and not a transaction, because Redis 7.0
+-- refuses every command of a transaction while it is full, and then the status is needed most.
 --
 -- KEYS  1 stream  2 ledger  3 as of
 -- ARGV  1 group, then the fields of the ledger
@@ -9,7 +9,7 @@
 
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 local time = redis.call('TIME')
--- An error is the lack of a group, before the first indexer, or of the permission to look: all entries are queued then.
+-- An error means that there is no group yet, or no permission to read it: then all entries count as queued.
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 return {
     redis.call('HMGET', KEYS[2], unpack(ARGV, 2)),

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- sweep: delete the consumers that died and left nothing: silent for long, and no entry pending. One step, for what is
--- pending must not change between the look and the deletion, which would take the pending list along.
+-- sweep: delete dead consumers: those that are silent for long and have no pending entries. It is one atomic step,
+-- because deleting a consumer deletes its pending list, which must not change between check and deletion.
 --
 -- KEYS  1 stream
 -- ARGV  1 group  2 milliseconds of silence
--- Returns the names of those deleted.
+-- Returns the names of the deleted consumers.
 
 local deleted = {}
 if redis.call('EXISTS', KEYS[1]) == 0 then
