@@ -147,7 +147,7 @@ def test_destroyed_consumer_group_is_made_anew_with_no_indexer_about(installatio
         installation.create(mode="none")
         installation.wait_for(QueueReady="True QueueWell")
         redis.xgroup_destroy(stream, "indexers")
-        assert "created anew from the first entry on" in installation.wait_event("ConsumerGroupRepaired")
+        assert "created again from the first entry on" in installation.wait_event("ConsumerGroupRepaired")
         assert [group["name"] for group in redis.xinfo_groups(stream)] == [b"indexers"]
 
 
