@@ -73,14 +73,14 @@ def _build_plan(options: argparse.Namespace, settings: BenchmarkSettings) -> Pla
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hitcounter-benchmark",
-        description="Send hits to Track on this machine, then read the counts back and say whether they are right.",
+        description="Send hits to an API on this machine, then read the counts and check that they are right.",
         epilog=_EPILOG,
     )
     add = parser.add_argument
     add("--url", default="http://127.0.0.1:8001", help="the API, on this machine only (%(default)s)")
     workers = f"connections (default {DEFAULT_WORKERS}; {OPEN_LOOP_WORKERS} with --rate)"
     add("-w", "--workers", type=parse_whole(1, _MAX_WORKERS), help=f"{workers}; or HITCOUNTER_BENCHMARK__WORKERS")
-    add("-i", "--id", help="the id that takes the hits (default 1); or HITCOUNTER_BENCHMARK__ID")
+    add("-i", "--id", help="the id of the hits (default 1); or HITCOUNTER_BENCHMARK__ID")
     add(
         "--ids",
         type=parse_whole(1, _MAX_IDS),
@@ -90,30 +90,40 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--skew", choices=get_args(Skew), default="uniform", help="how ids are drawn (%(default)s)")
     add("--batch", type=parse_whole(1, _MAX_BATCH), help="send this many hits in one request, to /analytics/batch")
     add("--seconds", type=parse_number(0.01, 86_400), help=f"how long to send (default {DEFAULT_SECONDS:g})")
-    add("--requests", type=parse_whole(1, 1_000_000_000), help="how many requests to send, if that is reached first")
-    add("--rate", type=parse_number(0.1, _MAX_RATE), help="open loop: hits a second, whatever the answers do")
+    add("--requests", type=parse_whole(1, 1_000_000_000), help="maximum number of requests to send")
+    add("--rate", type=parse_number(0.1, _MAX_RATE), help="open loop: hits per second, however slow the responses are")
     profiles = f"{', '.join(PROFILES)}, or a file of lines SECONDS START END in multiples of the rate"
     add("--profile", default="steady", help=f"shape of the rate: {profiles} (a spike is {SPIKE_FACTOR} times the rate)")
-    held = "send nothing while more hits than this are queued: the rate of the whole path instead of Track's"
+    held = "pause while more hits than this are queued, to measure the rate of the whole path"
     add("--max-backlog", type=parse_whole(0, 1_000_000_000), metavar="HITS", help=held)
-    add("--read-rate", type=parse_number(0, 1000), default=0.0, help="read counts beside it, so often a second (none)")
-    add("--read-id", metavar="ID", help="the id to read then (default: the first that takes hits)")
+    add(
+        "--read-rate",
+        type=parse_number(0, 1000),
+        default=0.0,
+        help="reads of counts per second during the load (default 0)",
+    )
+    add("--read-id", metavar="ID", help="the id of these reads (default: the first id of the load)")
     add(
         "--timeout-seconds",
         type=parse_number(0.01, 600),
         default=5.0,
-        help="give an answer up after this (%(default)s)",
+        help="time limit for a response (%(default)s)",
     )
     add(
         "--settle-seconds",
         type=parse_number(0, 86_400),
         default=60.0,
-        help="wait for the counts this long (%(default)s)",
+        help="how long to wait for the counts (%(default)s)",
     )
-    add("--probe-every-ms", type=parse_number(0, 60_000), default=250, help="freshness probes; 0: none (%(default)s)")
-    add("--no-verify", dest="verify", action="store_false", help="read nothing: no freshness, no verdict")
-    add("--seed", type=int, default=1, help="of the order of ids (%(default)s)")
-    add("--json", type=parse_new_file, metavar="FILE", help="write machine, versions, settings and results there")
+    add(
+        "--probe-every-ms",
+        type=parse_number(0, 60_000),
+        default=250,
+        help="interval of freshness probes; 0: none (%(default)s)",
+    )
+    add("--no-verify", dest="verify", action="store_false", help="do not read: no freshness, no verdict")
+    add("--seed", type=int, default=1, help="seed of the order of ids (%(default)s)")
+    add("--json", type=parse_new_file, metavar="FILE", help="write machine, versions, settings and results to FILE")
     return parser
 
 

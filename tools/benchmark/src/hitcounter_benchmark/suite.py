@@ -198,19 +198,19 @@ def _measure(measurement: Measurement) -> Result:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hitcounter-benchmark suite",
-        description="Start every part on this machine, for real, and measure them side by side.",
+        description="Start all services on this machine, and measure each step of the path of a hit.",
     )
     add = parser.add_argument
     seconds = parse_number(0, 600)
-    add("--rounds", type=parse_whole(1, 100), default=3, help="how many, after a warm-up (%(default)s)")
-    add("--seconds", type=seconds, default=5.0, help="for each short load of a round (%(default)s)")
-    add("--sustained-seconds", type=seconds, default=15.0, help="at the whole path's own rate, and reads (%(default)s)")
-    add("--open-seconds", type=seconds, default=60.0, help="for the open loop (%(default)s)")
-    add("--warm-up-seconds", type=seconds, default=3.0, help="for each load beforehand; 0: none (%(default)s)")
-    add("--ids", type=parse_whole(2, 1_000_000), default=1000, help="that take the hits of a load (%(default)s)")
-    stored = "hits that one id has before its reads are measured (%(default)s)"
+    add("--rounds", type=parse_whole(1, 100), default=3, help="number of rounds after the warm-up (%(default)s)")
+    add("--seconds", type=seconds, default=5.0, help="duration of each short load (%(default)s)")
+    add("--sustained-seconds", type=seconds, default=15.0, help="duration of sustained loads and reads (%(default)s)")
+    add("--open-seconds", type=seconds, default=60.0, help="duration of the open loop (%(default)s)")
+    add("--warm-up-seconds", type=seconds, default=3.0, help="duration of each warm-up; 0: none (%(default)s)")
+    add("--ids", type=parse_whole(2, 1_000_000), default=1000, help="number of ids in a load (%(default)s)")
+    stored = "stored hits of the id whose reads are measured (%(default)s)"
     add("--stored-hits", type=parse_whole(1, 100_000_000), default=5_000_000, help=stored)
     add("--elasticsearch", choices=RELEASES, default="8", help="major version; 9 needs Java 21 (%(default)s)")
-    add("--cores", type=parse_whole(1, 1024), help="keep everything, this client too, on this many cores (all)")
-    add("--json", type=parse_new_file, metavar="FILE", help="write the machine, the versions and all results there")
+    add("--cores", type=parse_whole(1, 1024), help="run everything, including this client, on this many cores (all)")
+    add("--json", type=parse_new_file, metavar="FILE", help="write the machine, the versions and all results to FILE")
     return parser

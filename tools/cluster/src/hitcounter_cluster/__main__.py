@@ -28,11 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exits with 0, or 1 when something failed or is missing."""
     parser = argparse.ArgumentParser(prog="hitcounter-cluster", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
-    up_ = actions.add_parser("up", help="bring it up, with our images and those of the stores; again: only what is new")
+    up_ = actions.add_parser(
+        "up", help="start the cluster with our images and those of the stores; if it runs, update it"
+    )
     up_.add_argument("addons", nargs="*", choices=[*(set(ADDONS) - {DNS}), []], metavar="ADDON", help=", ".join(ADDONS))
-    actions.add_parser("setup", help="build everything that up may need: half an hour the first time")
-    actions.add_parser("down", help="take it away, with everything that is on it")
-    actions.add_parser("doctor", help="say what is here and what would bring the rest")
+    actions.add_parser("setup", help="build everything that up needs; takes half an hour the first time")
+    actions.add_parser("down", help="remove the cluster and everything on it")
+    actions.add_parser("doctor", help="list what this machine has, and how to get what is missing")
     options = parser.parse_args(arguments)
     if options.action == "doctor":
         print_findings(examine(), Console())

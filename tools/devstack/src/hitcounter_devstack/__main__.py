@@ -48,8 +48,8 @@ def _build_parser() -> argparse.ArgumentParser:
     environment = inherited_environment()
     parser = argparse.ArgumentParser(prog="hitcounter-devstack", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
-    run = actions.add_parser("run", help="Redis, Elasticsearch, one API and one indexer, until stopped")
-    servers = actions.add_parser("servers", help="Redis and Elasticsearch only, for who runs the rest by hand")
+    run = actions.add_parser("run", help="run Redis, Elasticsearch, one API and one indexer until stopped")
+    servers = actions.add_parser("servers", help="run only Redis and Elasticsearch until stopped")
     for command in (run, servers):
         command.add_argument("--data", type=Path, default=default_data_folder(), help="where data and logs are kept")
         for store in ("redis", "elasticsearch"):
@@ -58,9 +58,9 @@ def _build_parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{store}-url", metavar="URL", default=environment.get(variable), help=help_)
     port = environment.get("HITCOUNTER_HTTP__PORT") or API_PORT
     run.add_argument("--api-port", type=int, default=port, help=f"default {API_PORT}; or HITCOUNTER_HTTP__PORT")
-    run.add_argument("--observe", action="store_true", help="a Prometheus beside it, with the rules of the chart")
+    run.add_argument("--observe", action="store_true", help="also run a Prometheus with the rules of the chart")
     actions.add_parser("setup", help="fetch everything that run and the tests need")
-    actions.add_parser("doctor", help="say what is here and what would bring the rest")
+    actions.add_parser("doctor", help="list what this machine has, and how to get what is missing")
     return parser
 
 
