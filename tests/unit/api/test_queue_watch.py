@@ -75,7 +75,7 @@ async def test_waiting_is_logged_once_and_so_is_its_end(capsys: pytest.CaptureFi
         await rig.watch.watch_once()
     output = capsys.readouterr().out
     assert output.count("waiting for Redis") == 1
-    assert output.count("Redis is there") == 1
+    assert output.count("Redis answers") == 1
 
 
 async def test_a_look_does_not_wait_for_a_redis_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

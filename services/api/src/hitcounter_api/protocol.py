@@ -295,7 +295,9 @@ class ApiProtocol(HttpToolsProtocol):
         self._unparsed = data
         if data and ApiProtocol.unparsed_bytes > UNPARSED_MAX_BYTES:
             self._keep_unparsed(b"")
-            log.warning("a connection is closed: too much of pipelined requests waits", limit_bytes=UNPARSED_MAX_BYTES)
+            log.warning(
+                "closed a connection: too much pipelined data waits to be parsed", limit_bytes=UNPARSED_MAX_BYTES
+            )
             self.transport.close()
 
     def _check_upgrade(self) -> None:

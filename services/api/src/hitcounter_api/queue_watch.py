@@ -144,5 +144,5 @@ class QueueWatch:
     def _note_contact(self) -> None:
         is_first = self._readiness.clear(REDIS)
         if is_first or self._trouble is not None:
-            log.info("Redis is there")
+            log.info("Redis answers")
         self._trouble = None

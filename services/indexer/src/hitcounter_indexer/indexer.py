@@ -346,7 +346,7 @@ class Indexer:
     async def _leave(self) -> None:
         try:
             if not await self._stream.leave(self.consumer):
-                log.info("entries are left pending; another indexer will reclaim them", consumer=self.consumer)
+                log.info("some entries stay pending; another indexer will reclaim them", consumer=self.consumer)
         except StreamUnavailable as error:
             log.warning("could not leave the consumer group", reason=str(error))
 

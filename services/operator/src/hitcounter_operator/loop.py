@@ -185,7 +185,7 @@ class Loop:
             self._forget()
             return False
         if self._readiness.clear(LEASE):
-            log.info("at work", hitcounter=self.name)
+            log.info("holding the lease; at work", hitcounter=self.name)
         found = await self._parts.namespace.find_hitcounter(self.name)
         if found is None or (self._seen_uid not in (None, found.uid)):
             self._forget()
