@@ -131,3 +131,15 @@ def test_no_more_entries_are_remembered_than_there_is_room_for() -> None:
     left.add(TODAY, ["more"])
     assert left.is_full
     assert len(left) == LEFT_MAX_ENTRIES
+
+
+def test_index_of_a_request_without_a_response_is_suspected_until_it_accepts_a_document() -> None:
+    """Both were in one request. Then each is asked by itself: today accepts, yesterday does not respond."""
+    clock = Clock()
+    breakers = CircuitBreakers(clock)
+    breakers.note_unanswered({TODAY, YESTERDAY}, clock.now)
+    clock.now += 1.0
+    breakers.note_taken([TODAY])
+    clock.now += 1.0
+    assert breakers.note_refused(YESTERDAY, "no response", clock.now)
+    assert not breakers.note_refused(TODAY, "no response", clock.now), "it accepted a document in between"

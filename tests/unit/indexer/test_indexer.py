@@ -258,6 +258,7 @@ async def test_claims_are_not_renewed_while_elasticsearch_does_not_answer_and_ar
         await asyncio.sleep(0.5)
         assert len(rig.stream.renewed) == renewed
         rig.sink.failures.clear()
+        rig.stream.add(hit("b"))  # the first one waits until it is reclaimed
         await until(lambda: rig.counts)
         assert not indexer._writer.is_cut_off(0.0)
 

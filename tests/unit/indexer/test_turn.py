@@ -305,6 +305,30 @@ async def test_index_that_does_not_answer_is_found_by_asking_index_by_index(rig:
 
 
 @pytest.mark.usefixtures("_impatient")
+async def test_index_that_never_answers_cannot_hold_a_lane_that_has_only_its_documents(rig: Rig) -> None:
+    """No other index accepts anything meanwhile, so that no circuit breaker can open."""
+    rig.sink.silent_indices = {YESTERDAY}
+    rig.stream.add(late("late"))
+    indexer = rig.indexer(reclaim_after_seconds=0.5)
+    assert await indexer.run_once() == 1
+    rig.stream.add(hit("a"))
+    assert await indexer.run_once() == 1
+    assert rig.counts == {"a": 1}
+    assert list(rig.stream.pending) == ["1-0"]
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_index_that_pushes_back_without_end_cannot_hold_a_lane_that_has_only_its_documents(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: BUSY if id_ == "late" else None
+    rig.stream.add(late("late"))
+    indexer = rig.indexer(reclaim_after_seconds=0.5)
+    assert await indexer.run_once() == 1
+    rig.stream.add(hit("a"))
+    assert await indexer.run_once() == 1
+    assert rig.counts == {"a": 1}
+
+
+@pytest.mark.usefixtures("_impatient")
 async def test_no_breaker_opens_while_every_index_refuses(rig: Rig) -> None:
     rig.sink.rule = lambda _id: RED
     rig.stream.add(late("late"), hit("a"))

@@ -184,7 +184,8 @@ class HitStream:
         except StreamUnavailable as error:
             if is_demoted(error.__cause__):
                 # A demoted Redis still answers reads, so the other connections would not notice: close them, too.
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                with contextlib.suppress(Exception):  # it must not replace the error that says that nothing was taken
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise
 
     async def status(self) -> StreamStatus:

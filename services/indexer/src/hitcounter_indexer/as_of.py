@@ -27,7 +27,9 @@ from hitcounter_indexer.pacing import AS_OF, Conditions
 _LEASE_INTERVALS = 6
 _LEASE_LEAST_MS = 3000
 _PAUSE_LEASES = 2
-"""After a failure an indexer leaves the lease to others for this many lease periods."""
+"""After repeated failures an indexer leaves the lease to others for this many lease periods."""
+_MOST_FAILURES = 10
+"""Counted for the pause, which has reached its maximum long before."""
 _OVER_MS = 1
 _LONGEST_WINDOW_MS = 3 * DAY_MS
 _SLACK_MS = 5 * MINUTE_MS
@@ -52,7 +54,7 @@ class AsOfPublisher:
 
     async def run(self) -> None:
         """Publish until stopped, and once more after that, so that the last settled entries are included."""
-        pause_seconds = self._interval_seconds
+        pause_seconds, failures = self._interval_seconds, 0
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_seconds):
@@ -63,12 +65,15 @@ class AsOfPublisher:
             except IndexUnavailable as error:
                 self._conditions.note_trouble(AS_OF, error)
                 await self._release()
-                pause_seconds = max(pause_seconds, _PAUSE_LEASES * self._lease_ms / 1000)
+                # Longer each time: if it is the only indexer, one failed refresh must not delay the as-of for seconds.
+                pause_seconds = min(pause_seconds * 2**failures, _PAUSE_LEASES * self._lease_ms / 1000)
+                failures = min(failures + 1, _MOST_FAILURES)
             except StreamUnavailable as error:
                 log.debug("the as-of does not advance", reason=str(error))  # the lanes report it
             except Exception:
                 log.exception("the as-of could not be published")
             else:
+                failures = 0
                 self._conditions.note_healed(AS_OF)
         await self._release()
 

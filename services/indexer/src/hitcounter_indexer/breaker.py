@@ -75,6 +75,15 @@ class CircuitBreakers:
         while len(self._took_at) > _REMEMBERED_INDICES:
             del self._took_at[min(self._took_at, key=self._took_at.__getitem__)]
 
+    def note_unanswered(self, indices: Iterable[str], since: float) -> None:
+        """Record that a request with documents of these indices got no response, without knowing which one is at fault.
+
+        An index that accepts a document afterwards is not.
+        """
+        for index in indices:
+            if index not in self._open:
+                self._refusing_since.setdefault(index, since)
+
     def note_refused(self, index: str, reason: str, since: float) -> bool:
         """Record that an index refused documents. Return True if this opened its breaker.
 

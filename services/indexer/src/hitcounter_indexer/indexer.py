@@ -188,12 +188,14 @@ class Indexer:
             found = await self._stream.reclaim(
                 self.consumer, min_idle_ms=int(silence_seconds * 1000), count=BLIND_READ_MAX_ENTRIES
             )
-            # If more entries wait than are remembered, the others are reclaimed again and again: read new ones between.
-            if not found or self._left.is_full:
+            if not found:
                 self._next_reclaim = time.monotonic() + silence_seconds / 4
             entries += [
                 entry for entry in found if entry.entry_id not in self._held and entry.entry_id not in self._left
             ]
+        if self._left.is_full:
+            # Entries that are not remembered are reclaimed again and again: read new ones between.
+            self._next_reclaim = time.monotonic() + silence_seconds / 4
         if entries:
             self._metrics.entries.labels("reclaimed").inc(len(entries))
             log.info("took over entries of silent consumers", entries=len(entries))
@@ -254,8 +256,10 @@ class Indexer:
             if self._writer.is_cut_off(period_seconds):
                 continue
             for ids in _in_parts(sorted(self._held) + list(self._left)):
+                # Meanwhile some may have been handed over to others.
+                mine = [entry_id for entry_id in ids if entry_id in self._held or entry_id in self._left]
                 try:
-                    await self._stream.renew(self.consumer, ids)
+                    await self._stream.renew(self.consumer, mine)
                 except StreamUnavailable:
                     log.debug("could not renew claims")  # the lanes report it; a lost claim costs work, not hits
                 except Exception:

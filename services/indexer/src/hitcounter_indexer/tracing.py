@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, Tracer, get_current_span
 
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import ItemResult
-from hitcounter_indexer.turn import TurnEnd, TurnWriter
+from hitcounter_indexer.turn import Sent, TurnEnd, TurnWriter
 
 
 class TracedTurnWriter(TurnWriter):
@@ -37,12 +37,12 @@ class TracedTurnWriter(TurnWriter):
         with self._tracer.start_as_current_span("index", context, SpanKind.CONSUMER, attributes, links):
             return await super().finish(entries)
 
-    async def _send(self, actions: Sequence[Action]) -> list[ItemResult]:
+    async def _send(self, actions: Sequence[Action], sent: Sent) -> list[ItemResult]:
         """Send one bulk. Its span includes the wait for a free slot."""
         if not get_current_span().is_recording():
-            return await super()._send(actions)
+            return await super()._send(actions, sent)
         with self._tracer.start_as_current_span("bulk", attributes={"hitcounter.documents": len(actions)}) as span:
-            results = await super()._send(actions)
+            results = await super()._send(actions, sent)
             for outcome, documents in Counter(result.outcome for result in results).items():
                 span.set_attribute(f"hitcounter.documents.{outcome.value}", documents)
             return results

@@ -12,6 +12,9 @@ What happens to a document that is not written depends on what refuses it (outco
   shows that the index works: the index accepted another document of that request.
 - No other document is accepted that could be compared with it: the turn retries for a while, then leaves the entries
   pending.
+- Elasticsearch pushes back or does not respond, and all remaining documents belong to one index: the turn leaves the
+  entries pending after the same while. Otherwise one index that never responds could hold every lane. If Elasticsearch
+  is down as a whole, a lane has the entries of at most two turns pending: it reclaims them before it reads new ones.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ _TOO_LARGE = 413
 _NO_ANSWER = ItemResult(ItemOutcome.RETRY, "no_answer")
 _NOT_SENT = ItemResult(ItemOutcome.HOLD, "not_sent")
 """Not an answer."""
+_NOT_FLUSHED = "not_flushed"
 _SLOW_SECONDS = 1.0
 """While the indexer is stopping, it sends no further bulk after one that took longer than this."""
 _IS_THERE = (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE)
@@ -74,6 +78,13 @@ class _Attempt:
     end: AttemptEnd
     refused: Mapping[str, ItemResult] = field(default_factory=dict)
     """One response of each index that refuses documents."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """When the last request of a chunk was sent. Before that, it may have waited for a slot."""
+
+    at: float
 
 
 class TurnWriter:
@@ -125,9 +136,9 @@ class TurnWriter:
                 break
             if tried.end is AttemptEnd.DONE:
                 continue
-            if tried.end is AttemptEnd.REFUSED and self._is_hopeless(tried.refused, start):
+            if self._is_hopeless(tried, work, start):
                 log.warning(
-                    "left entries pending that Elasticsearch refuses",
+                    "left entries pending that Elasticsearch does not accept",
                     documents=len(work.open),
                     **{index: f"{result.reason}: {result.detail}" for index, result in tried.refused.items()},
                 )
@@ -228,13 +239,14 @@ class TurnWriter:
                 work.note(chunk, [_NOT_SENT] * len(chunk))
                 continue
             since = time.monotonic()
+            sent = Sent(since)
             try:
-                results = await self._write(chunk, is_repeat=is_repeat)
+                results = await self._write(chunk, sent, is_repeat=is_repeat)
             except IndexUnavailable as error:
                 problem, is_answered = error, error.status is not None
-                results = self._note_unanswered(work, chunk, error, since)
+                results = self._note_unanswered(work, chunk, error, sent.at)
             else:
-                problem = self._note_results(chunk, results, refused, since) or problem
+                problem = self._note_results(chunk, results, refused, sent.at) or problem
             work.note(chunk, results)
             if finished := work.take_finished():
                 await self._settle(finished)
@@ -269,15 +281,16 @@ class TurnWriter:
         indices = {item.action.index_name for item in chunk}
         if error.status is None:
             work.split_by_index(last=indices)
+            self._breakers.note_unanswered(indices, since)
             if len(indices) == 1:
                 self._note_refused(indices.pop(), str(error), since)
         return [_NO_ANSWER] * len(chunk)
 
-    async def _write(self, chunk: Sequence[OpenAction], *, is_repeat: bool) -> list[ItemResult]:
+    async def _write(self, chunk: Sequence[OpenAction], sent: Sent, *, is_repeat: bool) -> list[ItemResult]:
         """Write a chunk. If it is too large for Elasticsearch, write it in two halves."""
         actions = [item.action for item in chunk]
         try:
-            results = await self._send(actions)
+            results = await self._send(actions, sent)
         except IndexUnavailable as error:
             if error.status != _TOO_LARGE:
                 raise
@@ -285,8 +298,8 @@ class TurnWriter:
                 return [ItemResult(ItemOutcome.HOLD, "too_large", str(error))]
             half = len(chunk) // 2
             return [
-                *await self._write(chunk[:half], is_repeat=is_repeat),
-                *await self._write(chunk[half:], is_repeat=is_repeat),
+                *await self._write(chunk[:half], sent, is_repeat=is_repeat),
+                *await self._write(chunk[half:], sent, is_repeat=is_repeat),
             ]
         self._metrics.bulk_documents.observe(len(actions))
         if results.count(INDEXED) == len(results):
@@ -294,10 +307,10 @@ class TurnWriter:
         results = self._reject_invalid(chunk, results)
         return await self._flush_doubtful(chunk, results, is_repeat=is_repeat)
 
-    async def _send(self, actions: Sequence[Action]) -> list[ItemResult]:
+    async def _send(self, actions: Sequence[Action], sent: Sent) -> list[ItemResult]:
         """Send one bulk, after waiting for a free slot."""
         async with self._writes:
-            start = time.monotonic()
+            start = sent.at = time.monotonic()
             try:
                 if self._breakers.is_any_open:  # a breaker may have opened since this bulk was prepared
                     results = await self._send_some(actions)
@@ -360,7 +373,7 @@ class TurnWriter:
             try:
                 await self._sink.flush([index])
             except IndexUnavailable as error:
-                failed[index] = ItemResult(ItemOutcome.RETRY, "not_flushed", str(error))
+                failed[index] = ItemResult(ItemOutcome.RETRY, _NOT_FLUSHED, str(error))
         return [
             failed.get(item.action.index_name, result) if result.outcome is ItemOutcome.DUPLICATE else result
             for item, result in zip(chunk, results, strict=True)
@@ -394,20 +407,22 @@ class TurnWriter:
             elif result.outcome in (ItemOutcome.RETRY, ItemOutcome.HOLD) and (index not in here or result.is_of_shard):
                 here[index] = result
         for index, result in here.items():
-            if index not in taken or result.is_of_shard:
+            # A flush that fails says nothing about writes: a probe would close the breaker at once.
+            if result.reason != _NOT_FLUSHED and (index not in taken or result.is_of_shard):
                 self._note_refused(index, _tell(result), since)
         refused |= here
         return pushed_back
 
-    def _is_hopeless(self, refused: Mapping[str, ItemResult], start: float) -> bool:
-        """Return whether to stop retrying refused documents: their indices accept others, or it has taken too long."""
-        if time.monotonic() - start > self._settings.reclaim_after_seconds:
-            return True
-        return all(
+    def _is_hopeless(self, tried: _Attempt, work: Work, start: float) -> bool:
+        """Return whether to stop retrying: the indices accept other documents, or it has taken too long (see above)."""
+        has_taken_long = time.monotonic() - start > self._settings.reclaim_after_seconds
+        if tried.end is AttemptEnd.PUSHED_BACK:
+            return has_taken_long and len({item.action.index_name for item in work.open}) == 1
+        return has_taken_long or all(
             result.outcome is ItemOutcome.HOLD
             and not result.is_of_shard
             and self._breakers.has_taken_since(index, start)
-            for index, result in refused.items()
+            for index, result in tried.refused.items()
         )
 
     # ── settling ────────────────────────────────────────────────────────────────────────────────────────────────────
