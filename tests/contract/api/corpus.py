@@ -83,6 +83,12 @@ PLAIN: Final = [
 ]
 
 SMUGGLING: Final = [  # RFC 9112, 6.3 and 11.2
+    good(
+        "Content-Length with 5,000 leading zeros (9110, 8.6)",
+        framed(b"content-length: %b10\r\n" % (b"0" * 5_000), HIT),
+    ),
+    good("whitespace behind Content-Length (9112, 5.1)", framed(b"content-length: 10 \t\r\n", HIT)),
+    good("whitespace behind chunked (9112, 5.1)", framed(b"transfer-encoding: chunked \r\n", in_chunks())),
     bad("CL.TE", framed(b"content-length: 6\r\n" + _CHUNKED, b"0\r\n\r\nG")),
     bad("TE.CL", framed(_CHUNKED + b"content-length: 4\r\n", b"5c\r\n" + _SMUGGLED + b"\r\n0\r\n\r\n")),
     bad("TE.TE, identity last", framed(_CHUNKED + b"transfer-encoding: identity\r\n", in_chunks())),
@@ -159,6 +165,9 @@ EXPECTATIONS: Final = [  # RFC 9110, 10.1.1
         (204,),
         ("a",),
     ),
+    good(
+        "whitespace behind 100-continue (9112, 5.1)", request(headers=b"expect: 100-continue \r\n"), answers=[100, 204]
+    ),
 ]
 
 PIPELINES: Final = [  # RFC 9112, 9.3.2
@@ -185,6 +194,9 @@ TRAILERS: Final = [  # RFC 9110, 6.5.1
         framed(_CHUNKED, in_chunks(trailers=b"x: y\r\n")) * 2,
         answers=[204] * 2,
         hits="aa",
+    ),
+    Row(
+        "Connection: close (9112, 9.6)", framed(_CHUNKED, in_chunks(trailers=b"connection: close\r\n")), (204,), ("a",)
     ),
     bad("obs-fold in a trailer", framed(_CHUNKED, b"1\r\n{\r\n0\r\nx: y\r\n z\r\n\r\n")),
 ]
@@ -216,6 +228,7 @@ HOSTS: Final = [  # RFC 9112, 3.2
     bad("two hosts in one Host", request(host=b"host: x, y z\r\n")),
     bad("a Host outside of ASCII", request(host=b"host: \xc3\xa9\r\n")),
     good("an empty Host", request(host=b"host:\r\n")),
+    good("whitespace behind Host (9112, 5.1)", request(host=b"host: x \t\r\n")),
     good("Host with a port", request(host=b"Host: hits.example.com:8001\r\n")),
     good("Host with an underscore", request(host=b"host: hit_counter\r\n")),
     good("an IPv6 address", request(host=b"host: [::1]:8001\r\n")),

@@ -69,6 +69,20 @@ def test_a_head_that_is_too_large_is_answered_with_431(server: Server) -> None:
     assert b"head-too-large" in answer
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request(headers=b"x:\r\n" * 198),
+        framed(b"transfer-encoding: chunked\r\n", in_chunks(trailers=b"x:\r\n" * 200)),
+    ],
+    ids=["headers", "trailers"],
+)
+def test_two_hundred_header_fields_are_served(server: Server, sent: bytes) -> None:
+    with Wire(server.port) as wire:
+        wire.send([sent])
+        assert wire.read_statuses(1) == (204,)
+
+
 @pytest.mark.parametrize("between", [b"", b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["next", "later"])
 def test_what_cannot_be_read_behind_a_hit_is_not_taken_for_the_answer_to_the_hit(
     server: Server, between: bytes
@@ -161,6 +175,43 @@ def test_a_client_that_does_not_read_its_answers_is_not_waited_for(
     requests = build_request_with_large_answer("keep-alive") * 20  # the kernel itself holds an answer or two
     with connect_with_small_buffer(server) as connection, pytest.raises(ConnectionError):
         connection.sendall(requests)
+
+
+def test_an_answer_that_fits_the_buffer_and_is_not_read_does_not_keep_its_connection_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So little waits that the transport does not ask to pause, and it would wait without a limit before it closes."""
+    keep_idle_connections_shortly(server, monkeypatch)
+    monkeypatch.setattr(protocol, "ANSWER_MAX_SECONDS", 0.3)
+    with connect_with_small_buffer(server) as client:
+        (connection,) = wait_until(lambda: find_connections(server, client), bool)
+        while connection.transport.get_write_buffer_size() == 0:
+            client.sendall(request(b"", line=b"GET /openapi.json HTTP/1.1"))
+            time.sleep(0.01)
+        assert connection.transport.get_write_buffer_size() < 64 * 1024
+        wait_until(lambda: find_connections(server, client), lambda found: not found, 10)
+
+
+def find_connections(server: Server, client: socket.socket) -> list[protocol.ApiProtocol]:
+    """Return what the server has of the connection of this client."""
+    assert server._server is not None
+    connections = cast(list[protocol.ApiProtocol], list(server._server.server_state.connections))
+    return [each for each in connections if each.client == client.getsockname()]
+
+
+@pytest.mark.parametrize("line", [b"POST /analytics", b"POST /analytics?x=y", b"POST /nowhere"])
+def test_an_idle_connection_keeps_nothing_of_its_last_request(server: Server, line: bytes) -> None:
+    marker = b"a-marker"
+    with socket.create_connection((HOST, server.port), timeout=10) as client:
+        body = orjson.dumps({"id": "a", "key": marker.decode()})
+        client.sendall(request(body, headers=b"x: %b\r\n" % marker, line=line + b" HTTP/1.1"))
+        assert client.recv(65536)
+        server.ask("GET", "/nowhere")  # the request has ended, then
+        (connection,) = find_connections(server, client)
+        cycle = connection.cycle
+        kept: list[object] = [connection.headers, connection._head, connection._body, connection.scope]
+        kept += [getattr(cycle, "scope", None), getattr(cycle, "body", None), connection._running_cycle]
+        assert marker not in repr(kept).encode()
 
 
 def test_a_client_that_reads_its_answer_in_small_pieces_gets_all_of_it(server: Server) -> None:
@@ -314,6 +365,21 @@ def test_pipelines_that_wait_on_many_connections_have_a_limit_together(
     assert protocol.ApiProtocol.unparsed_bytes == 0
 
 
+def test_a_client_that_does_not_pipeline_is_not_closed_for_the_pipelines_of_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNPARSED_MAX_BYTES", 40_000)
+    may_answer = threading.Event()
+    server.stream.steps.append(asyncio.to_thread(may_answer.wait))  # type: ignore[arg-type]
+    with Wire(server.port) as pipelining, Wire(server.port) as other:
+        pipelining.send([request() * 500])
+        wait_until(lambda: protocol.ApiProtocol.unparsed_bytes, lambda found: found > 20_000)
+        other.send([request(b"x" * 60_000, line=b"POST /nowhere HTTP/1.1")])
+        assert other.read_statuses(1) == (404,)
+        may_answer.set()
+        assert pipelining.read_statuses(500) == (204,) * 500
+
+
 def test_one_connection_too_many_is_answered_with_503_and_closed() -> None:
     with Server(settings=HttpSettings(max_connections=10)) as server:
         server.ask("GET", "/nowhere")
@@ -345,6 +411,18 @@ def test_one_connection_too_many_is_answered_with_503_and_closed() -> None:
         (request(line=b"POST /\xc3\xa9 HTTP/1.1"), "malformed-request", b"must be percent-encoded"),
         (framed(b"transfer-encoding: gzip, chunked\r\n", in_chunks()), "not-implemented", b"chunked"),
         (request(headers=b"x: " + b"y" * 2 * HEAD_MAX_BYTES + b"\r\n"), "head-too-large", b"65,536"),
+        (request(headers=b"x:\r\n" * 199), "head-too-large", b"200 header fields"),
+        (BEGINNING + b"x:\r\n" * 1000, "head-too-large", b"200 header fields"),
+        (
+            framed(b"transfer-encoding: chunked\r\n", in_chunks(trailers=b"x:\r\n" * 201)),
+            "head-too-large",
+            b"200 header fields",
+        ),
+        (
+            framed(b"transfer-encoding: chunked\r\n", in_chunks(trailers=b"x:\r\n" * 1000)),
+            "head-too-large",
+            b"200 header fields",
+        ),
     ],
 )
 def test_what_is_refused_names_its_own_cause_and_is_counted(

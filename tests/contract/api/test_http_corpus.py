@@ -108,3 +108,20 @@ def test_a_body_that_comes_after_the_head_that_offers_an_upgrade_is_still_its_bo
         wire.send([request()])
         assert wire.read_statuses(1) == (204,)
     wait_until(lambda: server.stream.accepted_ids, lambda ids: ids == [["a"]])
+
+
+@pytest.mark.parametrize("path", [b"/analytics", b"/analytics?x=y"], ids=["fast", "ASGI"])
+def test_connection_close_in_a_trailer_is_told_in_the_answer(server: Server, path: bytes) -> None:
+    """The parser obeys it, and would drop every later request without a word (RFC 9112, 9.6)."""
+    sent = framed(
+        b"transfer-encoding: chunked\r\n",
+        in_chunks(trailers=b"connection: close\r\n"),
+        line=b"POST %b HTTP/1.1" % path,
+    )
+    with Wire(server.port) as wire:
+        wire.send([sent + request()])
+        answer = wire.read_answer()
+        assert answer is not None
+        assert answer.status == 204
+        assert b"\r\nconnection: close" in answer.head
+        assert wire.read_answer() is None

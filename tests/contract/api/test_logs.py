@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +19,9 @@ from hitcounter.logs import configure_logging
 from hitcounter.settings import LogSettings
 from hitcounter_api.protocol import ApiProtocol
 
+from tests.contract.api.corpus import request
 from tests.contract.api.server import Server
+from tests.contract.api.wire import Wire
 from tests.support.stack import wait_until
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -91,6 +97,27 @@ def test_hits_leave_no_line_and_a_batch_that_is_given_up_leaves_one_that_is_no_s
     assert [line["event"] for line in lines] == ["a batch of hits failed", "hits were not acknowledged"]
     assert [line["hits"] for line in lines] == [1, 1]
     assert not [line for line in lines if "traceparent" in line]
+
+
+@pytest.mark.parametrize(
+    "first", [request(), request(b"", line=b"GET /analytics/slow HTTP/1.1")], ids=["fast path", "ASGI path"]
+)
+def test_a_pipeline_whose_connection_is_closed_before_its_first_answer_leaves_no_line(
+    server: Server, log: Log, first: bytes
+) -> None:
+    may_answer = threading.Event()
+    if first.startswith(b"POST"):
+        server.stream.steps.append(asyncio.to_thread(may_answer.wait))  # type: ignore[arg-type]
+    server.reader.gate = lambda: asyncio.to_thread(may_answer.wait)  # type: ignore[arg-type]
+    with Wire(server.port) as wire:
+        wire.send([first + request(b"", line=b"GET /nowhere HTTP/1.1") + b"no http\r\n\r\n"])
+        assert wire.read_answer() is None
+    assert server._server is not None
+    may_answer.set()
+    wait_until(lambda: server._server.server_state.tasks, lambda tasks: not tasks, 10)  # type: ignore[union-attr]
+    time.sleep(0.1)  # a hit has no task
+    gc.collect()  # asyncio logs an exception that nobody took when its task is freed
+    assert log.lines == []
 
 
 def fail_to_choose(_protocol: ApiProtocol) -> bool:

@@ -37,12 +37,12 @@ OVERRIDDEN = {
     "on_body": ["body"],
     "on_message_complete": [],
     "on_response_complete": [],
+    "_start_asgi_task": ["cycle", "app"],
     "timeout_keep_alive_handler": [],
 }
 """Methods that ours replace or extend, and what they are called with."""
-CALLED = {
+CALLED: dict[str, list[str]] = {
     "_unset_keepalive_if_required": [],
-    "_start_asgi_task": ["cycle", "app"],
     "shutdown": [],
 }
 """Methods that stay uvicorn's, and that ours call or rely on."""
@@ -57,6 +57,7 @@ ATTRIBUTES = {
     "loop",
     "parser",
     "pipeline",
+    "scope",
     "server_state",
     "timeout_keep_alive",
     "timeout_keep_alive_task",

@@ -119,7 +119,8 @@ def test_headers_that_do_not_matter_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "key"), [(b"abc", "abc"), (b'"abc"', "abc"), (b'"', '"'), (b'a"b"', 'a"b"'), ("ü".encode(), "ü")]
+    ("value", "key"),
+    [(b"abc", "abc"), (b'"abc"', "abc"), (b'"', '"'), (b"abc \t", "abc"), (b'a"b"', 'a"b"'), ("ü".encode(), "ü")],
 )
 def test_an_idempotency_key_comes_with_or_without_quotes(value: bytes, key: str) -> None:
     assert read_headers([(b"content-length", b"12"), (b"idempotency-key", value)]) == TrackHeaders(12, key)

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Final
 import httptools
 from hitcounter.logs import get_logger
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hitcounter_api.hot_path import PATH, HotPath
 from hitcounter_api.intake import Refusal
@@ -36,6 +36,8 @@ from hitcounter_api.requests import HIT_MAX_BYTES
 
 HEAD_MAX_BYTES: Final = 64 * 1024
 """Maximum size of a head: neither the parser nor uvicorn has a limit."""
+HEADERS_MAX: Final = 200
+"""Maximum number of headers, and of trailers: 64 KB of the shortest ones would take 1.5 MB as Python objects."""
 HEAD_MAX_SECONDS: Final = 10.0
 """Time limit for a head, from its first byte or, on a new connection, from the start of the connection. It is the same
 as for a body (requests.py)."""
@@ -73,6 +75,8 @@ class ApiProtocol(HttpToolsProtocol):
         self.limit_concurrency = None  # uvicorn's own check also counts tasks, and does not count the fast path
         self._fast_cycle: _FastCycle | None = None
         """The request that is arriving, while it may take the fast path."""
+        self._running_cycle: RequestResponseCycle | None = None
+        """The request that the ASGI application is handling. `cycle` is the last one of the pipeline."""
         self._head: list[tuple[bytes, bytes]] = []
         """The headers of the request that is arriving. Meanwhile `headers` collects its trailers."""
         self._body = b""
@@ -110,6 +114,10 @@ class ApiProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._keep_unparsed(b"")
         self.pipeline.clear()  # nobody is left to answer
+        if self._running_cycle is not None:  # uvicorn tells only the last request of the pipeline
+            self._running_cycle.disconnected = True
+            self._running_cycle.message_event.set()
+            self._running_cycle = None
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -164,10 +172,11 @@ class ApiProtocol(HttpToolsProtocol):
             self._check_upgrade()
             return
         self._check_head()
+        self._check_header_count()
         # Trailers must not be merged into the headers (RFC 9110, 6.5.1): they go to a list that is not read.
         self._head, self.headers = self.headers, []
         if self.url == _URL and self._may_take_fast_path():
-            self._fast_cycle = _FastCycle(self, self.parser.should_keep_alive())
+            self._fast_cycle = _FastCycle(self)
             self._body = b""
         else:
             self._take_asgi_path()
@@ -183,17 +192,33 @@ class ApiProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Pass on a complete request."""
         self._has_moved_on = True  # the last chunk may arrive alone, and is not a part of the next head
+        if self.headers:
+            self._check_header_count()
         cycle = self._fast_cycle
         if cycle is not None:
             self._fast_cycle = None
+            cycle.keep_alive = self.parser.should_keep_alive()  # only now: a trailer may be `Connection: close`
             self.cycle = cycle  # type: ignore[assignment]  # of the same shape, as far as this protocol looks at it
-            self.hot_path.take(self._head, self._body, cycle)
+            head, body = self._head, self._body
+            self._head = self.headers = []  # an idle connection keeps nothing of its last request
+            self._body = self.url = b""
+            self.hot_path.take(head, body, cycle)
         elif not self.parser.should_upgrade():
+            self.headers = []
+            self.url = b""
+            if not self.parser.should_keep_alive():
+                self.cycle.keep_alive = False
+                if self.cycle.response_complete:
+                    self.transport.close()
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Start the next pipelined request, or wait for one. uvicorn's own method would always continue to read."""
         self.server_state.total_requests += 1
+        if self._running_cycle is not None:
+            self._running_cycle.scope = {}  # type: ignore[typeddict-item]  # an idle connection keeps no request
+            self._running_cycle.body = bytearray()
+            self._running_cycle = None
         if self.transport.is_closing():
             return
         self._silent_since = self.loop.time()
@@ -206,6 +231,10 @@ class ApiProtocol(HttpToolsProtocol):
             self._parse_on_soon()
         else:
             self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running_cycle = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _parse_in_slices(self, data: bytes) -> None:
         """Parse a large read up to the first slice that starts or completes a request, and keep the rest.
@@ -293,7 +322,8 @@ class ApiProtocol(HttpToolsProtocol):
     def _keep_unparsed(self, data: bytes) -> None:
         ApiProtocol.unparsed_bytes += len(data) - len(self._unparsed)
         self._unparsed = data
-        if data and ApiProtocol.unparsed_bytes > UNPARSED_MAX_BYTES:
+        # Without requests that wait, it is parsed in the next iteration of the event loop.
+        if data and self.pipeline and ApiProtocol.unparsed_bytes > UNPARSED_MAX_BYTES:
             self._keep_unparsed(b"")
             log.warning(
                 "closed a connection: too much pipelined data waits to be parsed", limit_bytes=UNPARSED_MAX_BYTES
@@ -313,15 +343,19 @@ class ApiProtocol(HttpToolsProtocol):
                     if value != self._known_host:
                         self._check_host(value)
                 elif name == b"expect":
-                    self.expect_100_continue |= value.lower() == b"100-continue"
+                    self.expect_100_continue |= value.rstrip().lower() == b"100-continue"
                 else:
                     self._check_coding(value)
         # A server must reject these (RFC 9112, 3.2): a proxy in front of it may have used another Host.
         if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             raise Problem(Kind.MALFORMED_REQUEST, f"the request has {hosts} Host headers; it must have one")
 
+    def _check_header_count(self) -> None:
+        if len(self.headers) > HEADERS_MAX:
+            raise _build_header_problem()
+
     def _check_host(self, value: bytes) -> None:
-        if _HOST.fullmatch(value) is None:
+        if _HOST.fullmatch(value.rstrip(b" \t")) is None:
             raise Problem(
                 Kind.MALFORMED_REQUEST, "the Host header is not a host name or address with or without a port"
             )
@@ -330,7 +364,7 @@ class ApiProtocol(HttpToolsProtocol):
     def _check_coding(self, value: bytes) -> None:
         # RFC 9112, 6.1: 501 for an unknown coding. The parser only checks that the last one is chunked, and would pass
         # on a gzipped body as it is.
-        if value.lower() != b"chunked":
+        if value.rstrip(b" \t").lower() != b"chunked":
             raise Problem(
                 Kind.NOT_IMPLEMENTED,
                 "the only transfer coding that is understood is chunked",
@@ -370,7 +404,8 @@ class ApiProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect_100_continue
         self.headers += self._head  # the scope contains this list object
         super().on_headers_complete()
-        self.headers = trailers
+        self.headers, self._head = trailers, []
+        self.scope = None  # type: ignore[assignment]  # the cycle has it
         if self.pipeline:
             self.flow.hold()
 
@@ -391,6 +426,8 @@ class ApiProtocol(HttpToolsProtocol):
         if self._head_deadline is None:
             self._begin_head()
         self._head_bytes += size_bytes
+        if len(self.headers or ()) > HEADERS_MAX and not self.transport.is_closing():
+            self._hang_up(_build_header_problem())
         if self._head_bytes > HEAD_MAX_BYTES and not self.transport.is_closing():
             limit = {"limit": HEAD_MAX_BYTES}
             self._hang_up(Problem(Kind.HEAD_TOO_LARGE, f"the head has more than {HEAD_MAX_BYTES:,} bytes", limit))
@@ -406,10 +443,10 @@ class ApiProtocol(HttpToolsProtocol):
         checks the elapsed time: setting and cancelling one per request, as uvicorn does, costs more than all HTTP
         checks.
         """
-        if self.transport.is_closing():
-            return
         wait_seconds = float(self.timeout_keep_alive)
-        if self.cycle is None or self.cycle.response_complete:
+        if self.transport.is_closing():
+            wait_seconds = 0
+        elif self.cycle is None or self.cycle.response_complete:
             deadline = self._silent_since + wait_seconds
             if self._head_deadline is not None:
                 deadline = min(deadline, self._head_deadline)
@@ -418,6 +455,8 @@ class ApiProtocol(HttpToolsProtocol):
             self._look_again(wait_seconds)
         else:
             self.transport.close()
+            # close() waits without a limit for a client that does not read the rest of its response.
+            self.timeout_keep_alive_task = self.loop.call_later(ANSWER_MAX_SECONDS, self.transport.abort)
 
     def _look_again(self, wait_seconds: float) -> None:
         self._unset_keepalive_if_required()
@@ -473,6 +512,11 @@ class ApiProtocol(HttpToolsProtocol):
         return STATUS_LINE[problem.kind.status] + always + lines.encode() + b"\r\n" + body
 
 
+def _build_header_problem() -> Problem:
+    detail = f"the request has more than {HEADERS_MAX} header fields"
+    return Problem(Kind.HEAD_TOO_LARGE, detail, {"limit": HEADERS_MAX})
+
+
 class _PipelineFlowControl(FlowControl):
     """Does not read while pipelined requests wait. uvicorn continues to read with each response."""
 
@@ -502,9 +546,9 @@ class _FastCycle:
     message_event: ClassVar = asyncio.Event()
     """uvicorn sets it when the connection is lost; the fast path does not use it."""
 
-    def __init__(self, protocol: ApiProtocol, keep_alive: bool) -> None:
+    def __init__(self, protocol: ApiProtocol) -> None:
         self._protocol = protocol
-        self.keep_alive = keep_alive
+        self.keep_alive = True
         self.disconnected = False
         self.response_complete = False
 
@@ -521,9 +565,9 @@ class _FastCycle:
 
     def _write(self, answer: bytes) -> None:
         self.response_complete = True
-        if self.disconnected:
-            return
         transport = self._protocol.transport
+        if transport.is_closing():
+            return
         transport.write(answer)
         if not self.keep_alive:
             transport.close()

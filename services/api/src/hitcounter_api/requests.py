@@ -136,7 +136,10 @@ def read_headers(headers: Headers) -> TrackHeaders:
         if name not in _NOTEWORTHY:
             continue
         if name == b"content-length":
-            declared_bytes = int(value)
+            try:
+                declared_bytes = int(value)
+            except ValueError:  # int() refuses more than 4,300 digits, and the parser allows leading zeros
+                declared_bytes = int(b"0" + value.lstrip(b"0"))
         elif name == b"idempotency-key":
             if key is not None:
                 raise InvalidHit("Idempotency-Key", "the request has more than one of this header")
@@ -151,7 +154,7 @@ def read_headers(headers: Headers) -> TrackHeaders:
 def _read_key(value: bytes) -> str:
     """Return the key without quotes. The draft standard of the header requires them; most clients omit them."""
     try:
-        key = value.decode()
+        key = value.rstrip(b" \t").decode()  # RFC 9112, 5.1; the parser leaves it
     except UnicodeDecodeError as error:
         raise InvalidHit("Idempotency-Key", "the header is not UTF-8") from error
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
