@@ -76,12 +76,11 @@ def main(arguments: list[str]) -> int:
         for line, phrase, instead in find_phrases(path.read_text())
     ]
     spelled = [str(path) for path in texts if TESTS not in path.parents]
-    spelling = subprocess.run(
-        [str(Path(sys.executable).parent / "codespell"), f"--ignore-words-list={NAMES}", *spelled],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.replace(f"{ROOT}/", "")
+    command = [str(Path(sys.executable).parent / "codespell"), f"--ignore-words-list={NAMES}", *spelled]
+    spelling = ""
+    if spelled:  # without files codespell reads everything
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        spelling = answer.stdout.replace(f"{ROOT}/", "")
     sys.stdout.write("".join(f"{line}\n" for line in found) + spelling)
     return 1 if found or spelling else 0
 
