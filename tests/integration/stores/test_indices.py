@@ -367,8 +367,8 @@ async def test_refresh_makes_documents_countable(
 ) -> None:
     await indices.ensure([today])
     await client.indices.put_settings(index=today, settings={"index": {"refresh_interval": "-1"}})
-    await client.cluster.health(index=today, wait_for_status="yellow")  # nobody waited for its shard
-    await client.search(index=today)  # so that a shard asleep does not refresh by itself now
+    # So that a shard asleep does not refresh by itself now. Nobody waited for it: at first it may refuse searches.
+    await client.options(max_retries=1000, retry_on_status=[503]).search(index=today)
     await client.index(index=today, document={"id": "1", "timestamp": NOW_MS, "n": 1})
     assert (await client.count(index=name))["count"] == 0
     await indices.refresh([today, f"{name}-2026.11.25"])
