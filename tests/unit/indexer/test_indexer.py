@@ -12,7 +12,7 @@ from hitcounter.errors import IndexUnavailable
 from hitcounter.hits import Hit
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 
-from tests.unit.indexer.fakes import BUSY, NOW_MS, REDIS_AWAY, SINK_AWAY, Rig, running, until
+from tests.unit.indexer.fakes import BUSY, NOW_MS, REDIS_AWAY, REFUSED, SINK_AWAY, Rig, running, until
 
 
 def hit(id_: str) -> Hit:
@@ -261,6 +261,19 @@ async def test_claims_are_not_renewed_while_elasticsearch_does_not_answer_and_ar
         rig.stream.add(hit("b"))  # the first one waits until it is reclaimed
         await until(lambda: rig.counts)
         assert not indexer._writer.is_cut_off(0.0)
+
+
+async def test_indexer_is_ready_again_though_others_settled_what_was_refused_to_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the chaos run: without new hits nothing was written any more, and it stayed unready for ever."""
+    monkeypatch.setattr("hitcounter_indexer.indexer._KEEP_INDICES_SECONDS", 0.05)
+    rig.sink.rule = lambda _id: REFUSED
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer(reclaim_after_seconds=0.5)):
+        await until(lambda: not rig.readiness.is_ready and bool(rig.writes))
+        await until(lambda: rig.readiness.is_ready)
+        assert list(rig.stream.pending) == ["1-0"]
 
 
 # ── stopping ────────────────────────────────────────────────────────────────────────────────────────────────────────

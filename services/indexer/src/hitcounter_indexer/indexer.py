@@ -298,6 +298,9 @@ class Indexer:
         while True:
             if await self._ensure_indices():
                 attempt = 0
+                # The last turn may have ended without a successful write, and others may have settled its entries.
+                if not self._held:
+                    self._conditions.note_well(ELASTICSEARCH)
                 await asyncio.sleep(_KEEP_INDICES_SECONDS)
             else:
                 await asyncio.sleep(backoff_seconds(attempt, most_seconds=_KEEP_INDICES_SECONDS))
