@@ -78,8 +78,8 @@ def test_elasticsearch_replaced_by_an_empty_one_gets_our_mapping_and_counts_what
         elasticsearch.start()
         elasticsearch.wait_ready()
         client.wait_for(200)
-    status = api.wait_drained()
-    assert (status["dead"], status["duplicate"]) == (0, 0)
+    assert api.wait_drained()["dead"] == 0
+    # Some may be duplicates: Elasticsearch may write a bulk while it starts whose answer the indexer no longer awaits.
     assert_counted_alone(api, client)
     assert read_mapping(elasticsearch, stack)["dynamic"] == "strict"
 
