@@ -123,6 +123,7 @@ generate: $(READY) ## Write the generated files: the protobuf module, tables in 
 	$(BIN)/python tools/appendix.py
 	$(BIN)/python -m tests.contract.api.server > docs/openapi.json
 	$(BIN)/python tools/crd.py
+	$(BIN)/python tools/chart.py values
 	$(BIN)/python tools/chart.py table
 	$(BIN)/python tools/chart.py manifests
 	$(BIN)/python tools/chart.py rules

@@ -1,6 +1,8 @@
 """Writes the files that are generated from the chart: the table of values, plain manifests, and schemas for tests.
 
     tools/chart.py table FILE        the README of the chart, with a new table of values between its marks
+    tools/chart.py values FOLDER     values.schema.json of the three charts, with the comments of values.yaml as
+                                     descriptions, and with the bounds and descriptions of the settings
     tools/chart.py manifests FILE    k8s/hitcounter.yaml, for installations without Helm
     tools/chart.py rules FILE        k8s/addons/prometheus-rules.yaml, for installations without Helm
     tools/chart.py schemas FOLDER    the schemas of other projects' CRDs, from their Go modules (needs Go)
@@ -20,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hitcounter.settings import SettingsBase
+from hitcounter_api.settings import ApiSettings
+from hitcounter_indexer.settings import IndexerSettings
+from hitcounter_operator.settings import OperatorSettings
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts/hitcounter"
@@ -99,6 +105,52 @@ def write_table(readme: Path) -> None:
         build_table(CHART / "charts/elasticsearch/values.yaml", "elasticsearch."),
     ]
     readme.write_text(before + BEGIN + "\n\n" + "\n\n".join(sections) + "\n\n" + END + after)
+
+
+# ── schemas of the values ───────────────────────────────────────────────────────────────────────────────────────────
+
+SCHEMA = "values.schema.json"
+CHARTS = ["", "charts/redis", "charts/elasticsearch"]
+SERVICES: dict[str, type[SettingsBase]] = {"api": ApiSettings, "indexer": IndexerSettings, "operator": OperatorSettings}
+WORDS = ["description", "type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"]
+"""What a setting's own schema tells the schema of the values."""
+
+
+def write_value_schemas(folder: Path) -> None:
+    """Write the schemas again. Structure and bounds of values that are not settings are kept as they are."""
+    for chart in CHARTS:
+        schema = json.loads((CHART / chart / SCHEMA).read_text())
+        for value in read_values((CHART / chart / "values.yaml").read_text()):
+            _describe(schema, value)
+        if not chart:
+            _copy_settings(schema["properties"])
+        file = folder / chart / SCHEMA
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+
+
+def _describe(schema: dict[str, Any], value: Value) -> None:
+    node = schema
+    for name in value.path.split("."):
+        if "$ref" in node:
+            node = schema["definitions"][node["$ref"].rpartition("/")[2]]
+        if name not in node["properties"]:
+            raise SystemExit(f"{SCHEMA} lacks {value.path}: add its type and bounds")
+        node = node["properties"][name]
+    rest = {word: node.pop(word) for word in list(node)}
+    node.update({"description": value.meaning, **{word: rest[word] for word in rest if word != "description"}})
+
+
+def _copy_settings(values: dict[str, Any]) -> None:
+    for service, kind in SERVICES.items():
+        sections = {**values["config"]["properties"], **values[service]["properties"]["config"]["properties"]}
+        for name in sections.keys() & kind.model_fields.keys():
+            model = type(kind.model_fields[name].get_default(call_default_factory=True))
+            document = model.model_json_schema()
+            for field in sections[name]["properties"]:
+                own = document["properties"][field]
+                own = {**document.get("$defs", {}).get(own.get("$ref", "").rpartition("/")[2], {}), **own}
+                sections[name]["properties"][field] = {word: own[word] for word in WORDS if word in own}
 
 
 # ── plain manifests ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,6 +274,7 @@ def _make_properties_strict(properties: dict[str, Any]) -> dict[str, Any]:
 
 WRITERS = {
     "table": (write_table, CHART / "README.md"),
+    "values": (write_value_schemas, CHART),
     "manifests": (write_manifests, ROOT / "k8s/hitcounter.yaml"),
     "rules": (write_rules, ROOT / "k8s/addons/prometheus-rules.yaml"),
     "schemas": (write_schemas, ROOT / "tests/chart/schemas"),

@@ -241,6 +241,25 @@ def test_one_registry_and_its_password_reach_every_pod(pods: list[tuple[Renderin
     assert seen == {*OURS, "redis", "elasticsearch"}
 
 
+def test_registry_of_our_images_moves_no_other_image() -> None:
+    values = {"operator": {"enabled": True}, "image": {"registry": "registry.example.org/team"}}
+    before = {pod.name: pod for pod in render(Case("", {"operator": {"enabled": True}})).pods()}
+    for pod in render(Case("", values)).pods():
+        image, old = pod.containers[0]["image"], before[pod.name].containers[0]["image"]
+        is_ours = component_of(pod.template) not in ("redis", "elasticsearch")
+        assert image == (f"registry.example.org/team/{old}" if is_ours else old), pod.name
+
+
+def test_more_specific_and_mirroring_registries_take_precedence() -> None:
+    def images(**values: Any) -> set[str]:
+        rendering = render(Case("", {"image": {"registry": "ours"}, "api": {"image": {"registry": "own"}}, **values}))
+        names = {rendering.pod(component).containers[0]["image"] for component in ("api", "indexer", "redis")}
+        return {name.partition("/")[0] for name in names}
+
+    assert images() == {"own", "ours", "docker.io"}
+    assert images(**{"global": {"imageRegistry": "mirror"}}) == {"mirror"}
+
+
 def test_pods_start_anew_when_their_settings_change() -> None:
     def checksums(values: dict[str, Any], component: str) -> dict[str, str]:
         annotations = render(Case("", values)).pod(component).template["metadata"]["annotations"]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.rendering import CHART, ROOT, Case, render
+from tests.chart.rendering import CHART, KUBERNETES, ROOT, Case, render
+from tests.chart.schemas import find_faults
 from tests.consistency.house import run
 from tools.chart import read_values
 
@@ -27,12 +28,18 @@ def paths_of_values(values: Mapping[str, Any], prefix: str = "") -> Iterator[str
             yield from paths_of_values(value, f"{prefix}{name}.")
 
 
-def paths_of_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def nodes_of_schema(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     for name, child in schema.get("properties", {}).items():
-        yield f"{prefix}{name}"
-        yield from paths_of_schema(child, definitions, f"{prefix}{name}.")
+        yield f"{prefix}{name}", child
+        yield from nodes_of_schema(child, definitions, f"{prefix}{name}.")
+
+
+def paths_of_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[str]:
+    return [path for path, _ in nodes_of_schema(schema, definitions)]
 
 
 def load(chart: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,6 +70,23 @@ def test_every_value_is_explained(chart: Path) -> None:
     paths = list(paths_of_values(values))
     leaves = [path for path in paths if not any(other.startswith(f"{path}.") for other in paths)]
     assert [leaf for leaf in leaves if not any(f"{leaf}.".startswith(f"{path}.") for path in explained)] == []
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+def test_every_value_and_setting_has_a_description_in_the_schema(chart: Path) -> None:
+    _, schema = load(chart)
+    explained = {value.path for value in read_values((chart / "values.yaml").read_text())}
+    nodes = dict(nodes_of_schema(schema, schema["definitions"]))
+    settings = {path for path in nodes if re.search(r"(^|\.)config\.\w+\.\w+$", path)}
+    assert bool(settings) == (chart == CHART)
+    assert [path for path in sorted(explained | settings) if not nodes[path].get("description")] == []
+
+
+def test_schemas_of_the_values_are_fresh(tmp_path: Path) -> None:
+    run(sys.executable, "tools/chart.py", "values", tmp_path)
+    for chart in CHARTS:
+        fresh = (tmp_path / chart.relative_to(CHART) / "values.schema.json").read_text()
+        assert fresh == (chart / "values.schema.json").read_text(), "run: tools/chart.py values"
 
 
 def test_table_of_values_is_fresh(tmp_path: Path) -> None:
@@ -96,11 +120,23 @@ def test_subcharts_are_here_and_fetched_from_nowhere() -> None:
         )
 
 
-def test_images_of_the_stores_are_named_once_more_for_artifact_hub() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    named = {item["image"] for item in yaml.safe_load(chart["annotations"]["artifacthub.io/images"])}
-    rendering = render(Case(""))
-    assert named == {rendering.pod(store).containers[0]["image"] for store in STORES}
+def test_artifact_hub_gets_every_image_and_the_crd() -> None:
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    named = {item["image"] for item in yaml.safe_load(annotations["artifacthub.io/images"])}
+    rendering = render(Case("", {"image": {"registry": "ghcr.io/OWNER"}, "operator": {"enabled": True}}))
+    assert named == {pod.containers[0]["image"] for pod in rendering.pods()}
+    (crd,) = yaml.safe_load(annotations["artifacthub.io/crds"])
+    (example,) = yaml.safe_load(annotations["artifacthub.io/crdsExamples"])
+    assert find_faults(example, KUBERNETES) == []
+    assert crd["kind"] == example["kind"]
+    assert {change["kind"] for change in yaml.safe_load(annotations["artifacthub.io/changes"])} <= {
+        *("added", "changed", "deprecated", "removed", "fixed", "security")
+    }
+
+
+def test_placeholder_of_the_owner_is_in_one_file_of_the_chart() -> None:
+    files = [file.relative_to(CHART).as_posix() for file in CHART.rglob("*") if file.is_file()]
+    assert [file for file in files if "OWNER" in (CHART / file).read_text()] == ["Chart.yaml"]
 
 
 def test_each_template_makes_one_object() -> None:

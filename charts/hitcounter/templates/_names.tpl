@@ -98,9 +98,10 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* hitcounter.image (dict: root, image): registry/repository:tag, or registry/repository@digest if a digest is set. */}}
+{{/* hitcounter.image (dict: root, image): registry/repository:tag, or registry/repository@digest if a digest is set. In a
+subchart, root's `image.registry` is that of the only image. */}}
 {{- define "hitcounter.image" -}}
-{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
+{{- $registry := coalesce .root.Values.global.imageRegistry .image.registry .root.Values.image.registry -}}
 {{- $path := list $registry .image.repository | compact | join "/" -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $path .image.digest -}}
