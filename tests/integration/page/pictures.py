@@ -16,21 +16,21 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from hitcounter_devstack import ElasticsearchServer, RedisServer
+from playwright.sync_api import Page, expect
 
-from tests.support.browser import Browser, Screen, Tab
+from tests.support.browser import open_browser, open_tab
 from tests.support.stack import Api, Stack
 
 FOLDER = Path(__file__).parents[3] / "docs/images"
 ID = "page/startseite"
 LOAD_SECONDS = 125.0
 """A little more than the traces on the page go back."""
-SCREENS = {
-    "page": Screen(1120, 1200),
-    "page-dark": Screen(1120, 1200, is_dark=True),
-    "page-phone": Screen(390, 844, 2.0, is_phone=True),
-}
+WIDE = {"viewport": {"width": 1120, "height": 1200}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True}
+SCREENS: dict[str, dict[str, Any]] = {"page": WIDE, "page-dark": {**WIDE, "color_scheme": "dark"}, "page-phone": PHONE}
 
 
 def main() -> None:
@@ -40,36 +40,29 @@ def main() -> None:
         RedisServer(Path(name) / "redis") as redis,
         ElasticsearchServer(Path(name) / "elasticsearch") as elasticsearch,
         Stack(redis.url, elasticsearch.url, Path(name)) as stack,
-        Browser(Path(name)) as browser,
+        open_browser() as browser,
     ):
         stack.indexer()
         api = stack.api(HITCOUNTER_HTTP__PAGE="true")
         post(api, list(build_past(datetime.now(UTC))))
-        tab = browser.open(f"{api.url}/#id={ID}")
-        tab.wait_for("document.querySelectorAll('#bars rect').length === 60", 60)
-        make_load(api, tab)
+        pages = {name: open_tab(browser, f"{api.url}/#id={ID}", screen).page for name, screen in SCREENS.items()}
+        for page in pages.values():
+            expect(page.locator("#bars rect")).to_have_count(60, timeout=60_000)
+        make_load(api, pages)
 
 
-def make_load(api: Api, tab: Tab) -> None:
+def make_load(api: Api, pages: dict[str, Page]) -> None:
     """Send waves of hits, and take the pictures at their end, while they still come."""
-    screens = list(SCREENS.items())
+    left = list(pages.items())
     started = time.monotonic()
-    while screens:
+    while left:
         seconds = time.monotonic() - started
-        if seconds > LOAD_SECONDS + 2 * (len(SCREENS) - len(screens)):
-            take(tab, *screens.pop(0))
+        if seconds > LOAD_SECONDS + 2 * (len(pages) - len(left)):
+            name, page = left.pop(0)
+            page.screenshot(path=FOLDER / f"{name}.png")
         hits = int(260 * (1.5 + math.sin(seconds / 14) + 0.5 * math.sin(seconds / 3.7)) * random.uniform(0.9, 1.1))
         post(api, [{"id": f"page/{random.randrange(500)}"} for _ in range(max(1, hits))] + [{"id": ID}] * 3)
-        tab.evaluate("0")  # takes in what the page reported meanwhile
-        time.sleep(0.1)
-
-
-def take(tab: Tab, name: str, screen: Screen) -> None:
-    """Write one picture."""
-    tab.show_on(screen)
-    tab.evaluate("new Promise((done) => setTimeout(done, 600))")
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.png").write_bytes(tab.take_picture())
+        pages["page"].wait_for_timeout(100)  # Playwright's own: it takes in what the pages report
 
 
 def build_past(now: datetime) -> Iterator[dict[str, object]]:

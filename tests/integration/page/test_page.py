@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hitcounter_devstack import ElasticsearchServer, RedisServer
+from playwright.sync_api import Page, expect
 
 from tests.integration.api.asking import track
-from tests.support.browser import Browser, Screen, Tab
+from tests.integration.page.conftest import OpenTab
 from tests.support.proxy import FaultyWire
 from tests.support.stack import Api, Stack, wait_until
 
 CONTRAST_AT_LEAST = 4.5
 """WCAG 2.2, level AA, for text."""
-SCREENS = {
-    "desktop": Screen(),
-    "dark": Screen(is_dark=True),
-    "phone": Screen(390, 844, 2.0, is_phone=True),
-    "dark phone": Screen(320, 640, 2.0, is_dark=True, is_phone=True),
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True}
+SMALL_PHONE = {**PHONE, "viewport": {"width": 320, "height": 640}}
+SCREENS: dict[str, dict[str, Any]] = {
+    "desktop": {},
+    "dark": {"color_scheme": "dark"},
+    "phone": PHONE,
+    "dark phone": {**SMALL_PHONE, "color_scheme": "dark"},
 }
 ROLES = {"textbox", "searchbox", "button", "radio", "link", "image", "heading"}
 UNKNOWN = "\N{EN DASH}"
@@ -45,33 +47,39 @@ def window(reference: str) -> str:
     return f'[data-window="{reference}"]'
 
 
-def look_up(tab: Tab, id_: str) -> None:
-    tab.write("#id", id_)
-    tab.press_enter()
-    tab.wait_for(f"document.querySelector('#answer-id').textContent === {json.dumps(id_)}")
+def width_of(page: Page) -> int:
+    """Return the width of the screen; `innerWidth` grows on a phone with what sticks out."""
+    assert page.viewport_size is not None
+    return page.viewport_size["width"]
 
 
-def wait_for_text(tab: Tab, selector: str, text: str, timeout_seconds: float = 15.0) -> None:
-    tab.wait_for(f"document.querySelector({json.dumps(selector)}).innerText === {json.dumps(text)}", timeout_seconds)
+def look_up(page: Page, id_: str) -> None:
+    page.fill("#id", id_)
+    page.press("#id", "Enter")
+    expect(page.locator("#answer-id")).to_have_js_property("textContent", id_)
+
+
+def wait_for_text(page: Page, selector: str, text: str) -> None:
+    expect(page.locator(selector)).to_have_text(text, use_inner_text=True)
 
 
 # ── normal operation ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_hit_shows_within_3_seconds_of_its_post_and_nobody_else_is_asked(browser: Browser, api: Api) -> None:
-    tab = browser.open(api.url)
-    wait_for_text(tab, "#state-words", "live")
-    look_up(tab, "page/1")
-    wait_for_text(tab, window("5 minutes ago"), "0")
-    accepted = int(tab.text("#accepted").replace(",", ""))
-    posted = time.monotonic()
+def test_a_hit_shows_without_a_reload_and_nobody_else_is_asked(visit: OpenTab, api: Api) -> None:
+    tab = visit(api.url)
+    page = tab.page
+    wait_for_text(page, "#state-words", "live")
+    look_up(page, "page/1")
+    wait_for_text(page, window("5 minutes ago"), "0")
+    accepted = int(page.inner_text("#accepted").replace(",", ""))
     assert track(api, "page/1").status == 204
     for reference in ("5 minutes ago", "3 days ago"):
-        wait_for_text(tab, window(reference), "1", 3.0 - (time.monotonic() - posted))
-    wait_for_text(tab, "#accepted", f"{accepted + 1:,}", 3.0 - (time.monotonic() - posted))
-    tab.wait_for("document.querySelector('#bars').lastElementChild.height.baseVal.value > 0")
-    assert tab.text("#accepted-spoken") == f"{accepted + 1:,}"
-    assert tab.text("#verdict") == "✓ balanced"
+        wait_for_text(page, window(reference), "1")
+    wait_for_text(page, "#accepted", f"{accepted + 1:,}")
+    expect(page.locator('#bars rect:last-child:not([height="0"])')).to_be_attached()
+    assert page.inner_text("#accepted-spoken") == f"{accepted + 1:,}"
+    assert page.inner_text("#verdict") == "✓ balanced"
     assert tab.complaints == []
     assert {url for url in tab.requests if not url.startswith((f"{api.url}/", "data:"))} == set()
 
@@ -79,80 +87,79 @@ def test_a_hit_shows_within_3_seconds_of_its_post_and_nobody_else_is_asked(brows
 @pytest.mark.parametrize(
     "id_", ["a/b?c=d&e#f", "100 %", "🙂", "<img src=x onerror=document.title='run'>", " ", "é\u0301"]
 )
-def test_any_id_can_be_looked_up_and_linked_to_and_is_never_markup(browser: Browser, api: Api, id_: str) -> None:
+def test_any_id_can_be_looked_up_and_linked_to_and_is_never_markup(visit: OpenTab, api: Api, id_: str) -> None:
     assert track(api, id_).status == 204
     wait_until(lambda: api.counts(id_), lambda counts: counts["1 hour ago"] == 1)
-    tab = browser.open(f"{api.url}/#id={quote(id_, safe='')}")
-    wait_for_text(tab, window("1 hour ago"), "1")
-    assert tab.evaluate("document.querySelector('#answer-id').textContent") == id_
-    assert tab.evaluate("document.title") == "hitcounter"
+    tab = visit(f"{api.url}/#id={quote(id_, safe='')}")
+    page = tab.page
+    wait_for_text(page, window("1 hour ago"), "1")
+    assert page.text_content("#answer-id") == id_
+    assert page.title() == "hitcounter"
     assert tab.complaints == []
 
 
 @pytest.mark.parametrize("id_", ["..", "x" * 513], ids=["dots", "too long"])
-def test_an_id_that_cannot_be_asked_for_is_explained(browser: Browser, api: Api, id_: str) -> None:
-    tab = browser.open(api.url)
-    look_up(tab, id_)
-    tab.wait_for("!document.querySelector('#trouble').hidden")
-    assert len(tab.text("#trouble")) > 20
-    assert tab.text(window("1 hour ago")) == UNKNOWN
+def test_an_id_that_cannot_be_asked_for_is_explained(visit: OpenTab, api: Api, id_: str) -> None:
+    page = visit(api.url).page
+    look_up(page, id_)
+    expect(page.locator("#trouble")).to_be_visible()
+    assert len(page.inner_text("#trouble")) > 20
+    assert page.inner_text(window("1 hour ago")) == UNKNOWN
 
 
-def test_the_chart_shows_the_last_hour_or_the_last_3_days(browser: Browser, api: Api) -> None:
-    tab = browser.open(f"{api.url}/#id=warm")
-    tab.wait_for("document.querySelectorAll('#bars rect').length === 60")
-    tab.evaluate("document.querySelector('[name=step][value=hour]').click()")
-    tab.wait_for("document.querySelectorAll('#bars rect').length === 72")
-    assert tab.text("#chart-words") == "The last 3 days: 1 hits, at most 1 an hour"
+def test_the_chart_shows_the_last_hour_or_the_last_3_days(visit: OpenTab, api: Api) -> None:
+    page = visit(f"{api.url}/#id=warm").page
+    expect(page.locator("#bars rect")).to_have_count(60)
+    page.locator("[name=step][value=hour]").check(force=True)
+    expect(page.locator("#bars rect")).to_have_count(72)
+    assert page.inner_text("#chart-words") == "The last 3 days: 1 hits, at most 1 an hour"
 
 
 # ── outages ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nothing_is_called_zero_while_redis_is_away(
-    browser: Browser, redis_server: RedisServer, tmp_path: Path
-) -> None:
+def test_nothing_is_called_zero_while_redis_is_away(visit: OpenTab, redis_server: RedisServer, tmp_path: Path) -> None:
     with FaultyWire(redis_server.url) as wire, Stack(wire.url, "http://127.0.0.1:1", tmp_path) as stack:
         api = stack.api(PAGE)
         assert track(api).status == 204
-        tab = browser.open(api.url)
-        wait_for_text(tab, "#accepted", "1")
-        wait_for_text(tab, "#state-words", "no indexer has counted yet")
+        page = visit(api.url).page
+        wait_for_text(page, "#accepted", "1")
+        wait_for_text(page, "#state-words", "no indexer has counted yet")
         wire.refuse()
-        tab.wait_for("document.querySelector('#state').dataset.mood === 'away'")
-        assert "queue of hits is not available" in tab.text("#state-words")
-        assert [tab.text(f"#{number}") for number in ("rate", "backlog", "fresh")] == [UNKNOWN] * 3
-        assert tab.text("#accepted-words") == "hits accepted when last seen"
+        expect(page.locator("#state")).to_have_attribute("data-mood", "away")
+        assert "queue of hits is not available" in page.inner_text("#state-words")
+        assert [page.inner_text(f"#{number}") for number in ("rate", "backlog", "fresh")] == [UNKNOWN] * 3
+        assert page.inner_text("#accepted-words") == "hits accepted when last seen"
         wire.heal()
-        wait_for_text(tab, "#backlog", "1")
-        assert tab.text("#accepted-words") == "hit accepted"
+        wait_for_text(page, "#backlog", "1")
+        assert page.inner_text("#accepted-words") == "hit accepted"
 
 
 def test_last_known_counts_are_marked_and_unknown_ones_missing_while_elasticsearch_is_away(
-    browser: Browser, redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, tmp_path: Path
+    visit: OpenTab, redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, tmp_path: Path
 ) -> None:
     with FaultyWire(elasticsearch_server.url) as wire, Stack(redis_server.url, wire.url, tmp_path) as stack:
         stack.indexer()
         api = stack.api(PAGE)
         assert track(api, "known").status == 204
-        tab = browser.open(f"{api.url}/#id=known")
-        wait_for_text(tab, window("1 hour ago"), "1")
+        page = visit(f"{api.url}/#id=known").page
+        wait_for_text(page, window("1 hour ago"), "1")
         wire.refuse()
-        tab.wait_for("document.querySelector('#trouble').innerText.includes('last known counts')")
-        assert tab.text(window("1 hour ago")) == "1"
-        look_up(tab, "never asked")
-        tab.wait_for("document.querySelector('#trouble').innerText.includes('not available')")
-        assert tab.text(window("1 hour ago")) == UNKNOWN
+        expect(page.locator("#trouble")).to_contain_text("last known counts", use_inner_text=True)
+        assert page.inner_text(window("1 hour ago")) == "1"
+        look_up(page, "never asked")
+        expect(page.locator("#trouble")).to_contain_text("not available", use_inner_text=True)
+        assert page.inner_text(window("1 hour ago")) == UNKNOWN
 
 
-def test_an_api_that_is_gone_is_said_to_be_gone(browser: Browser, redis_server: RedisServer, tmp_path: Path) -> None:
+def test_an_api_that_is_gone_is_said_to_be_gone(visit: OpenTab, redis_server: RedisServer, tmp_path: Path) -> None:
     with Stack(redis_server.url, "http://127.0.0.1:1", tmp_path) as stack:
         api = stack.api(PAGE)
-        tab = browser.open(api.url)
-        wait_for_text(tab, "#accepted", "0")
+        page = visit(api.url).page
+        wait_for_text(page, "#accepted", "0")
         api.service.kill()
-        wait_for_text(tab, "#state-words", "The API does not answer.")
-        assert tab.text("#rate") == UNKNOWN
+        wait_for_text(page, "#state-words", "The API does not answer.")
+        assert page.inner_text("#rate") == UNKNOWN
 
 
 # ── for everybody's eyes ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,34 +193,33 @@ WEAK_TEXT = """
 
 
 @pytest.mark.parametrize("screen", SCREENS.values(), ids=SCREENS)
-def test_text_stands_out_and_nothing_sticks_out(browser: Browser, api: Api, screen: Screen) -> None:
-    tab = browser.open(f"{api.url}/#id=warm", screen)
-    wait_for_text(tab, window("1 hour ago"), "1")
-    assert tab.evaluate(WEAK_TEXT.replace("AT_LEAST", str(CONTRAST_AT_LEAST))) == []
-    assert tab.evaluate("document.documentElement.scrollWidth") <= screen.width
+def test_text_stands_out_and_nothing_sticks_out(visit: OpenTab, api: Api, screen: dict[str, Any]) -> None:
+    page = visit(f"{api.url}/#id=warm", screen).page
+    wait_for_text(page, window("1 hour ago"), "1")
+    assert page.evaluate(WEAK_TEXT.replace("AT_LEAST", str(CONTRAST_AT_LEAST))) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_of(page)
 
 
-def test_everything_has_a_name_that_can_be_read_out(browser: Browser, api: Api) -> None:
-    tab = browser.open(f"{api.url}/#id=warm")
-    wait_for_text(tab, window("1 hour ago"), "1")
-    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+def test_everything_has_a_name_that_can_be_read_out(visit: OpenTab, api: Api) -> None:
+    page = visit(f"{api.url}/#id=warm").page
+    wait_for_text(page, window("1 hour ago"), "1")
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     named = {
         (node["role"]["value"], node.get("name", {}).get("value", ""))
         for node in nodes
-        if not node["ignored"]
-        and node["role"]["value"] in {"textbox", "searchbox", "button", "radio", "link", "image", "heading"}
+        if not node["ignored"] and node["role"]["value"] in ROLES
     }
     assert {("textbox", "Look up an id"), ("button", "Look up"), ("radio", "last hour"), ("heading", "Ledger")} <= named
     assert not {role for role, name in named if not name.strip()}
-    assert tab.evaluate("document.querySelectorAll('[role=status]').length") == 2
+    assert page.locator("[role=status]").count() == 2
 
 
 @pytest.mark.parametrize("screen", SCREENS.values(), ids=SCREENS)
-def test_the_reference_is_readable_and_asks_nobody_else(browser: Browser, api: Api, screen: Screen) -> None:
-    tab = browser.open(f"{api.url}/docs", screen)
-    tab.wait_for("document.querySelector('h1') !== null")
-    assert tab.evaluate("getComputedStyle(document.querySelector('section')).borderTopWidth") == "1px", "has its style"
-    assert tab.evaluate(WEAK_TEXT.replace("AT_LEAST", str(CONTRAST_AT_LEAST))) == []
-    assert tab.evaluate("document.documentElement.scrollWidth") <= screen.width
+def test_the_reference_is_readable_and_asks_nobody_else(visit: OpenTab, api: Api, screen: dict[str, Any]) -> None:
+    tab = visit(f"{api.url}/docs", screen)
+    page = tab.page
+    assert page.evaluate("getComputedStyle(document.querySelector('section')).borderTopWidth") == "1px", "has its style"
+    assert page.evaluate(WEAK_TEXT.replace("AT_LEAST", str(CONTRAST_AT_LEAST))) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width_of(page)
     assert tab.complaints == []
     assert {url for url in tab.requests if not url.startswith("data:")} == {f"{api.url}/docs"}
