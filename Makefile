@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/pytest
-FAST_RINGS := tests/unit tests/contract tests/consistency tests/chart
+FAST_LEVELS := tests/unit tests/contract tests/consistency tests/chart
 
 # Parallel tests: one per core if they only compute, few if each starts its own real servers.
 WORKERS ?= auto
@@ -53,7 +53,7 @@ clean: ## Remove the local data and everything that was built here (download cac
 .PHONY: test
 test: servers ## Set up what is missing, then run every test that needs no cluster
 	@tools/helm.sh
-	$(PYTEST) $(FAST_RINGS) -n $(WORKERS) -q
+	$(PYTEST) $(FAST_LEVELS) -n $(WORKERS) -q
 	$(PYTEST) tests/integration -n $(SERVER_WORKERS) --dist loadfile -q
 	$(PYTEST) tests/chaos -q
 	$(PYTEST) tests/soak -q

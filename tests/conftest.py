@@ -1,4 +1,4 @@
-"""What all rings share: the real servers' fixtures, and how hypothesis searches."""
+"""What all levels share: the real servers' fixtures, and how hypothesis searches."""
 
 from hypothesis import settings
 

@@ -1,1 +1,1 @@
-"""The chaos ring: faults by a seeded schedule under open-loop load, and every id compared in the end."""
+"""The chaos level: faults by a seeded schedule under open-loop load, and every id compared in the end."""

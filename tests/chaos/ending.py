@@ -198,9 +198,9 @@ def build_report(seed: int, duration_seconds: float, rate: float, start_ms: int,
             "ledger: dead": last.dead if last else 0,
             "largest backlog": sampler.largest_backlog,
         },
-        looks={
-            "looks at the ledger": sampler.samples,
-            "looks at /status": sampler.statuses,
+        samples={
+            "ledger samples": sampler.samples,
+            "/status samples": sampler.statuses,
             "reads, fresh": readers["fresh"],
             "reads, stale": readers["stale"],
             "reads, refused or without an answer": readers.total() - readers["fresh"] - readers["stale"],

@@ -33,7 +33,7 @@ class Report:
     faults: Sequence[FaultRow]
     hits: Mapping[str, int]
     """Totals of the record, the ledger and the counts."""
-    looks: Mapping[str, int]
+    samples: Mapping[str, int]
     """How often what was looked at."""
     track_ms: Mapping[str, float]
     """Percentiles of acknowledged requests outside of faults."""
@@ -67,7 +67,7 @@ class Report:
                 for row in self.faults
             ],
             "hits": dict(self.hits),
-            "looks": dict(self.looks),
+            "samples": dict(self.samples),
             "track_ms": {name: round(value, 2) for name, value in self.track_ms.items()},
             "checks": {name: list(complaints) for name, complaints in self.checks.items()},
         }
@@ -86,7 +86,7 @@ class Report:
             "",
             *(f"{name:<46} {number:>12,}" for name, number in self.hits.items()),
             "",
-            *(f"{name:<46} {number:>12,}" for name, number in self.looks.items()),
+            *(f"{name:<46} {number:>12,}" for name, number in self.samples.items()),
             *(f"{f'Track outside of faults, {name}':<46} {value:>9.1f} ms" for name, value in self.track_ms.items()),
             "",
             *(self._render_check(name, complaints) for name, complaints in self.checks.items()),

@@ -1,4 +1,4 @@
-"""Every case of the chart, rendered once for the whole ring."""
+"""Every case of the chart, rendered once for the whole level."""
 
 import pytest
 

@@ -17,8 +17,8 @@ from jsonschema.validators import validator_for
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, component_of, render, walk
 from tests.chart.schemas import FOREIGN
 from tests.chart.test_settings import variables_of
-from tests.consistency.house import run
 from tests.consistency.test_locks import pins
+from tests.consistency.workspace import run
 
 IMAGES = sorted(file.parent.name for file in ROOT.glob("services/*/pyproject.toml"))
 SERVICES = ["api", "indexer", "operator"]

@@ -8,7 +8,7 @@ import yaml
 from tests.chart.cases import CASES, PROFILES
 from tests.chart.rendering import CHART, KUBERNETES, Rendering, describe, helm, render_all, run_helm
 from tests.chart.schemas import find_faults, newest_kubernetes
-from tests.consistency.house import run
+from tests.consistency.workspace import run
 
 OLDEST = "1.30.0"
 """As Chart.yaml asks for."""

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, ROOT, Case, find_tool, render
-from tests.consistency.house import run
+from tests.consistency.workspace import run
 
 RULES = CHART / "files/rules/hitcounter.yaml"
 Course = Callable[[int], float]

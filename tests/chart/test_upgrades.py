@@ -23,7 +23,7 @@ from tests.chart.rendering import (
     helm,
     render,
 )
-from tests.consistency.house import run
+from tests.consistency.workspace import run
 
 GOLDEN = Path(__file__).parent / "golden"
 

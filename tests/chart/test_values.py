@@ -14,7 +14,7 @@ import yaml
 
 from tests.chart.rendering import CHART, KUBERNETES, ROOT, Case, render
 from tests.chart.schemas import find_faults
-from tests.consistency.house import run
+from tests.consistency.workspace import run
 from tools.chart import read_values
 
 STORES = ["redis", "elasticsearch"]

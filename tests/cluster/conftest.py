@@ -1,4 +1,4 @@
-"""What the ring of the cluster shares: a real node, installations on it, and an API server alone."""
+"""What the level of the cluster shares: a real node, installations on it, and an API server alone."""
 
 from __future__ import annotations
 

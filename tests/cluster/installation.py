@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hitcounter_cluster.network import NODE_ADDRESS
 from hitcounter_cluster.node import Node
-from hitcounter_cluster.stand_ins import elasticsearch_release
+from hitcounter_cluster.substitute_images import elasticsearch_release
 
 from tests.support.stack import ApiClient
 

@@ -1,4 +1,4 @@
-"""Load on an installation in the cluster, by the client of the chaos ring, which keeps its own record."""
+"""Load on an installation in the cluster, by the client of the chaos level, which keeps its own record."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from hitcounter_devstack.environment import inherited_environment
 
 from tests.cluster.conftest import Install
 from tests.cluster.installation import CHART, COMPONENT, INDEXERS, RELEASE, ROOT, SMALL, Installation
-from tests.cluster.leaving import KEPT, assert_leaves
+from tests.cluster.leftovers import KEPT, assert_leaves
 from tests.cluster.load import steady_load
 from tests.support.stack import ApiClient, wait_until
 

@@ -1,6 +1,6 @@
 """What the chart renders, held against a real API server: its validation, its Pod Security, its RBAC.
 
-The schemas of the chart's own ring know fields and types; a server also knows what goes with what.
+The schemas of the chart's own level know fields and types; a server also knows what goes with what.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from hitcounter_benchmark.schedule import Stretch
 from tests.chart.cases import merge
 from tests.cluster.conftest import Install
 from tests.cluster.installation import INDEXERS, SMALL, Values
-from tests.cluster.leaving import KEPT, LEASE, assert_leaves
+from tests.cluster.leftovers import KEPT, LEASE, assert_leaves
 from tests.cluster.load import Load
 from tests.cluster.spike import Watch, draw, measure
 

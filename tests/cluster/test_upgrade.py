@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hitcounter_cluster.node import Node
-from hitcounter_cluster.ours import our_images
+from hitcounter_cluster.our_images import our_images
 
 from tests.cluster.conftest import Install
 from tests.cluster.installation import RELEASE, ROOT, SMALL, Installation, Values
@@ -21,7 +21,7 @@ SERVICES = ("api", "indexer")
 REGISTRY = "docker.io/library"
 NEXT = "next"
 PREVIOUS = "0385d29"
-"""Nothing has been released yet: the commit before this ring was whole."""
+"""Nothing has been released yet: the commit before this level was whole."""
 CUT_SHARE = 0.005
 """Of requests that may be cut: one that leaves in the moment in which its idle connection is closed has no answer."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
 from hitcounter_api.counts import WINDOWS
 
-from tests.consistency.house import ROOT, markdown_files
+from tests.consistency.workspace import ROOT, markdown_files
 from tools.appendix import DOCUMENTS, find_rows, find_tests, read_promises
 
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
@@ -36,10 +35,6 @@ def test_rows_of_promises_and_failures_have_ids_of_their_own_that_lead_to_their_
     assert len(set(names)) == len(names)
     assert min(len(rows) for rows in ROWS.values()) > 7
     assert len(names) > 100
-
-
-def test_failure_tables_have_rows_of_four_cells() -> None:
-    assert {len(row) for row in ROWS["architecture.md"]} == {4}
 
 
 def test_every_promise_and_every_failure_is_shown_by_a_test_and_nothing_else_is() -> None:
@@ -79,13 +74,6 @@ def test_every_relative_link_leads_to_a_file() -> None:
 def test_decision_records_have_numbers_of_their_own() -> None:
     numbers = [path.name.partition("-")[0] for path in DECISIONS]
     assert len(set(numbers)) == len(numbers)
-
-
-@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
-def test_decision_record_has_its_number_and_its_four_parts(path: object) -> None:
-    name, text = str(path).rpartition("/")[2], (ROOT / str(path)).read_text()
-    assert re.match(rf"# {name[:4]}\. \S", text)
-    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences", "Rejected"]
 
 
 def test_reference_lists_every_call_of_the_api() -> None:

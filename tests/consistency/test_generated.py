@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.consistency.house import ROOT, run
+from tests.consistency.workspace import ROOT, run
 
 
 @pytest.mark.parametrize("name", ["hit_pb2.py", "hit_pb2.pyi"])

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.consistency.house import MEMBERS, ROOT, read_toml
+from tests.consistency.workspace import MEMBERS, ROOT, read_toml
 
 SERVICES = ["api", "indexer", "operator"]
 LOCKS = [*SERVICES, "dev"]

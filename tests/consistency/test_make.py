@@ -4,28 +4,9 @@ from __future__ import annotations
 
 import re
 
-from tests.consistency.house import MEMBERS, ROOT, make_targets, markdown_files, read_toml, run
+from tests.consistency.workspace import MEMBERS, ROOT, make_targets, markdown_files, read_toml
 
 MENTION = re.compile(r"`make ((?:[a-z-]+ ?)+)`")
-
-
-def test_make_help_lists_every_target() -> None:
-    printed = re.sub(r"\x1b\[[0-9;]*m", "", run("make", "--no-print-directory", "help"))
-    shown = dict(re.findall(r"^ {2}([a-z-]+) +(.+)$", printed, re.MULTILINE))
-    assert shown == make_targets()
-
-
-def test_every_target_has_its_sentence_and_is_phony() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z-]+):(?!=)", makefile, re.MULTILINE))
-    assert targets == set(make_targets())
-    assert targets == set(" ".join(re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)).split())
-
-
-def test_contributing_describes_every_target_and_no_other() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    described = set(re.findall(r"^\| `make ([a-z-]+)`", text, re.MULTILINE))
-    assert described == set(make_targets())
 
 
 def test_every_make_command_in_the_documents_exists() -> None:

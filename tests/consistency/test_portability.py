@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.consistency.house import committed_texts
+from tests.consistency.workspace import committed_texts
 
 FOREIGN = {
     "a home folder or a checkout of somebody's": r"(?<![\w.])(?<!\w\")/(?:root|home|Users|work|mnt|workspace)/[\w.-]+",

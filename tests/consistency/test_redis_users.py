@@ -1,6 +1,6 @@
 """Each user that the chart makes in Redis is permitted every command of every script and method that it runs.
 
-The rings with real servers run as these users, too (hitcounter_devstack/redis_users.py), but not through every branch.
+The levels with real servers run as these users, too (hitcounter_devstack/redis_users.py), but not through every branch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hitcounter import redis_lane, stream
 from hitcounter.stream import HitStream
 from hitcounter_devstack.redis_users import read_users
 
-from tests.consistency.house import ROOT
+from tests.consistency.workspace import ROOT
 
 SCRIPTS = {path.stem: path.read_text() for path in (ROOT / "packages/hitcounter/src/hitcounter/scripts").glob("*.lua")}
 RUN_BY = {

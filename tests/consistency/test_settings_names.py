@@ -6,7 +6,7 @@ import re
 
 from hitcounter_benchmark.settings import BenchmarkSettings
 
-from tests.consistency.house import ROOT, committed_texts
+from tests.consistency.workspace import ROOT, committed_texts
 from tools.docgen import SETTINGS, read_settings
 
 VARIABLE = re.compile(r"\bHITCOUNTER_[A-Z0-9]+__[A-Z0-9_]*[A-Z0-9]\b")

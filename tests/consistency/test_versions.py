@@ -6,8 +6,8 @@ import re
 
 import hitcounter
 
-from tests.consistency.house import MEMBERS, ROOT, read_toml
 from tests.consistency.test_locks import pins
+from tests.consistency.workspace import MEMBERS, ROOT, read_toml
 
 
 def test_all_parts_have_the_version_of_the_foundation() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.chart.rendering import find_tool
-from tests.consistency.house import ROOT, make_targets
+from tests.consistency.workspace import ROOT, make_targets
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yaml"))
 

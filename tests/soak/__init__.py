@@ -1,1 +1,1 @@
-"""The ring of the soak: shipped settings, faults that last, and a limit on every wait."""
+"""The level of the soak: shipped settings, faults that last, and a limit on every wait."""

@@ -19,7 +19,7 @@ from hitcounter.stream import Keys
 from hitcounter_devstack.part import Part
 
 from tests.consistency.test_observability import ALERTS, DASHBOARDS, OF_THE_OPERATOR, fill_in, names_in, panels
-from tests.integration.observability.hurry import hurry_expression, hurry_rules
+from tests.integration.observability.fast_rules import shorten_expression, shorten_rules
 from tests.integration.observability.installation import RULES, Installation, run_installation
 from tests.support.stack import wait_until
 
@@ -35,7 +35,7 @@ def installation() -> Iterator[Installation]:
     with tempfile.TemporaryDirectory(prefix="hitcounter-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        rules = hurry_rules(RULES, folder / "rules.yaml")
+        rules = shorten_rules(RULES, folder / "rules.yaml")
         with run_installation(folder, rules, interval_seconds=1.0) as running:
             wait_until(lambda: running.values("hitcounter_freshness_seconds_count > 5"), bool)
             running.wait_calm()
@@ -181,7 +181,7 @@ def test_every_alert_fires_in_its_incident_and_all_resolve_when_it_is_over(insta
 
 
 def test_rules_in_a_hurry_differ_from_the_chart_s_in_durations_alone() -> None:
-    assert hurry_expression('rate(x{a=~".*"}[5m]) > 14.4 * 0.001') == 'rate(x{a=~".*"}[8000ms]) > 14.4 * 0.001'
+    assert shorten_expression('rate(x{a=~".*"}[5m]) > 14.4 * 0.001') == 'rate(x{a=~".*"}[8000ms]) > 14.4 * 0.001'
     for rule in ALERTS.values():
-        hurried = hurry_expression(rule["expr"])
+        hurried = shorten_expression(rule["expr"])
         assert len(json.dumps(hurried).split()) == len(json.dumps(rule["expr"]).split())

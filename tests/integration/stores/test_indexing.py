@@ -1,6 +1,6 @@
 """From the stream into the index, on real stores: every hit ends once, whatever dies or refuses in between.
 
-The oldest and the newest of both lines stand for the matrix, which the other modules of this ring run in full.
+The oldest and the newest of both lines stand for the matrix, which the other modules of this level run in full.
 """
 
 from __future__ import annotations

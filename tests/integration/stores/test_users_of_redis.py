@@ -1,4 +1,4 @@
-"""What the chart's users in Redis may not do, on every supported line; what they may is tried by every other ring."""
+"""What the chart's users in Redis may not do, on every supported line; what they may is tried by every other level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream that fails on demand, and the queue as a watch would see it. Only the unit and contract rings have fakes."""
+"""A stream that fails on demand, and the queue as a watch would see it. Only unit and contract tests have fakes."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ class Programs:
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Docker that answers, kind that has no cluster, and a checkout whose images are built at once."""
     (tmp_path / "bin").mkdir()
-    stand_ins = Programs(tmp_path / "bin")
-    stand_ins.add("docker")
-    stand_ins.add("kind")
+    substitutes = Programs(tmp_path / "bin")
+    substitutes.add("docker")
+    substitutes.add("kind")
     (tmp_path / "tools").mkdir()
     images = tmp_path / "tools/images.sh"
     images.write_text("#!/bin/sh\n")
@@ -49,7 +49,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     monkeypatch.setattr("hitcounter_cluster.kind.checkout", lambda: tmp_path)
     monkeypatch.setattr("hitcounter_cluster.node.Node.pid", None)  # whatever is up on this machine
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.defpath}")
-    return stand_ins
+    return substitutes
 
 
 def test_cluster_is_made_and_gets_our_images_and_its_addons(programs: Programs) -> None:

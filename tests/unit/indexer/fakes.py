@@ -1,7 +1,7 @@
 """A stream, a sink and indices in memory that fail on demand, and a journal of what the indexer did to them.
 
-Only the unit ring has fakes. They keep the contracts of the real ones (a settled entry cannot be settled again, a
-document can be created once), which the ring of stores holds the real ones to.
+Only the unit level has fakes. They keep the contracts of the real ones (a settled entry cannot be settled again, a
+document can be created once), which the level of stores holds the real ones to.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from hitcounter_cluster import kind
 from hitcounter_cluster.addons import ADDONS, install
 from hitcounter_cluster.doctor import examine
 from hitcounter_cluster.node import Node
-from hitcounter_cluster.ours import require_our_archives
+from hitcounter_cluster.our_images import require_our_archives
 from hitcounter_cluster.programs import ADDON_PROGRAMS, NODE_PROGRAMS, require_program
 from hitcounter_cluster.runtime import require_runtime
-from hitcounter_cluster.stand_ins import node_images, require_archive, store_images
 from hitcounter_cluster.storage import provide_volumes
+from hitcounter_cluster.substitute_images import node_images, require_archive, store_images
 
 DNS = "coredns"
 

@@ -14,9 +14,9 @@ from hitcounter_devstack.progress import say, ticking
 
 from hitcounter_cluster.archive import Image
 from hitcounter_cluster.node import Node
-from hitcounter_cluster.ours import our_images
+from hitcounter_cluster.our_images import our_images
 from hitcounter_cluster.programs import KEDA_OPERATOR, METRICS_SERVER, module_source
-from hitcounter_cluster.stand_ins import (
+from hitcounter_cluster.substitute_images import (
     keda_images,
     metrics_server_images,
     node_images,

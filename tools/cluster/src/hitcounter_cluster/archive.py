@@ -1,6 +1,6 @@
 """Builds images from files of this machine, without Docker: a layer and a description in an archive for containerd.
 
-For stand-ins only. Programs are packed with the libraries that they link, so an image contains only what it needs and
+For substitutes only. Programs are packed with the libraries that they link, so an image contains only what it needs and
 runs on the CPU architecture of this machine.
 """
 
@@ -105,7 +105,7 @@ class Image:
 def _require(program: str) -> Path:
     path = shutil.which(program)
     if path is None:
-        raise MissingPartError(f"There is no {program} in PATH for the stand-in images", f"install {program}")
+        raise MissingPartError(f"There is no {program} in PATH for the substitutes images", f"install {program}")
     return Path(path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from hitcounter_cluster.authority import Authority
+from hitcounter_cluster.certificates import Authority
 from hitcounter_cluster.network import API_SERVICE_ADDRESS, POD_RANGE, SERVICE_RANGE
 
 FRONT_PROXY = "front-proxy-client"

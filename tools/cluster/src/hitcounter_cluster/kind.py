@@ -13,7 +13,7 @@ from hitcounter_devstack.environment import checkout
 from hitcounter_devstack.errors import DevstackError, MissingPartError
 from hitcounter_devstack.progress import say
 
-from hitcounter_cluster.ours import our_images
+from hitcounter_cluster.our_images import our_images
 
 NAME = "hitcounter"
 CONTEXT = f"kind-{NAME}"

@@ -21,24 +21,24 @@ LEAST_AGE_SECONDS = 5
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
-def hurry_rules(source: Path, target: Path) -> Path:
+def shorten_rules(source: Path, target: Path) -> Path:
     """Write the rules of one file into another, in a hurry; return that one."""
     rules = yaml.safe_load(source.read_text())
     for group in rules["groups"]:
-        group["rules"] = [hurry_rule(rule) for rule in group["rules"]]
+        group["rules"] = [shorten_rule(rule) for rule in group["rules"]]
     target.write_text(yaml.safe_dump(rules))
     return target
 
 
-def hurry_rule(rule: dict[str, Any]) -> dict[str, Any]:
+def shorten_rule(rule: dict[str, Any]) -> dict[str, Any]:
     """Return a rule in a hurry."""
-    hurried = {**rule, "expr": hurry_expression(rule["expr"])}
+    hurried = {**rule, "expr": shorten_expression(rule["expr"])}
     if "for" in rule:
         hurried["for"] = _show(_read(rule["for"]) / HURRY)
     return hurried
 
 
-def hurry_expression(expression: str) -> str:
+def shorten_expression(expression: str) -> str:
     """Return an expression with shorter ranges, horizons and ages."""
 
     def shorten_range(found: re.Match[str]) -> str:

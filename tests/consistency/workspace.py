@@ -1,18 +1,15 @@
-"""Where things are, and how to look at them: shared by the tests that compare one file with another."""
+"""The files of the workspace and how to read them: shared by the tests that compare one file with another."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = Path(sys.executable).parent
-"""Where the commands of the environment are."""
 MEMBERS = sorted(
     path.parent for pattern in ("packages", "services", "tools") for path in ROOT.glob(f"{pattern}/*/pyproject.toml")
 )

@@ -1,13 +1,13 @@
-"""The rings of tests are the ones that the documents list and that make runs."""
+"""The levels of tests are the ones that the documents list and that make runs."""
 
 from __future__ import annotations
 
 import re
 
-from tests.consistency.house import ROOT, committed_files
+from tests.consistency.workspace import ROOT, committed_files
 
 
-def rings(pattern: str) -> set[str]:
+def levels(pattern: str) -> set[str]:
     """Return the folders of tests/ in which a file of that name is."""
     return {
         path.relative_to(ROOT).parts[1]
@@ -18,9 +18,9 @@ def rings(pattern: str) -> set[str]:
 
 def test_readme_of_the_tests_lists_every_ring() -> None:
     described = re.findall(r"^\| `([a-z]+)/` \|", (ROOT / "tests/README.md").read_text(), re.MULTILINE)
-    assert set(described) == rings(r"test_.+\.py|__main__\.py")
+    assert set(described) == levels(r"test_.+\.py|__main__\.py")
 
 
 def test_make_runs_every_ring_of_pytest() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    assert not {ring for ring in rings(r"test_.+\.py") if f"tests/{ring}" not in makefile}
+    assert not {level for level in levels(r"test_.+\.py") if f"tests/{level}" not in makefile}

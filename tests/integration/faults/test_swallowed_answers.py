@@ -23,7 +23,7 @@ _BULK = b"_bulk"
 
 
 @dataclass
-class Doubt:
+class LossyStack:
     """An installation with one API and one indexer, and the wires between them and their stores."""
 
     stack: Stack
@@ -42,7 +42,7 @@ class Doubt:
 
 
 @pytest.fixture
-def doubt(redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, tmp_path: Path) -> Iterator[Doubt]:
+def lossy(redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, tmp_path: Path) -> Iterator[LossyStack]:
     with (
         Stack(redis_server.url, elasticsearch_server.url, tmp_path) as stack,
         FaultyWire(redis_server.url) as api_to_redis,
@@ -50,56 +50,58 @@ def doubt(redis_server: RedisServer, elasticsearch_server: ElasticsearchServer, 
         FaultyWire(elasticsearch_server.url) as indexer_to_elasticsearch,
     ):
         api = stack.api(HITCOUNTER_REDIS__URL=api_to_redis.url)
-        yield Doubt(stack, api, api_to_redis, indexer_to_redis, indexer_to_elasticsearch)
+        yield LossyStack(stack, api, api_to_redis, indexer_to_redis, indexer_to_elasticsearch)
 
 
 # ── accept ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["cut", "timed out"])
-def test_accept_whose_answer_was_lost_is_repeated_and_counts_once(doubt: Doubt, is_silent: bool) -> None:
+def test_accept_whose_answer_was_lost_is_repeated_and_counts_once(lossy: LossyStack, is_silent: bool) -> None:
     for number in range(1, 6):
-        doubt.api_to_redis.swallow_answers_to(_ACCEPT, is_silent=is_silent)
-        assert _track(doubt.api) == 204
-        assert doubt.api_to_redis.held.is_set(), "the answer should have been lost"
-        status = doubt.api.status()
+        lossy.api_to_redis.swallow_answers_to(_ACCEPT, is_silent=is_silent)
+        assert _track(lossy.api) == 204
+        assert lossy.api_to_redis.held.is_set(), "the answer should have been lost"
+        status = lossy.api.status()
         assert (status["accepted"], status["entries"]) == (number, number)
-    doubt.start_indexer()
-    assert doubt.api.wait_drained()["indexed"] == 5
-    assert doubt.api.counts("x")[LONGEST] == 5
+    lossy.start_indexer()
+    assert lossy.api.wait_drained()["indexed"] == 5
+    assert lossy.api.counts("x")[LONGEST] == 5
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["cut", "timed out"])
-def test_accept_whose_answers_are_all_lost_is_called_unknown_and_is_there_once(doubt: Doubt, is_silent: bool) -> None:
-    doubt.api_to_redis.swallow_answers_to(_ACCEPT, times=1000, is_silent=is_silent)
-    problem = _track_refused(doubt.api)
+def test_accept_whose_answers_are_all_lost_is_called_unknown_and_is_there_once(
+    lossy: LossyStack, is_silent: bool
+) -> None:
+    lossy.api_to_redis.swallow_answers_to(_ACCEPT, times=1000, is_silent=is_silent)
+    problem = _track_refused(lossy.api)
     assert problem["outcome"] == "unknown"
-    doubt.api_to_redis.heal()
-    assert _track(doubt.api) == 204
-    status = doubt.api.status()
+    lossy.api_to_redis.heal()
+    assert _track(lossy.api) == 204
+    status = lossy.api.status()
     assert (status["accepted"], status["entries"]) == (2, 2)
 
 
-def test_accept_that_never_arrived_is_called_unknown_and_is_not_there(doubt: Doubt) -> None:
-    assert _track(doubt.api) == 204  # so that a connection is open
-    doubt.api_to_redis.blackhole()
-    assert _track_refused(doubt.api)["outcome"] == "unknown"
-    doubt.api_to_redis.cut()
-    doubt.api_to_redis.heal()
-    assert wait_until(doubt.api.status, lambda status: bool(status))["accepted"] == 1
+def test_accept_that_never_arrived_is_called_unknown_and_is_not_there(lossy: LossyStack) -> None:
+    assert _track(lossy.api) == 204  # so that a connection is open
+    lossy.api_to_redis.blackhole()
+    assert _track_refused(lossy.api)["outcome"] == "unknown"
+    lossy.api_to_redis.cut()
+    lossy.api_to_redis.heal()
+    assert wait_until(lossy.api.status, lambda status: bool(status))["accepted"] == 1
 
 
-def test_accept_that_arrives_after_its_own_repetition_and_later_hits_adds_nothing(doubt: Doubt) -> None:
-    assert _track(doubt.api) == 204
-    doubt.api_to_redis.hold_requests_with(_ACCEPT)
+def test_accept_that_arrives_after_its_own_repetition_and_later_hits_adds_nothing(lossy: LossyStack) -> None:
+    assert _track(lossy.api) == 204
+    lossy.api_to_redis.hold_requests_with(_ACCEPT)
     # The first attempt is held on the old connection, and so are those on new ones, while the marker is looked for.
-    assert _track_refused(doubt.api)["outcome"] == "unknown"
-    doubt.api_to_redis.heal()
-    assert _track(doubt.api) == 204
-    assert doubt.api.status()["accepted"] == 2
-    doubt.api_to_redis.release()
-    assert _track(doubt.api) == 204
-    status = doubt.api.status()
+    assert _track_refused(lossy.api)["outcome"] == "unknown"
+    lossy.api_to_redis.heal()
+    assert _track(lossy.api) == 204
+    assert lossy.api.status()["accepted"] == 2
+    lossy.api_to_redis.release()
+    assert _track(lossy.api) == 204
+    status = lossy.api.status()
     assert (status["accepted"], status["entries"]) == (3, 3), "a batch that comes late must be refused as stale"
 
 
@@ -107,40 +109,40 @@ def test_accept_that_arrives_after_its_own_repetition_and_later_hits_adds_nothin
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["cut", "timed out"])
-def test_settle_whose_answer_was_lost_is_repeated_and_books_once(doubt: Doubt, is_silent: bool) -> None:
-    doubt.start_indexer()
+def test_settle_whose_answer_was_lost_is_repeated_and_books_once(lossy: LossyStack, is_silent: bool) -> None:
+    lossy.start_indexer()
     for number in range(1, 4):
-        doubt.indexer_to_redis.swallow_answers_to(_SETTLE, is_silent=is_silent)
-        assert _track(doubt.api) == 204
-        assert doubt.indexer_to_redis.held.wait(10), "the indexer never came to settle"
-        status = doubt.api.wait_drained()
+        lossy.indexer_to_redis.swallow_answers_to(_SETTLE, is_silent=is_silent)
+        assert _track(lossy.api) == 204
+        assert lossy.indexer_to_redis.held.wait(10), "the indexer never came to settle"
+        status = lossy.api.wait_drained()
         assert (status["accepted"], status["indexed"], status["duplicate"]) == (number, number, 0)
-    assert doubt.api.counts("x")[LONGEST] == 3
+    assert lossy.api.counts("x")[LONGEST] == 3
 
 
-def test_entries_whose_delivery_was_lost_are_reclaimed_and_indexed_once(doubt: Doubt) -> None:
-    doubt.start_indexer()
+def test_entries_whose_delivery_was_lost_are_reclaimed_and_indexed_once(lossy: LossyStack) -> None:
+    lossy.start_indexer()
     # The indexer's read that waits now is not looked at any more: this meets the one after it, which finds the hits.
-    doubt.indexer_to_redis.swallow_answers_to(_READ)
+    lossy.indexer_to_redis.swallow_answers_to(_READ)
     for _ in range(50):
-        assert _track(doubt.api) == 204
-    assert doubt.indexer_to_redis.held.wait(10), "no delivery was lost"
-    status = doubt.api.wait_drained()
+        assert _track(lossy.api) == 204
+    assert lossy.indexer_to_redis.held.wait(10), "no delivery was lost"
+    status = lossy.api.wait_drained()
     assert (status["indexed"], status["duplicate"]) == (50, 0)
-    assert doubt.api.counts("x")[LONGEST] == 50
+    assert lossy.api.counts("x")[LONGEST] == 50
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["cut", "timed out"])
-def test_bulk_whose_answer_was_lost_is_repeated_and_meets_its_own_documents(doubt: Doubt, is_silent: bool) -> None:
-    doubt.start_indexer()
-    doubt.indexer_to_elasticsearch.swallow_answers_to(_BULK, is_silent=is_silent)
+def test_bulk_whose_answer_was_lost_is_repeated_and_meets_its_own_documents(lossy: LossyStack, is_silent: bool) -> None:
+    lossy.start_indexer()
+    lossy.indexer_to_elasticsearch.swallow_answers_to(_BULK, is_silent=is_silent)
     for _ in range(20):
-        assert _track(doubt.api) == 204
-    assert doubt.indexer_to_elasticsearch.held.wait(10), "no answer was lost"
-    status = doubt.api.wait_drained()
+        assert _track(lossy.api) == 204
+    assert lossy.indexer_to_elasticsearch.held.wait(10), "no answer was lost"
+    status = lossy.api.wait_drained()
     assert status["duplicate"] > 0, "the documents of the bulk must have been met again"
     assert status["indexed"] + status["duplicate"] == 20
-    assert doubt.api.counts("x")[LONGEST] == 20
+    assert lossy.api.counts("x")[LONGEST] == 20
 
 
 def _track(api: Api) -> int:
