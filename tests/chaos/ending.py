@@ -88,7 +88,7 @@ async def audit(installation: Installation) -> Audit | None:
     settings = RedisSettings(url=SecretStr(installation.redis.url), prefix=installation.stack.name)
     try:
         async with open_stream(settings) as stream:
-            return await stream.audit()
+            return await stream.monitor.audit()
     except HitcounterError:
         return None
 

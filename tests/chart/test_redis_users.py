@@ -5,7 +5,6 @@ Each part may do what it does, and nothing else.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import socket
@@ -26,6 +25,7 @@ from hitcounter_devstack.server import Command
 from pydantic import SecretStr
 
 from tests.chart.rendering import Case, render
+from tests.consistency.test_redis_users import METHODS
 
 PASSWORDS = {"api": 'it\'s "odd" $(x) \\ß', "indexer": "indexer-password", "operator": "operator-password"}
 VALUES = {"redis": {"auth": {"enabled": True, **{f"{name}Password": password for name, password in PASSWORDS.items()}}}}
@@ -39,93 +39,99 @@ def batch(sequence: int) -> HitBatch:
 
 async def add_and_read(stream: HitStream) -> str:
     """Leave one entry in flight, and return its id."""
-    await stream.ensure_group()
-    (entry,) = await stream.read("c", count=1, block_ms=100)
+    await stream.consumer.ensure_group()
+    (entry,) = await stream.consumer.read("c", count=1, block_ms=100)
     return entry.entry_id
 
 
 async def settle_as_dead(stream: HitStream) -> None:
     entry_id = await add_and_read(stream)
     letter = DeadLetter(reason="r", detail="d", hits=1, payload=b"p")
-    assert await stream.settle([Settlement(entry_id, dead_letters=[letter])]) == [entry_id]
+    assert await stream.consumer.settle([Settlement(entry_id, dead_letters=[letter])]) == [entry_id]
 
 
 async def publish(stream: HitStream) -> None:
-    sample = await stream.sample_as_of("me", lease_ms=10_000)
+    sample = await stream.as_of.sample("me", lease_ms=10_000)
     assert sample is not None
-    assert await stream.publish_as_of(sample)
-    assert await stream.is_publisher("me")
+    assert await stream.as_of.publish(sample)
+    assert await stream.as_of.is_publisher("me")
 
 
 async def go_through_dead_letters(stream: HitStream) -> None:
     await settle_as_dead(stream)
-    (letter,) = await stream.list_dead_letters()
-    assert await stream.find_dead_letter(letter.letter_id)
-    assert await stream.replay_dead_letter(letter.letter_id)
+    (letter,) = await stream.dead_letters.list_page()
+    assert await stream.dead_letters.find(letter.letter_id)
+    assert await stream.dead_letters.replay(letter.letter_id)
     await settle_as_dead(stream)
-    (letter,) = await stream.list_dead_letters()
-    assert await stream.discard_dead_letter(letter.letter_id)
+    (letter,) = await stream.dead_letters.list_page()
+    assert await stream.dead_letters.discard(letter.letter_id)
 
 
 async def renew(stream: HitStream) -> None:
-    await stream.renew("c", [await add_and_read(stream)])
+    await stream.consumer.renew("c", [await add_and_read(stream)])
 
 
 async def hand_over(stream: HitStream) -> None:
-    await stream.hand_over("c", [await add_and_read(stream)], idle_ms=1)
+    await stream.consumer.hand_over("c", [await add_and_read(stream)], idle_ms=1)
 
 
 async def read_and_leave(stream: HitStream) -> None:
     await add_and_read(stream)
-    assert not await stream.leave("c")  # something is pending
-    assert await stream.leave("d")
+    assert not await stream.consumer.leave("c")  # something is pending
+    assert await stream.consumer.leave("d")
 
 
 async def list_and_find(stream: HitStream) -> None:
     entry_id = await add_and_read(stream)
-    assert [pending.entry_id for pending in await stream.list_pending()] == [entry_id]
-    assert await stream.find_entry(entry_id)
+    assert [pending.entry_id for pending in await stream.monitor.list_pending()] == [entry_id]
+    assert await stream.monitor.find_entry(entry_id)
 
 
 async def append_twice(stream: HitStream) -> None:
     """Its answer was lost, perhaps: the script's other branch."""
     for _ in range(2):
-        await stream.append(batch(2), timeout_seconds=2.0)
+        await stream.producer.append(batch(2), timeout_seconds=2.0)
 
 
 BY_API: dict[str, Call] = {
-    "append again": append_twice,
-    "append": lambda stream: stream.append(batch(2), timeout_seconds=2.0),
-    "append to the disk": lambda stream: stream.append(batch(3), timeout_seconds=2.0, durability=Durability.DISK),
-    "status": lambda stream: stream.status(),
-    "memory": lambda stream: stream.memory(),
-    "ping": lambda stream: stream.ping(),
+    "producer.append again": append_twice,
+    "producer.append": lambda stream: stream.producer.append(batch(2), timeout_seconds=2.0),
+    "producer.append to the disk": lambda stream: stream.producer.append(
+        batch(3), timeout_seconds=2.0, durability=Durability.DISK
+    ),
+    "monitor.status": lambda stream: stream.monitor.status(),
+    "monitor.memory": lambda stream: stream.monitor.memory(),
+    "monitor.ping": lambda stream: stream.monitor.ping(),
 }
 BY_INDEXER: dict[str, Call] = {
-    "ensure_group": lambda stream: stream.ensure_group(),
-    "read": add_and_read,
-    "reclaim": lambda stream: stream.reclaim("d", min_idle_ms=0, count=5),
-    "renew": renew,
-    "hand_over": hand_over,
-    "settle": settle_as_dead,
-    "leave": read_and_leave,
-    "sample_as_of publish_as_of is_publisher": publish,
-    "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter": go_through_dead_letters,
-    "list_pending find_entry": list_and_find,
-    "audit": lambda stream: stream.audit(),
-    "audit_backlog": lambda stream: stream.audit_backlog(max_seconds=5),
-    "status": lambda stream: stream.status(),
-    "ping": lambda stream: stream.ping(),
+    "consumer.ensure_group": lambda stream: stream.consumer.ensure_group(),
+    "consumer.read": add_and_read,
+    "consumer.reclaim": lambda stream: stream.consumer.reclaim("d", min_idle_ms=0, count=5),
+    "consumer.renew": renew,
+    "consumer.hand_over": hand_over,
+    "consumer.settle": settle_as_dead,
+    "consumer.leave": read_and_leave,
+    "as_of.sample as_of.publish as_of.is_publisher": publish,
+    "dead_letters.list_page dead_letters.find dead_letters.replay dead_letters.discard": go_through_dead_letters,
+    "monitor.list_pending monitor.find_entry": list_and_find,
+    "monitor.audit": lambda stream: stream.monitor.audit(),
+    "monitor.audit_backlog": lambda stream: stream.monitor.audit_backlog(max_seconds=5),
+    "monitor.status": lambda stream: stream.monitor.status(),
+    "monitor.ping": lambda stream: stream.monitor.ping(),
 }
 
 
 BY_OPERATOR: dict[str, Call] = {
-    "ensure_group": lambda stream: stream.ensure_group(),
-    "sweep": lambda stream: stream.sweep(min_idle_ms=0),
-    "status": lambda stream: stream.status(),
-    "ping": lambda stream: stream.ping(),
+    "consumer.ensure_group": lambda stream: stream.consumer.ensure_group(),
+    "consumer.sweep": lambda stream: stream.consumer.sweep(min_idle_ms=0),
+    "monitor.status": lambda stream: stream.monitor.status(),
+    "monitor.ping": lambda stream: stream.monitor.ping(),
 }
-OF_THE_COMMAND = {"audit", "audit_backlog", "list_dead_letters find_dead_letter replay_dead_letter discard_dead_letter"}
+OF_THE_COMMAND = {
+    "monitor.audit",
+    "monitor.audit_backlog",
+    "dead_letters.list_page dead_letters.find dead_letters.replay dead_letters.discard",
+}
 """What the indexer's command does for people. It begins with reading the stream, which others may as well."""
 
 
@@ -176,7 +182,7 @@ async def test_api_may_do_what_it_does(server: RenderedRedis, prefix: str, metho
 @pytest.mark.parametrize("method", BY_INDEXER)
 async def test_indexer_may_do_what_it_does(server: RenderedRedis, prefix: str, method: str) -> None:
     async with open_stream(settings(server, "api", prefix)) as stream:
-        await stream.append(batch(1), timeout_seconds=2.0)
+        await stream.producer.append(batch(1), timeout_seconds=2.0)
     async with open_stream(settings(server, "indexer", prefix)) as stream:
         await BY_INDEXER[method](stream)
 
@@ -184,17 +190,19 @@ async def test_indexer_may_do_what_it_does(server: RenderedRedis, prefix: str, m
 @pytest.mark.parametrize("method", BY_OPERATOR)
 async def test_operator_may_do_what_it_does(server: RenderedRedis, prefix: str, method: str) -> None:
     async with open_stream(settings(server, "api", prefix)) as stream:
-        await stream.append(batch(1), timeout_seconds=2.0)
+        await stream.producer.append(batch(1), timeout_seconds=2.0)
     async with open_stream(settings(server, "indexer", prefix)) as stream:
         await add_and_read(stream)
     async with open_stream(settings(server, "operator", prefix)) as stream:
         await BY_OPERATOR[method](stream)
 
 
-@pytest.mark.parametrize("method", sorted({*BY_API, *BY_INDEXER} - BY_OPERATOR.keys() - OF_THE_COMMAND - {"memory"}))
+@pytest.mark.parametrize(
+    "method", sorted({*BY_API, *BY_INDEXER} - BY_OPERATOR.keys() - OF_THE_COMMAND - {"monitor.memory"})
+)
 async def test_operator_may_not_touch_hits(server: RenderedRedis, prefix: str, method: str) -> None:
     async with open_stream(settings(server, "api", prefix)) as stream:
-        await stream.append(batch(1), timeout_seconds=2.0)
+        await stream.producer.append(batch(1), timeout_seconds=2.0)
     async with open_stream(settings(server, "operator", prefix)) as stream:
         with pytest.raises(StreamUnavailable, match="permission"):
             await {**BY_API, **BY_INDEXER}[method](stream)
@@ -203,7 +211,7 @@ async def test_operator_may_not_touch_hits(server: RenderedRedis, prefix: str, m
 @pytest.mark.parametrize("method", sorted(BY_INDEXER.keys() - BY_API.keys() - OF_THE_COMMAND))
 async def test_api_may_not_do_what_indexers_do(server: RenderedRedis, prefix: str, method: str) -> None:
     async with open_stream(settings(server, "api", prefix)) as stream:
-        await stream.append(batch(1), timeout_seconds=2.0)
+        await stream.producer.append(batch(1), timeout_seconds=2.0)
         with pytest.raises(StreamUnavailable, match="permission"):
             await BY_INDEXER[method](stream)
 
@@ -212,7 +220,7 @@ async def test_api_may_not_do_what_indexers_do(server: RenderedRedis, prefix: st
 async def test_nobody_reaches_another_installation_in_the_same_redis(server: RenderedRedis, user: str) -> None:
     async with open_stream(settings(server, user, "another")) as stream:
         with pytest.raises(StreamUnavailable, match="permission"):
-            await stream.status()
+            await stream.monitor.status()
 
 
 def test_versions_that_the_chart_names_are_tried() -> None:
@@ -222,9 +230,8 @@ def test_versions_that_the_chart_names_are_tried() -> None:
 
 
 def test_every_way_to_use_the_stream_is_tried() -> None:
-    methods = {name for name, _ in inspect.getmembers(HitStream, inspect.iscoroutinefunction)} - {"aclose"}
     tried = {word for name in [*BY_API, *BY_INDEXER, *BY_OPERATOR] for word in name.split()}
-    assert {name for name in methods if not name.startswith("_")} <= tried
+    assert tried >= METHODS
 
 
 def ask(server: RenderedRedis, *commands: str) -> list[str]:
@@ -260,16 +267,16 @@ async def test_everything_is_there_after_a_restart(find: Callable[[], Path], tmp
     with RenderedRedis(tmp_path / "redis", binary=find()) as server:
         async with open_stream(settings(server, "api", "hitcounter")) as stream:
             for sequence in (1, 2, 3):
-                await stream.append(batch(sequence), timeout_seconds=2.0)
+                await stream.producer.append(batch(sequence), timeout_seconds=2.0)
         async with open_stream(settings(server, "indexer", "hitcounter")) as stream:
             await settle_as_dead(stream)
-            before = (await stream.status()).ledger
+            before = (await stream.monitor.status()).ledger
         server.stop()
         server.log_file.unlink()
         server.start().wait_ready()
         assert "NOPERM" not in server.log_text()
         async with open_stream(settings(server, "api", "hitcounter")) as stream:
-            assert (await stream.status()).ledger == before
+            assert (await stream.monitor.status()).ledger == before
 
 
 def test_passwords_stand_nowhere_in_the_clear(server: RenderedRedis) -> None:

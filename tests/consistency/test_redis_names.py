@@ -1,4 +1,4 @@
-"""Each name of a key, a group or a field in Redis stands once: in stream.py, and in the scripts that it runs."""
+"""Each name of a key, a group or a field in Redis is in one place: hitcounter.stream and the scripts that it runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hitcounter import stream
 from hitcounter.indices import index_of, template_name, write_alias
-from hitcounter.stream import GROUP, Keys
+from hitcounter.stream import GROUP, Keys, monitor, records
 
 from tests.consistency.workspace import ROOT
 
-STREAM = ROOT / "packages/hitcounter/src/hitcounter/stream.py"
+STREAM = ROOT / "packages/hitcounter/src/hitcounter/stream"
 SCRIPTS = STREAM.parent / "scripts"
 OTHERS = [
-    path for folder in ("packages", "services", "tools") for path in (ROOT / folder).rglob("*.py") if path != STREAM
+    path
+    for folder in ("packages", "services", "tools")
+    for path in (ROOT / folder).rglob("*.py")
+    if not path.is_relative_to(STREAM)
 ]
 
 
@@ -38,7 +40,7 @@ def key_names() -> set[str]:
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_holds_no_name_of_redis(path: Path) -> None:
-    fields = {value for name, value in vars(stream).items() if name.startswith("_FIELD_")}
+    fields = {value for name, value in vars(records).items() if name.startswith("_FIELD_")}
     held = {
         constant
         for constant in string_constants(path)
@@ -66,5 +68,5 @@ def test_scripts_name_no_key_and_no_group() -> None:
 
 def test_scripts_name_the_fields_that_stream_names_and_no_others() -> None:
     code = re.sub(r"--.*", "", "".join(path.read_text() for path in SCRIPTS.glob("*.lua")))
-    fields = {value.decode() for name, value in vars(stream).items() if name.startswith("_FIELD_")}
-    assert set(re.findall(r"'([a-z_]+)'", code)) == fields | set(stream._LEDGER_FIELDS)
+    fields = {value.decode() for name, value in vars(records).items() if name.startswith("_FIELD_")}
+    assert set(re.findall(r"'([a-z_]+)'", code)) == fields | set(monitor._LEDGER_FIELDS)

@@ -11,22 +11,35 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hitcounter import redis_lane, stream
-from hitcounter.stream import HitStream
+from hitcounter import redis_lane
+from hitcounter.settings import RedisSettings
+from hitcounter.stream import AsOfRegister, DeadLetters, StreamConsumer, StreamMonitor, StreamProducer, open_stream
 from hitcounter_devstack.redis_users import read_users
 
 from tests.consistency.workspace import ROOT
 
 SCRIPTS = {path.stem: path.read_text() for path in (ROOT / "packages/hitcounter/src/hitcounter/scripts").glob("*.lua")}
-RUN_BY = {
-    "api": {"append", "status", "memory", "ping"},
-    "operator": {"ensure_group", "status", "memory", "ping", "sweep"},
+ROLES: dict[str, type] = {
+    "producer": StreamProducer,
+    "consumer": StreamConsumer,
+    "as_of": AsOfRegister,
+    "dead_letters": DeadLetters,
+    "monitor": StreamMonitor,
 }
 METHODS = {
-    name for name, _ in inspect.getmembers(HitStream, inspect.iscoroutinefunction) if not name.startswith("_")
-} - {"aclose"}
-RUN_BY["indexer"] = METHODS - {"append"}
+    f"{role}.{name}"
+    for role, found in ROLES.items()
+    for name, _ in inspect.getmembers(found, inspect.iscoroutinefunction)
+    if not name.startswith("_") and name != "aclose"
+}
+LOOKS = {"monitor.status", "monitor.memory", "monitor.ping"}
+RUN_BY = {
+    "api": {"producer.append"} | LOOKS,
+    "operator": {"consumer.ensure_group", "consumer.sweep"} | LOOKS,
+    "indexer": METHODS - {"producer.append"},
+}
 CALLED_OF_REDIS_PY = {"xpending_range": "xpending"}
+NOT_COMMANDS = {"connection_pool", "pipeline", "execute"}
 EVERY_CONNECTION = {"auth", "client|setinfo", "client|setname", "hello", "ping", "select"}
 
 
@@ -37,28 +50,29 @@ def commands_of_script(name: str) -> set[str]:
 
 
 def attributes(tree: ast.AST) -> Iterator[list[str]]:
-    """Return what is taken from self: ["_redis", "xdel"] for self._redis.xdel."""
+    """Return what is taken from self, or from a pipeline: ["_redis", "xdel"] for self._redis.xdel and pipeline.xdel."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and not isinstance(node.value, ast.Name):
             if isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name):
                 yield [node.value.attr, node.attr]
-        elif isinstance(node, ast.Attribute):
-            yield [node.attr]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield ["_redis", node.attr] if node.value.id == "pipeline" else [node.attr]
 
 
-def commands_of_method(name: str) -> set[str]:
-    """Return what a method of the stream sends, by itself, by a script, or by another method."""
-    (method,) = [node for node in ast.walk(ast.parse(inspect.getsource(stream))) if is_method(node, name)]
+def commands_of_method(method: str) -> set[str]:
+    """Return what a method of a role sends, by itself, by a script, or by another method."""
+    role, _, name = method.partition(".")
+    (tree,) = [node for node in ast.walk(ast.parse(inspect.getsource(ROLES[role]))) if is_method(node, name)]
     found: set[str] = set()
-    for names in attributes(method):
-        if names[0] == "_redis" and len(names) > 1 and names[1] != "connection_pool":
+    for names in attributes(tree):
+        if names[0] == "_redis" and len(names) > 1 and names[1] not in NOT_COMMANDS:
             found.add(CALLED_OF_REDIS_PY.get(names[1], names[1]))
         elif names[0].removeprefix("_") in SCRIPTS and names[0].startswith("_"):
             found |= {"evalsha", "script|load"} | commands_of_script(names[0].removeprefix("_"))
         elif names[0] == "_accept_lanes":
             found |= commands_of_lane() | commands_of_script("accept")
-        elif names[0] != name and hasattr(HitStream, names[0]):
-            found |= commands_of_method(names[0])
+        elif names[0] != name and hasattr(ROLES[role], names[0]):
+            found |= commands_of_method(f"{role}.{names[0]}")
     return found
 
 
@@ -90,5 +104,12 @@ def test_user_is_permitted_nothing_that_it_does_not_send(user: str) -> None:
 
 
 def test_every_script_is_run_by_somebody() -> None:
-    assert SCRIPTS.keys() - {"accept"} <= set(re.findall(r"self\._(\w+)\(", inspect.getsource(HitStream)))
+    code = "".join(inspect.getsource(role) for role in ROLES.values())
+    assert SCRIPTS.keys() - {"accept"} <= set(re.findall(r"self\._(\w+)\(", code))
     assert read_users().keys() == RUN_BY.keys()
+
+
+async def test_stream_has_exactly_these_roles() -> None:
+    async with open_stream(RedisSettings()) as stream:
+        roles = {name: type(role) for name, role in vars(stream).items() if type(role) in ROLES.values()}
+    assert roles == ROLES

@@ -154,7 +154,7 @@ class World:
         self._redis = await self._open.enter_async_context(Redis.from_url(self._redis_url))
         self.client = await self._open.enter_async_context(open_client(self.elasticsearch_settings))
         self.indices = Indices(self.client, self.name, IndexSettings(replicas=0))
-        await self.stream.ensure_group()
+        await self.stream.consumer.ensure_group()
         await self.indices.ensure(indices_to_prepare(self.name, _now_ms()))
         await self.client.indices.put_settings(index=f"{self.name}-*", settings={"index.refresh_interval": -1})
 
@@ -167,19 +167,21 @@ class World:
         """Have hits accepted; return a time after that."""
         self._sequence += 1
         batch = build_batch(self._producer, self._sequence, [Hit(id_, _now_ms())] * hits)
-        await self.stream.append(batch, timeout_seconds=10)
-        return (await self.stream.status()).now_ms
+        await self.stream.producer.append(batch, timeout_seconds=10)
+        return (await self.stream.monitor.status()).now_ms
 
     def build_turn(self, gate: Gate) -> Callable[[], Awaitable[int]]:
         """Return what an indexer does in one turn."""
-        return self._build_indexer(Gated(self.stream, gate), Gated(ElasticsearchSink(self.client, self.indices), gate))
+        return self._build_indexer(
+            Gated(self.stream.consumer, gate), Gated(ElasticsearchSink(self.client, self.indices), gate)
+        )
 
     def build_publication(self, gate: Gate, who: int) -> Callable[[], Awaitable[int | None]]:
         """Return what a publisher does each time."""
-        stream, indices = Gated(self.stream, gate), Gated(self.indices, gate)
+        register, indices = Gated(self.stream.as_of, gate), Gated(self.indices, gate)
         conditions = Conditions(Readiness(), indexer_metrics.create_metrics(CollectorRegistry()))
         name = f"publisher-{who}"
-        return AsOfPublisher(stream, indices, conditions, name=name, interval_ms=50).publish_once  # type: ignore[arg-type]
+        return AsOfPublisher(register, indices, conditions, name=name, interval_ms=50).publish_once  # type: ignore[arg-type]
 
     async def end_lease(self) -> None:
         """Do what time does to a publisher that was silent for too long."""
@@ -188,7 +190,7 @@ class World:
     def build_read(self, gate: Gate, id_: str) -> Callable[[], Coroutine[Any, Any, Answer]]:
         """Return what the API does for one read of the id."""
         registry = CollectorRegistry()
-        watch = QueueWatch(self.stream, QueueMetrics(registry), Readiness())
+        watch = QueueWatch(self.stream.monitor, QueueMetrics(registry), Readiness())
         reads = Reads(
             Gated(CountReader(self.client, self.name, timeout_seconds=10), gate),
             watch,
@@ -206,7 +208,7 @@ class World:
 
     async def settle_all(self) -> None:
         """Bring every entry to its end."""
-        turn = self._build_indexer(self.stream, ElasticsearchSink(self.client, self.indices))
+        turn = self._build_indexer(self.stream.consumer, ElasticsearchSink(self.client, self.indices))
         while await turn():
             pass
 

@@ -31,7 +31,7 @@ async def _count_outages(url: str) -> int:
     async with open_stream(RedisSettings(url=SecretStr(url))) as stream:
         for sequence in range(1, _TIMES + 1):
             batch = build_batch(b"twelve bytes", sequence, [Hit("x", 1)])
-            for call in (stream.status(), stream.append(batch, timeout_seconds=1.0)):
+            for call in (stream.monitor.status(), stream.producer.append(batch, timeout_seconds=1.0)):
                 try:
                     await call
                 except StreamUnavailable:

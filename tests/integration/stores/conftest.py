@@ -92,7 +92,7 @@ def producer() -> Producer:
 async def append(stream: HitStream, *batches: HitBatch) -> None:
     """Append the batches, one after the other."""
     for batch in batches:
-        await stream.append(batch, timeout_seconds=5)
+        await stream.producer.append(batch, timeout_seconds=5)
 
 
 # ── Elasticsearch ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -37,7 +37,7 @@ class Indexers:
         changed = {"block_ms": 10, "bulk_max_age_ms": 0, "reclaim_after_seconds": RECLAIM_AFTER_SECONDS, **settings}
         return Indexer(
             consumer=f"indexer-{secrets.token_hex(4)}",
-            stream=stream or self.stream,
+            stream=(stream or self.stream).consumer,
             sink=ElasticsearchSink(self._client, self._indices),
             indices=self._indices,
             settings=IndexerSection.model_validate(changed),
@@ -49,7 +49,7 @@ class Indexers:
         """Build what publishes the as-of, with a name of its own."""
         conditions = Conditions(self.readiness, create_metrics(CollectorRegistry()))
         return AsOfPublisher(
-            self.stream, indices, conditions, name=f"publisher-{secrets.token_hex(4)}", interval_ms=500
+            self.stream.as_of, indices, conditions, name=f"publisher-{secrets.token_hex(4)}", interval_ms=500
         )
 
     async def drain(self) -> Ledger:
@@ -58,14 +58,14 @@ class Indexers:
 
         async def is_drained() -> bool:
             await indexer.run_until_empty()
-            return (await self.stream.status()).entries == 0
+            return (await self.stream.monitor.status()).entries == 0
 
         await until(is_drained, timeout_seconds=30)
-        return (await self.stream.status()).ledger
+        return (await self.stream.monitor.status()).ledger
 
 
 async def assert_balanced(stream: HitStream) -> None:
     """Hold the ledger against what is really in the stream and in the dead letters."""
-    audit = await stream.audit()
+    audit = await stream.monitor.audit()
     assert audit.is_exact
     assert (audit.difference, audit.dead_difference) == (0, 0)

@@ -110,7 +110,7 @@ async def test_any_entries_end_as_the_rules_say_and_the_ledger_balances(
             expected.add(made, name)
             await installation.put(made)
         await installation.indexers.build().run_until_empty()
-        ledger = (await stream.status()).ledger
+        ledger = (await stream.monitor.status()).ledger
         assert (ledger.accepted, ledger.dead, ledger.backlog) == (expected.accepted, expected.dead, expected.left)
         assert await count(installation.client, name) == sum(expected.weights.values())
         await assert_balanced(stream)

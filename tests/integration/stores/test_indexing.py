@@ -96,13 +96,13 @@ async def test_many_indexers_at_once_share_the_entries_and_count_each_hit_once(
     running = [asyncio.create_task(indexer.run()) for indexer in team]
 
     async def is_drained() -> bool:
-        return (await stream.status()).entries == 0
+        return (await stream.monitor.status()).entries == 0
 
     await until(is_drained, timeout_seconds=30)
     for indexer in team:
         indexer.stop()
     await asyncio.gather(*running)
-    ledger = (await stream.status()).ledger
+    ledger = (await stream.monitor.status()).ledger
     assert ledger.indexed + ledger.duplicate == ledger.accepted == 1000
     assert await count(client, name) == 1000
 
@@ -112,7 +112,7 @@ async def test_as_of_covers_what_is_countable(
 ) -> None:
     publisher = indexers.build_publisher(indices)
     await append(stream, producer.batch("a", time_ms=time.time_ns() // 1_000_000))
-    waiting = await stream.status()
+    waiting = await stream.monitor.status()
     assert waiting.oldest_ms is not None
     assert await publisher.publish_once() == waiting.oldest_ms
     await indexers.drain()
@@ -148,13 +148,13 @@ async def test_turn_that_dies_between_bulk_and_settle_is_finished_by_another_and
 ) -> None:
     await append(stream, producer.batch("a", "a", "b"), producer.batch_of(Hit("a", NOW_MS, 5, "order-17")))
     dying = indexers.build(wired_stream)
-    await wired_stream.ensure_group()
+    await wired_stream.consumer.ensure_group()
     wire.hold_requests_with(b"EVALSHA")  # settle is the next script
     turn = asyncio.create_task(dying.run_once())
     await until(lambda: asyncio.to_thread(wire.held.wait, 10))
     await kill(turn)
     assert await count(client, name) == 8
-    assert (await stream.status()).ledger == Ledger(accepted=4)
+    assert (await stream.monitor.status()).ledger == Ledger(accepted=4)
 
     assert await indexers.drain() == Ledger(accepted=4, duplicate=4)
     assert await count(client, name) == 8
@@ -173,8 +173,8 @@ async def test_turn_that_dies_before_its_bulk_is_done_by_another(
     indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
 ) -> None:
     await append(stream, producer.batch("a", "b"))
-    await stream.ensure_group()
-    await stream.read("died", count=10, block_ms=0)
+    await stream.consumer.ensure_group()
+    await stream.consumer.read("died", count=10, block_ms=0)
     assert await indexers.drain() == Ledger(accepted=2, indexed=2)
     assert await count(client, name) == 2
 
@@ -184,7 +184,7 @@ async def test_indexer_that_was_taken_for_dead_and_settles_late_books_nothing_tw
 ) -> None:
     await append(stream, producer.batch("a", "b"))
     slow = indexers.build(wired_stream)
-    await wired_stream.ensure_group()
+    await wired_stream.consumer.ensure_group()
     wire.hold_requests_with(b"EVALSHA")
     turn = asyncio.create_task(slow.run_once())
     await until(lambda: asyncio.to_thread(wire.held.wait, 10))
@@ -192,15 +192,15 @@ async def test_indexer_that_was_taken_for_dead_and_settles_late_books_nothing_tw
     wire.heal()
     wire.cut()
     assert await turn == 1  # the settling was held up; repeated, it finds nothing of its own any more
-    assert (await stream.status()).ledger == ledger == Ledger(accepted=2, duplicate=2)
+    assert (await stream.monitor.status()).ledger == ledger == Ledger(accepted=2, duplicate=2)
 
 
 async def test_group_that_was_lost_brings_entries_back_and_counts_nothing_twice(
     indexers: Indexers, stream: HitStream, raw: Redis, client: AsyncElasticsearch, name: str, producer: Producer
 ) -> None:
     await append(stream, producer.batch("a"), producer.batch("b"))
-    await stream.ensure_group()
-    first, _ = await stream.read("someone", count=10, block_ms=0)
+    await stream.consumer.ensure_group()
+    first, _ = await stream.consumer.read("someone", count=10, block_ms=0)
     await raw.xgroup_destroy(stream.keys.stream, GROUP)
     ledger = await indexers.drain()
     assert ledger.indexed == ledger.accepted == 2
@@ -227,7 +227,7 @@ async def test_publisher_that_reaches_redis_but_not_elasticsearch_leaves_the_as_
         running.append(asyncio.create_task(healthy.run()))
 
         async def is_published() -> bool:
-            return (await stream.status()).as_of_ms is not None
+            return (await stream.monitor.status()).as_of_ms is not None
 
         await until(is_published, timeout_seconds=5)
         for publisher in (sick, healthy):
@@ -256,18 +256,18 @@ async def test_day_that_is_closed_holds_up_nobody_and_makes_no_dead_letters(
     await append(stream, *[producer.batch("more", time_ms=NOW_MS - DAY_MS) for _ in range(10)])
 
     async def are_counted() -> bool:
-        return (await stream.status()).ledger == Ledger(accepted=13, indexed=12)
+        return (await stream.monitor.status()).ledger == Ledger(accepted=13, indexed=12)
 
     await until(are_counted)
     await client.indices.open(index=f"{name}-{TODAY}")
 
     async def is_drained() -> bool:
-        return (await stream.status()).entries == 0
+        return (await stream.monitor.status()).entries == 0
 
     await until(is_drained, timeout_seconds=30)
     indexer.stop()
     await running
-    ledger = (await stream.status()).ledger
+    ledger = (await stream.monitor.status()).ledger
     assert (ledger.indexed + ledger.duplicate, ledger.dead) == (13, 0)
     assert indexers.readiness.warnings == {}
     assert await count(client, name) == 13
@@ -283,7 +283,7 @@ async def test_wiped_elasticsearch_gets_its_indices_back_and_the_turn_goes_on(
     await client.indices.delete(index=sorted(found.body))
     await append(stream, producer.batch("after"))
     assert await indexer.run_until_empty() == 1
-    assert (await stream.status()).ledger == Ledger(accepted=2, indexed=2)
+    assert (await stream.monitor.status()).ledger == Ledger(accepted=2, indexed=2)
     assert await count(client, name, term={"id": "after"}) == 1
 
 
@@ -313,7 +313,7 @@ async def test_undecodable_entry_is_a_dead_letter_whole_and_the_ledger_balances(
     await raw.hincrby(stream.keys.ledger, "accepted", 2)
     await append(stream, producer.batch("d"))
     assert await indexers.drain() == Ledger(accepted=4, indexed=2, dead=2)
-    (stored,) = await stream.list_dead_letters()
+    (stored,) = await stream.dead_letters.list_page()
     assert (stored.letter.reason, stored.letter.hits, stored.letter.payload) == ("undecodable", 2, damaged)
     assert await count(client, name) == 2
     await assert_balanced(stream)
@@ -329,8 +329,8 @@ async def test_entries_of_strangers_hold_up_nobody(
     await raw.xadd(stream.keys.stream, {"batch": encode(producer.batch("a")), "hits": "0", "positions": "nowhere"})
     await append(stream, producer.batch("ours"))
     assert await indexers.drain() == Ledger(accepted=3, indexed=3)
-    assert len(await stream.list_dead_letters()) == 3
-    assert (await stream.audit()).difference == 0
+    assert len(await stream.dead_letters.list_page()) == 3
+    assert (await stream.monitor.audit()).difference == 0
 
 
 async def test_entry_for_a_newer_indexer_stays_pending_until_one_comes(
@@ -344,8 +344,8 @@ async def test_entry_for_a_newer_indexer_stays_pending_until_one_comes(
     indexer = indexers.build(max_deliveries=2)
     for _ in range(4):
         await until(indexer.run_until_empty)
-    status = await stream.status()
+    status = await stream.monitor.status()
     assert status.ledger == Ledger(accepted=2, indexed=1)
-    (left,) = await stream.reclaim("newer", min_idle_ms=0, count=10)
+    (left,) = await stream.consumer.reclaim("newer", min_idle_ms=0, count=10)
     assert left.payload == message.SerializeToString()
     assert await count(client, name) == 1

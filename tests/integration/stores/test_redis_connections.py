@@ -89,12 +89,12 @@ def one_hit(sequence: int) -> HitBatch:
 
 async def accepted_hits(settings: RedisSettings) -> int:
     async with open_stream(settings) as stream:
-        return (await stream.status()).ledger.accepted
+        return (await stream.monitor.status()).ledger.accepted
 
 
 async def append_one(settings: RedisSettings, sequence: int = 1) -> None:
     async with open_stream(settings) as stream:
-        await stream.append(one_hit(sequence), timeout_seconds=2.0)
+        await stream.producer.append(one_hit(sequence), timeout_seconds=2.0)
 
 
 @pytest.fixture
@@ -182,14 +182,14 @@ async def test_stream_follows_the_sentinels_to_the_new_master(
         master.kill()
         async with asyncio.timeout(30):
             await retry_append(stream, 2)
-        assert (await stream.status()).ledger.accepted == 2
+        assert (await stream.monitor.status()).ledger.accepted == 2
     assert await accepted_hits(RedisSettings(url=SecretStr(replica.url))) == 2
 
 
 async def retry_append(stream: HitStream, sequence: int) -> None:
     while True:
         try:
-            await stream.append(one_hit(sequence), timeout_seconds=2.0)
+            await stream.producer.append(one_hit(sequence), timeout_seconds=2.0)
             return
         except StreamUnavailable:
             await asyncio.sleep(0.1)
@@ -219,9 +219,9 @@ async def swap(demoted: RedisServer, promoted: RedisServer) -> None:
 
 async def index_one(stream: HitStream, consumer: str) -> int:
     """Do what an indexer does, writes to Redis first; return the number of entries settled."""
-    await stream.ensure_group()
-    entries = await stream.read(consumer, count=100, block_ms=100)
-    settled = await stream.settle([Settlement(entry.entry_id, indexed=entry.hits) for entry in entries])
+    await stream.consumer.ensure_group()
+    entries = await stream.consumer.read(consumer, count=100, block_ms=100)
+    settled = await stream.consumer.settle([Settlement(entry.entry_id, indexed=entry.hits) for entry in entries])
     return len(settled)
 
 
@@ -233,22 +233,24 @@ async def test_api_and_indexer_follow_a_redis_that_is_demoted_in_place_and_promo
     with FaultyWire(first.url) as wire:
         settings = RedisSettings(url=SecretStr(wire.url))
         async with open_stream(settings) as api, open_stream(settings) as indexer, asyncio.timeout(40):
-            await indexer.ensure_group()
+            await indexer.consumer.ensure_group()
             sequence = 1
-            await api.append(one_hit(sequence), timeout_seconds=2.0)
-            assert (await api.status()).ledger.accepted == 1
+            await api.producer.append(one_hit(sequence), timeout_seconds=2.0)
+            assert (await api.monitor.status()).ledger.accepted == 1
             assert await index_one(indexer, "me") == 1
             await copy_arrived(RedisSettings(url=SecretStr(second.url)))
             for demoted, promoted in ((first, second), (second, first)):
-                reading = asyncio.create_task(indexer.read("blocked", count=1, block_ms=1500))
-                await asyncio.gather(*[indexer.status() for _ in range(3)])  # connections beside that one, as of lanes
+                reading = asyncio.create_task(indexer.consumer.read("blocked", count=1, block_ms=1500))
+                await asyncio.gather(
+                    *[indexer.monitor.status() for _ in range(3)]
+                )  # connections beside that one, as of lanes
                 await swap(demoted, promoted)
                 wire.lead_to(promoted.url)
                 outcomes = []
                 for _ in range(5):  # under load: each lane may fail once for each connection it has
                     sequence += 1
                     try:
-                        await api.append(one_hit(sequence), timeout_seconds=2.0)
+                        await api.producer.append(one_hit(sequence), timeout_seconds=2.0)
                     except StreamUnavailable as error:
                         outcomes.append(error.outcome)
                 assert set(outcomes) <= {Outcome.REFUSED}
@@ -259,7 +261,7 @@ async def test_api_and_indexer_follow_a_redis_that_is_demoted_in_place_and_promo
                     results = await asyncio.gather(*lanes, return_exceptions=True)
                 assert not [result for result in results if isinstance(result, BaseException)]
                 async with open_stream(RedisSettings(url=SecretStr(promoted.url))) as there:
-                    seen, truth = await api.status(), await there.status()
+                    seen, truth = await api.monitor.status(), await there.monitor.status()
                 assert seen.ledger == truth.ledger
                 await follows(demoted)
 
@@ -283,7 +285,7 @@ async def test_batch_for_a_master_that_was_demoted_behind_sentinels_is_refused_a
         await retry_append(stream, 1)
         await swap(master, replica)
         with pytest.raises(StreamUnavailable) as raised:
-            await stream.append(one_hit(2), timeout_seconds=2.0)
+            await stream.producer.append(one_hit(2), timeout_seconds=2.0)
         assert raised.value.outcome is Outcome.REFUSED
         assert await accepted_hits(RedisSettings(url=SecretStr(replica.url))) <= 1
 
@@ -306,5 +308,5 @@ async def test_batch_that_a_user_may_not_send_is_refused_unless_the_script_had_b
         settings = RedisSettings(url=SecretStr(server.url), username="narrow", password=SecretStr("pw"))
         async with open_stream(settings) as stream:
             with pytest.raises(StreamUnavailable, match="permission") as raised:
-                await stream.append(one_hit(1), timeout_seconds=2.0)
+                await stream.producer.append(one_hit(1), timeout_seconds=2.0)
         assert raised.value.outcome is outcome

@@ -23,7 +23,7 @@ from tests.support.proxy import FaultyWire
 
 async def refusal(stream: HitStream, producer: Producer, timeout_seconds: float = 5) -> StreamUnavailable:
     with pytest.raises(StreamUnavailable) as caught:
-        await stream.append(producer.batch(), timeout_seconds=timeout_seconds)
+        await stream.producer.append(producer.batch(), timeout_seconds=timeout_seconds)
     return caught.value
 
 
@@ -32,20 +32,20 @@ async def refusal(stream: HitStream, producer: Producer, timeout_seconds: float 
 
 async def test_batch_is_one_entry_and_its_hits_are_booked(stream: HitStream, producer: Producer) -> None:
     await append(stream, producer.batch("a", "b", "a"))
-    status = await stream.status()
+    status = await stream.monitor.status()
     assert status.ledger == Ledger(accepted=3)
     assert status.entries == 1
 
 
 async def test_batch_of_the_most_hits_is_accepted(stream: HitStream, producer: Producer) -> None:
     await append(stream, producer.batch(*[f"{number:0512d}" for number in range(BATCH_MAX_HITS)]))
-    assert (await stream.status()).ledger.accepted == BATCH_MAX_HITS
+    assert (await stream.monitor.status()).ledger.accepted == BATCH_MAX_HITS
 
 
 async def test_batch_that_is_appended_again_is_accepted_once(stream: HitStream, producer: Producer) -> None:
     batch = producer.batch("a", "b")
     await append(stream, batch, batch, batch)
-    status = await stream.status()
+    status = await stream.monitor.status()
     assert (status.ledger.accepted, status.entries) == (2, 1)
 
 
@@ -60,20 +60,20 @@ async def test_batch_whose_answer_was_lost_can_be_appended_again_and_is_accepted
             with pytest.raises(StreamUnavailable) as caught:
                 await append(distant, batch)
             assert caught.value.outcome is Outcome.UNKNOWN
-            assert (await stream.status()).ledger.accepted == 2
+            assert (await stream.monitor.status()).ledger.accepted == 2
             await append(distant, batch)
             await append(distant, producer.batch("c"))
-    assert (await stream.status()).ledger.accepted == 3
+    assert (await stream.monitor.status()).ledger.accepted == 3
 
 
 async def test_batch_is_known_again_after_it_was_settled(stream: HitStream, producer: Producer) -> None:
     batch = producer.batch("a")
     await append(stream, batch)
-    await stream.ensure_group()
-    (entry,) = await stream.read("me", count=10, block_ms=0)
-    await stream.settle([Settlement(entry.entry_id, indexed=1)])
+    await stream.consumer.ensure_group()
+    (entry,) = await stream.consumer.read("me", count=10, block_ms=0)
+    await stream.consumer.settle([Settlement(entry.entry_id, indexed=1)])
     await append(stream, batch)
-    assert (await stream.status()).ledger == Ledger(accepted=1, indexed=1)
+    assert (await stream.monitor.status()).ledger == Ledger(accepted=1, indexed=1)
 
 
 async def test_batch_that_comes_late_after_its_successor_is_refused(stream: HitStream, producer: Producer) -> None:
@@ -82,13 +82,13 @@ async def test_batch_that_comes_late_after_its_successor_is_refused(stream: HitS
     with pytest.raises(StreamUnavailable, match="STALESEQUENCE") as caught:
         await append(stream, late)
     assert caught.value.outcome is Outcome.REFUSED
-    assert (await stream.status()).ledger.accepted == 1
+    assert (await stream.monitor.status()).ledger.accepted == 1
 
 
 async def test_producers_do_not_mind_each_others_sequences(stream: HitStream) -> None:
     for name in (b"a" * 12, b"b" * 12):
         await append(stream, Producer(name).batch("1"))
-    assert (await stream.status()).ledger.accepted == 2
+    assert (await stream.monitor.status()).ledger.accepted == 2
 
 
 async def test_last_sequence_is_remembered_for_a_day_after_its_last_use(
@@ -109,13 +109,13 @@ async def test_installations_with_other_prefixes_do_not_see_each_other(
     await append(stream, producer.batch())
     other = patient_settings(redis.url, stream.keys.prefix + "x")
     async with open_stream(other) as neighbour:
-        assert (await neighbour.status()).ledger == Ledger()
+        assert (await neighbour.monitor.status()).ledger == Ledger()
 
 
 async def test_every_key_is_in_one_hash_slot(stream: HitStream, raw: Redis, producer: Producer) -> None:
     await append(stream, producer.batch())
-    await stream.sample_as_of("me", lease_ms=1000)
-    await stream.publish_as_of(1)
+    await stream.as_of.sample("me", lease_ms=1000)
+    await stream.as_of.publish(1)
     names = [key async for key in raw.scan_iter(match=f"*{stream.keys.prefix}*")]
     assert len(names) == 5
     assert len({key_slot(key) for key in names}) == 1
@@ -134,7 +134,7 @@ async def test_entry_and_booking_become_visible_in_one_step(
     appending = asyncio.create_task(append_many())
     looks = 0
     while not appending.done():
-        status = await other_stream.status()
+        status = await other_stream.monitor.status()
         assert status.ledger.accepted == 2 * status.entries
         looks += 1
     await appending
@@ -144,7 +144,7 @@ async def test_entry_and_booking_become_visible_in_one_step(
 async def test_appends_are_never_trimmed(stream: HitStream, producer: Producer) -> None:
     for _ in range(1000):
         await append(stream, producer.batch())
-    assert (await stream.status()).entries == 1000
+    assert (await stream.monitor.status()).entries == 1000
 
 
 # ── Redis is not there, or not fit ──────────────────────────────────────────────────────────────────────────────────
@@ -157,9 +157,9 @@ async def test_redis_that_is_not_there_refuses(name: str, producer: Producer) ->
         assert error.outcome is Outcome.REFUSED
         assert error.is_worth_retrying
         with pytest.raises(StreamUnavailable, match="does not answer"):
-            await stream.ping()
+            await stream.monitor.ping()
         with pytest.raises(StreamUnavailable, match="does not answer"):
-            await stream.status()
+            await stream.monitor.status()
 
 
 async def test_redis_that_hangs_is_given_up_in_time_with_the_outcome_unknown(
@@ -171,13 +171,13 @@ async def test_redis_that_hangs_is_given_up_in_time_with_the_outcome_unknown(
     try:
         start = asyncio.get_running_loop().time()
         with pytest.raises(StreamUnavailable) as caught:
-            await stream.append(batch, timeout_seconds=0.2)
+            await stream.producer.append(batch, timeout_seconds=0.2)
         assert asyncio.get_running_loop().time() - start < 1
         assert caught.value.outcome is Outcome.UNKNOWN
     finally:
         redis.resume()
     await append(stream, batch)
-    assert (await other_stream.status()).ledger.accepted == 2
+    assert (await other_stream.monitor.status()).ledger.accepted == 2
 
 
 async def test_cancelled_append_leaves_no_answer_behind_for_the_next_one(
@@ -194,7 +194,7 @@ async def test_cancelled_append_leaves_no_answer_behind_for_the_next_one(
     finally:
         redis.resume()
     await append(stream, producer.batch())
-    assert (await stream.status()).entries in (2, 3)
+    assert (await stream.monitor.status()).entries in (2, 3)
 
 
 async def test_script_that_redis_forgot_costs_one_retry(stream: HitStream, raw: Redis, producer: Producer) -> None:
@@ -205,7 +205,7 @@ async def test_script_that_redis_forgot_costs_one_retry(stream: HitStream, raw: 
         await append(stream, batch)
     assert caught.value.outcome is Outcome.REFUSED
     await append(stream, batch)
-    assert (await stream.status()).ledger.accepted == 2
+    assert (await stream.monitor.status()).ledger.accepted == 2
 
 
 @pytest.fixture
@@ -225,9 +225,9 @@ async def test_redis_that_may_throw_hits_away_is_refused_with_the_setting_to_cha
     assert "noeviction" in str(error)
     assert (error.outcome, error.is_worth_retrying) == (Outcome.REFUSED, False)
     with pytest.raises(StreamUnavailable, match="allkeys-lru"):
-        await stream.ping()
+        await stream.monitor.ping()
     await raw.config_set("maxmemory-policy", "noeviction")
-    await stream.ping()
+    await stream.monitor.ping()
     await append(stream, producer.batch())
 
 
@@ -237,14 +237,14 @@ async def test_policy_that_changes_under_an_open_connection_is_refused_from_the_
     await append(stream, producer.batch())
     await raw.config_set("maxmemory-policy", "volatile-ttl")
     try:
-        assert "volatile-ttl" in (await stream.memory()).policy_fault
+        assert "volatile-ttl" in (await stream.monitor.memory()).policy_fault
         error = await refusal(stream, producer)
         assert (error.outcome, error.is_worth_retrying) == (Outcome.REFUSED, False)
     finally:
         await raw.config_set("maxmemory-policy", "noeviction")
-    assert (await stream.memory()).policy_fault == ""
+    assert (await stream.monitor.memory()).policy_fault == ""
     await append(stream, producer.batch())
-    assert (await stream.status()).ledger.accepted == 2
+    assert (await stream.monitor.status()).ledger.accepted == 2
 
 
 @pytest.fixture
@@ -263,11 +263,11 @@ async def test_redis_that_does_not_show_its_policy_is_refused_with_the_setting_t
         error = await refusal(stream, producer)
         assert "HITCOUNTER_REDIS__TRUST_MEMORY_POLICY" in str(error)
         assert error.outcome is Outcome.REFUSED
-        assert (await stream.memory()).policy_fault == str(error)
+        assert (await stream.monitor.memory()).policy_fault == str(error)
     trusting = blind_settings.model_copy(update={"trust_memory_policy": True})
     async with open_stream(trusting) as stream:
         await append(stream, producer.batch())
-        assert (await stream.memory()).faults == []
+        assert (await stream.monitor.memory()).faults == []
         await append(stream, producer.batch())
 
 
@@ -285,7 +285,7 @@ async def test_connection_that_redis_closed_while_it_was_idle_costs_no_attempt(
     await raw.ping()
     await asyncio.sleep(0.05)  # the end of the connection is on its way
     await append(stream, producer.batch())
-    assert (await stream.status()).ledger.accepted == 2
+    assert (await stream.monitor.status()).ledger.accepted == 2
 
 
 @pytest.mark.parametrize("key", ["stream", "ledger", "producer"])
@@ -303,7 +303,7 @@ async def test_key_of_another_type_is_an_error_in_our_words_and_nothing_is_taken
     assert "WRONGTYPE" in str(error)
     assert error.outcome is Outcome.REFUSED
     await raw.delete(names[key])
-    status = await stream.status()
+    status = await stream.monitor.status()
     assert (status.entries, status.ledger) == (0, Ledger())
 
 
@@ -326,12 +326,12 @@ async def test_batch_that_must_be_on_disk_is_synced_or_refused_by_a_redis_that_c
     batch = producer.batch()
     if redis.version.startswith("7.0"):
         with pytest.raises(DurabilityUnavailable, match=r"7\.2"):
-            await stream.append(batch, timeout_seconds=5, durability=Durability.DISK)
-        assert (await stream.status()).ledger.accepted == 0
+            await stream.producer.append(batch, timeout_seconds=5, durability=Durability.DISK)
+        assert (await stream.monitor.status()).ledger.accepted == 0
     else:
-        await stream.append(batch, timeout_seconds=5, durability=Durability.DISK)
-        await stream.append(batch, timeout_seconds=5, durability=Durability.DISK)
-        assert (await stream.status()).ledger.accepted == 1
+        await stream.producer.append(batch, timeout_seconds=5, durability=Durability.DISK)
+        await stream.producer.append(batch, timeout_seconds=5, durability=Durability.DISK)
+        assert (await stream.monitor.status()).ledger.accepted == 1
 
 
 async def test_killed_redis_comes_back_with_all_that_it_accepted(
@@ -343,17 +343,17 @@ async def test_killed_redis_comes_back_with_all_that_it_accepted(
         async with open_stream(patient_settings(server.url, name)) as stream:
             first, second = producer.batch("a"), producer.batch("b", "c")
             await append(stream, first, second)
-            await stream.ensure_group()
-            (delivered,) = await stream.read("me", count=1, block_ms=0)
-            before = (await stream.status()).ledger
+            await stream.consumer.ensure_group()
+            (delivered,) = await stream.consumer.read("me", count=1, block_ms=0)
+            before = (await stream.monitor.status()).ledger
 
             server.kill()
             server.start().wait_ready()
 
             async with open_stream(patient_settings(server.url, name)) as again:
-                assert (await again.status()).ledger == before == Ledger(accepted=3)
+                assert (await again.monitor.status()).ledger == before == Ledger(accepted=3)
             await append(stream, second)
-            (reclaimed,) = await stream.reclaim("other", min_idle_ms=0, count=10)
+            (reclaimed,) = await stream.consumer.reclaim("other", min_idle_ms=0, count=10)
             assert reclaimed.entry_id == delivered.entry_id
-            assert [entry.hits for entry in await stream.read("other", count=10, block_ms=0)] == [2]
-            assert (await stream.audit()).difference == 0
+            assert [entry.hits for entry in await stream.consumer.read("other", count=10, block_ms=0)] == [2]
+            assert (await stream.monitor.audit()).difference == 0

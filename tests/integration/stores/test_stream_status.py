@@ -15,16 +15,16 @@ from tests.integration.stores.conftest import Producer, append
 async def test_entries_are_queued_until_an_indexer_has_them(stream: HitStream, producer: Producer) -> None:
     for _ in range(3):
         await append(stream, producer.batch("a"))
-    assert (await stream.status()).entries_in_flight == 0  # there is no group yet
-    await stream.ensure_group()
-    await stream.read("me", count=2, block_ms=0)
-    status = await stream.status()
+    assert (await stream.monitor.status()).entries_in_flight == 0  # there is no group yet
+    await stream.consumer.ensure_group()
+    await stream.consumer.read("me", count=2, block_ms=0)
+    status = await stream.monitor.status()
     assert (status.entries, status.entries_in_flight) == (3, 2)
 
 
 async def test_memory_is_that_of_the_server_and_its_limit_the_maxmemory(stream: HitStream, raw: Redis) -> None:
     info = await raw.info("memory")
-    memory = await stream.memory()
+    memory = await stream.monitor.memory()
     assert 0.5 < memory.used_bytes / info["used_memory"] < 2
     assert info["maxmemory"] == 0
     assert memory.capacity_bytes == info["total_system_memory"]
@@ -34,9 +34,9 @@ async def test_append_only_file_that_is_switched_off_is_seen_and_said(stream: Hi
     usual = (await raw.config_get("appendonly"))["appendonly"]
     try:
         await raw.config_set("appendonly", "yes")
-        assert ((await stream.memory()).is_aof_enabled, (await stream.memory()).faults) == (True, [])
+        assert ((await stream.monitor.memory()).is_aof_enabled, (await stream.monitor.memory()).faults) == (True, [])
         await raw.config_set("appendonly", "no")
-        memory = await stream.memory()
+        memory = await stream.monitor.memory()
         assert memory.is_aof_enabled is False
         assert "appendonly no" in memory.faults[0]
     finally:
@@ -44,14 +44,14 @@ async def test_append_only_file_that_is_switched_off_is_seen_and_said(stream: Hi
 
 
 async def test_keys_that_redis_evicts_are_counted(stream: HitStream, raw: Redis) -> None:
-    before = (await stream.memory()).evicted_keys
+    before = (await stream.monitor.memory()).evicted_keys
     assert before is not None
     try:
         await raw.set(f"{stream.keys.prefix}-victim", bytes(1_000_000))
         used_bytes = (await raw.info("memory"))["used_memory"]
         await raw.config_set("maxmemory-policy", "allkeys-lru")
         await raw.config_set("maxmemory", used_bytes - 100_000)
-        memory = await stream.memory()
+        memory = await stream.monitor.memory()
     finally:
         await raw.config_set("maxmemory", 0)
         await raw.config_set("maxmemory-policy", "noeviction")
@@ -63,9 +63,9 @@ async def test_difference_is_what_the_stream_holds_beyond_the_ledger(
     stream: HitStream, producer: Producer, raw: Redis
 ) -> None:
     await append(stream, producer.batch("a", "b"))
-    assert await stream.audit_backlog(max_seconds=5) == 0
+    assert await stream.monitor.audit_backlog(max_seconds=5) == 0
     await raw.hincrby(stream.keys.ledger, next(iter(Ledger.__dataclass_fields__)), 5)
-    assert await stream.audit_backlog(max_seconds=5) == -5
+    assert await stream.monitor.audit_backlog(max_seconds=5) == -5
 
 
 async def test_walk_over_large_entries_needs_little_memory_here_and_little_time_at_once_in_redis(
@@ -80,7 +80,7 @@ async def test_walk_over_large_entries_needs_little_memory_here_and_little_time_
     await raw.config_resetstat()
     tracemalloc.start()
     try:
-        assert await stream.audit_backlog(max_seconds=60) == 0
+        assert await stream.monitor.audit_backlog(max_seconds=60) == 0
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -92,8 +92,8 @@ async def test_walk_over_large_entries_needs_little_memory_here_and_little_time_
 
 async def test_walk_that_takes_too_long_finds_nothing(stream: HitStream, producer: Producer) -> None:
     await append(stream, producer.batch())
-    assert await stream.audit_backlog(max_seconds=0) is None
-    assert (await stream.audit()).difference == 0
+    assert await stream.monitor.audit_backlog(max_seconds=0) is None
+    assert (await stream.monitor.audit()).difference == 0
 
 
 @pytest.mark.parametrize("entries", [499, 500, 501, 1500])
@@ -104,4 +104,4 @@ async def test_walk_looks_at_every_entry_once(stream: HitStream, raw: Redis, ent
         pipeline.xadd(stream.keys.stream, {"hits": "9999999"})  # not a number that we ever write
         pipeline.xadd(stream.keys.stream, {"hits": "three"})
         await pipeline.execute()
-    assert (await stream.audit()).stream_hits == 3 * entries
+    assert (await stream.monitor.audit()).stream_hits == 3 * entries

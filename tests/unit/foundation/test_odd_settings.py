@@ -118,7 +118,7 @@ async def use_clients(loaded: ApiSettings) -> list[str]:
             not loaded.redis.sentinels and NOBODY in loaded.redis.url.get_secret_value()
         ):
             with pytest.raises(StreamUnavailable) as away:
-                await stream.status()
+                await stream.monitor.status()
             said.append(str(away.value))
         if all(NOBODY in url for url in loaded.elasticsearch.url.split(",")):
             said.append(await ask(client))

@@ -20,7 +20,7 @@ from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.hits import Hit
 from hitcounter.indices import TemplateLook, TemplateState
-from hitcounter.stream import HitStream
+from hitcounter.stream import StreamConsumer
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.metrics import create_metrics
@@ -66,16 +66,35 @@ Rule = Callable[[str], ItemResult | None]
 """What to answer for a document of that id; None to store it."""
 
 
-class FakeStream(HitStream):
-    """The stream of one group, in memory."""
+class FailsOnDemand:
+    """Records its calls in the journal, and fails when told."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
+        self.failures: dict[str, list[Exception]] = {}
+
+    def fail(self, call: str, *errors: Exception) -> None:
+        """Let the next calls fail with these errors, one after the other."""
+        self.failures.setdefault(call, []).extend(errors)
+
+    def _note(self, call: str, about: object) -> None:
+        self.journal.append((call, about))
+        self._fail_if_told(call)
+
+    def _fail_if_told(self, call: str) -> None:
+        if errors := self.failures.get(call):
+            raise errors.pop(0)
+
+
+class FakeConsumer(FailsOnDemand, StreamConsumer):
+    """The stream of one group in memory, as its consumers see it."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
         self.queued: deque[Entry] = deque()
         self.silent: deque[Entry] = deque()
         self.pending: dict[str, Entry] = {}
         self.settlements: dict[str, Settlement] = {}
-        self.failures: dict[str, list[Exception]] = {}
         self.renewed: list[list[str]] = []
         self.handed_over: list[str] = []
         self.has_left: bool | None = None
@@ -96,10 +115,6 @@ class FakeStream(HitStream):
         self.queued.append(changed)
         self._arrived.set()
         return changed
-
-    def fail(self, call: str, *errors: Exception) -> None:
-        """Let the next calls fail with these errors, one after the other."""
-        self.failures.setdefault(call, []).extend(errors)
 
     async def ensure_group(self) -> bool:
         self._note("group", None)
@@ -149,14 +164,6 @@ class FakeStream(HitStream):
         delivered = [entries.popleft() for _ in range(min(count, len(entries)))]
         self.pending |= {entry.entry_id: entry for entry in delivered}
         return delivered
-
-    def _note(self, call: str, about: object) -> None:
-        self.journal.append((call, about))
-        self._fail_if_told(call)
-
-    def _fail_if_told(self, call: str) -> None:
-        if errors := self.failures.get(call):
-            raise errors.pop(0)
 
 
 class FakeSink:
@@ -252,7 +259,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.journal: Journal = []
-        self.stream = FakeStream(self.journal)
+        self.stream = FakeConsumer(self.journal)
         self.sink = FakeSink(self.journal)
         self.indices = FakeIndices(self.journal)
         self.readiness = Readiness(REDIS, ELASTICSEARCH)

@@ -8,16 +8,17 @@ import pytest
 from hitcounter.errors import IndexUnavailable
 from hitcounter.health import Readiness
 from hitcounter.hits import HOUR_MS
+from hitcounter.stream import AsOfRegister
 from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
 from prometheus_client import CollectorRegistry
 
-from tests.unit.indexer.fakes import NOW_MS, REDIS_AWAY, SINK_AWAY, FakeIndices, FakeStream, Journal, until
+from tests.unit.indexer.fakes import NOW_MS, REDIS_AWAY, SINK_AWAY, FailsOnDemand, FakeIndices, Journal, until
 
 
-class LeasedStream(FakeStream):
-    """The as-of's side of the stream: a lease that this publisher may or may not hold."""
+class FakeRegister(FailsOnDemand, AsOfRegister):
+    """A lease that this publisher may or may not hold."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal)
@@ -25,12 +26,12 @@ class LeasedStream(FakeStream):
         self.is_still_ours = True
         self.lease_ms = 0
 
-    async def sample_as_of(self, publisher: str, *, lease_ms: int) -> int | None:
+    async def sample(self, publisher: str, *, lease_ms: int) -> int | None:
         self._note("sample", publisher)
         self.lease_ms = lease_ms
         return 1_000 if self.is_ours else None
 
-    async def publish_as_of(self, as_of_ms: int) -> bool:
+    async def publish(self, as_of_ms: int) -> bool:
         self._note("publish", as_of_ms)
         return self.is_still_ours
 
@@ -41,8 +42,8 @@ def journal() -> Journal:
 
 
 @pytest.fixture
-def stream(journal: Journal) -> LeasedStream:
-    return LeasedStream(journal)
+def register(journal: Journal) -> FakeRegister:
+    return FakeRegister(journal)
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def conditions(readiness: Readiness) -> Conditions:
 
 
 @pytest.fixture
-def publisher(stream: LeasedStream, indices: FakeIndices, conditions: Conditions) -> AsOfPublisher:
-    return AsOfPublisher(stream, indices, conditions, name="me", interval_ms=10)
+def publisher(register: FakeRegister, indices: FakeIndices, conditions: Conditions) -> AsOfPublisher:
+    return AsOfPublisher(register, indices, conditions, name="me", interval_ms=10)
 
 
 async def test_sample_is_published_only_after_a_refresh(publisher: AsOfPublisher, journal: Journal) -> None:
@@ -71,17 +72,17 @@ async def test_sample_is_published_only_after_a_refresh(publisher: AsOfPublisher
 
 
 async def test_nothing_is_refreshed_while_another_indexer_holds_the_lease(
-    publisher: AsOfPublisher, stream: LeasedStream, journal: Journal
+    publisher: AsOfPublisher, register: FakeRegister, journal: Journal
 ) -> None:
-    stream.is_ours = False
+    register.is_ours = False
     assert await publisher.publish_once() is None
     assert journal == [("sample", "me")]
 
 
 async def test_publisher_that_lost_its_lease_meanwhile_has_published_nothing(
-    publisher: AsOfPublisher, stream: LeasedStream
+    publisher: AsOfPublisher, register: FakeRegister
 ) -> None:
-    stream.is_still_ours = False
+    register.is_still_ours = False
     assert await publisher.publish_once() is None
 
 
@@ -95,21 +96,21 @@ async def test_nothing_is_published_when_the_refresh_fails(
 
 
 async def test_lease_outlasts_several_intervals_and_is_never_too_short(
-    stream: LeasedStream, indices: FakeIndices, conditions: Conditions
+    register: FakeRegister, indices: FakeIndices, conditions: Conditions
 ) -> None:
     for interval_ms, least_ms in ((50, 3_000), (60_000, 120_000)):
-        await AsOfPublisher(stream, indices, conditions, name="me", interval_ms=interval_ms).publish_once()
-        assert stream.lease_ms >= least_ms
+        await AsOfPublisher(register, indices, conditions, name="me", interval_ms=interval_ms).publish_once()
+        assert register.lease_ms >= least_ms
 
 
 async def test_publisher_that_cannot_refresh_says_so_and_leaves_the_lease_to_others_for_a_while(
-    publisher: AsOfPublisher, stream: LeasedStream, indices: FakeIndices, journal: Journal, readiness: Readiness
+    publisher: AsOfPublisher, register: FakeRegister, indices: FakeIndices, journal: Journal, readiness: Readiness
 ) -> None:
     """Issue 14, 5: one that reached Redis but not Elasticsearch kept the lease for ever, and nobody published."""
     indices.failures = [SINK_AWAY] * 100
     task = asyncio.create_task(publisher.run())
     await until(lambda: readiness.warnings == {"as-of": "Elasticsearch does not answer"})
-    await until(lambda: stream.lease_ms == 1)
+    await until(lambda: register.lease_ms == 1)
     await asyncio.sleep(0.3)  # thirty intervals: it asks after 1, 2, 4, 8 and 16 of them
     assert 3 <= sum(1 for name, _ in journal if name == "refresh") <= 6
     publisher.stop()
@@ -143,12 +144,12 @@ async def test_days_of_windows_and_of_hits_dated_ahead_are_refreshed_and_no_othe
 
 async def test_failures_let_the_as_of_stand_still_and_pass(
     publisher: AsOfPublisher,
-    stream: LeasedStream,
+    register: FakeRegister,
     indices: FakeIndices,
     journal: Journal,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stream.fail("sample", REDIS_AWAY, REDIS_AWAY)
+    register.fail("sample", REDIS_AWAY, REDIS_AWAY)
     monkeypatch.setattr(publisher, "_lease_ms", 10)
     indices.failures = [SINK_AWAY]
     task = asyncio.create_task(publisher.run())
@@ -158,13 +159,13 @@ async def test_failures_let_the_as_of_stand_still_and_pass(
 
 
 async def test_it_is_published_once_more_after_the_last_entry_was_settled(
-    stream: LeasedStream, indices: FakeIndices, journal: Journal, conditions: Conditions
+    register: FakeRegister, indices: FakeIndices, journal: Journal, conditions: Conditions
 ) -> None:
-    publisher = AsOfPublisher(stream, indices, conditions, name="me", interval_ms=60_000)
+    publisher = AsOfPublisher(register, indices, conditions, name="me", interval_ms=60_000)
     task = asyncio.create_task(publisher.run())
     await asyncio.sleep(0)
     assert journal == []
     publisher.stop()
     await task
     assert [name for name, _ in journal] == ["sample", "refresh", "publish", "sample"]
-    assert stream.lease_ms == 1, "the lease is left to the others"
+    assert register.lease_ms == 1, "the lease is left to the others"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hitcounter.errors import StreamUnavailable
 from hitcounter.ledger import Ledger, StreamStatus
+from hitcounter.stream import HitStream
 from hitcounter_indexer.ledger_watch import LedgerWatch
 from hitcounter_indexer.metrics import create_metrics
 from prometheus_client import CollectorRegistry
@@ -22,6 +25,10 @@ class FakeLedger:
     publisher: str = "me"
     walks: int = 0
     swept: int = 0
+
+    @property
+    def stream(self) -> HitStream:
+        return cast("HitStream", SimpleNamespace(as_of=self, consumer=self, monitor=self))
 
     async def is_publisher(self, publisher: str) -> bool:
         return publisher == self.publisher
@@ -46,7 +53,7 @@ class Rig:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.ledger = FakeLedger()
-        self.watch = LedgerWatch(self.ledger, create_metrics(self.registry).ledger_difference, name="me")
+        self.watch = LedgerWatch(self.ledger.stream, create_metrics(self.registry).ledger_difference, name="me")
 
     async def shown(self) -> float | None:
         await self.watch.look_once()

@@ -254,7 +254,7 @@ class Site:
             namespace=self.cluster,
             lease=lease,
             teller=Teller(self.cluster, metrics, identity=self.identity),
-            queue=QueueCare(self.stream, silence_seconds=600),
+            queue=QueueCare(self.stream, self.stream, silence_seconds=600),
             index=IndexCare(self.indices),
             scaling=self.scaling,
         )

@@ -11,8 +11,8 @@
         ├── StreamUnavailable     Redis is down, full or misconfigured
         └── IndexUnavailable      Elasticsearch is down, slow, or refuses all requests
 
-Errors of redis-py and elasticsearch-py are translated where they occur (redis_lane.py, stream.py, elastic.py) and kept
-as the cause.
+Errors of redis-py and elasticsearch-py are translated where they occur (redis_lane.py, elastic.py) and kept as the
+cause.
 """
 
 from __future__ import annotations

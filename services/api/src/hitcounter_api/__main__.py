@@ -25,7 +25,7 @@ from hitcounter.health import EmbeddedServer, Readiness, format_address, open_so
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import QueueMetrics, create_registry
 from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
-from hitcounter.stream import HitStream, open_stream
+from hitcounter.stream import StreamProducer, open_stream
 from prometheus_client import CollectorRegistry
 from uvicorn import Config
 
@@ -150,8 +150,8 @@ async def _open_server(
         client = await stack.enter_async_context(
             open_client(settings.elasticsearch, connections=settings.reads.max_concurrent)
         )
-        intakes = _build_intakes(stream, metrics, settings.intake, makers)
-        watch = QueueWatch(stream, QueueMetrics(registry), readiness)
+        intakes = _build_intakes(stream.producer, metrics, settings.intake, makers)
+        watch = QueueWatch(stream.monitor, QueueMetrics(registry), readiness)
         reader = CountReader(
             client, settings.elasticsearch.index_prefix, timeout_seconds=settings.reads.timeout_seconds
         )
@@ -214,7 +214,7 @@ def choose_makers(settings: TracingSettings) -> Iterator[Makers]:
         )
 
 
-def _build_intakes(stream: HitStream, metrics: ApiMetrics, settings: IntakeSettings, makers: Makers) -> Intakes:
+def _build_intakes(stream: StreamProducer, metrics: ApiMetrics, settings: IntakeSettings, makers: Makers) -> Intakes:
     budgets = {Durability.MEMORY: settings.budget_seconds, Durability.DISK: settings.disk_budget_seconds}
     intakes = {
         durability: makers.intake(

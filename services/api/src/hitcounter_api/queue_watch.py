@@ -2,7 +2,7 @@
 
 The API exports the queue even while no indexer runs, because then the backlog matters most. Once a second it also
 checks memory and persistence of Redis, because a setting that was changed at run time may lose hits: see
-`hitcounter.stream.HitStream.memory`.
+`hitcounter.stream.StreamMonitor.memory`.
 """
 
 from __future__ import annotations

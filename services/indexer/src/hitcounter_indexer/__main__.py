@@ -163,7 +163,7 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
     async with _open_stores(settings) as stores:
         indexer = Indexer(
             consumer=consumer,
-            stream=stores.stream,
+            stream=stores.stream.consumer,
             sink=stores.sink,
             indices=stores.indices,
             settings=settings.indexer,
@@ -172,7 +172,7 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
             build_writer=build_writer,
         )
         publisher = AsOfPublisher(
-            stores.stream,
+            stores.stream.as_of,
             stores.indices,
             Conditions(readiness, metrics),
             name=consumer,
@@ -190,7 +190,7 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
             watch = LedgerWatch(stores.stream, metrics.ledger_difference, name=consumer)
             watching = [
                 asyncio.create_task(watch.run(), name="ledger watch"),
-                asyncio.create_task(watch_redis(stores.stream, readiness), name="Redis watch"),
+                asyncio.create_task(watch_redis(stores.stream.monitor, readiness), name="Redis watch"),
             ]
             try:
                 await _work_until_signalled(indexer, publisher, settings.indexer.drain_seconds)
@@ -236,7 +236,7 @@ async def _work_until_signalled(indexer: Indexer, publisher: AsOfPublisher, drai
 
 async def _audit(settings: IndexerSettings) -> int:
     async with open_stream(settings.redis) as stream:
-        audit = await stream.audit()
+        audit = await stream.monitor.audit()
     ledger = audit.after
     rows = {
         "accepted": ledger.accepted,
@@ -259,12 +259,12 @@ async def _audit(settings: IndexerSettings) -> int:
 async def _dead_letters(settings: IndexerSettings, action: str, letter_id: str) -> int:
     async with open_stream(settings.redis) as stream:
         if action == "list":
-            return await dead_letters.list_letters(stream)
+            return await dead_letters.list_letters(stream.dead_letters)
         if action == "show":
-            return await dead_letters.show_letter(stream, letter_id)
+            return await dead_letters.show_letter(stream.dead_letters, letter_id)
         if action == "replay":
-            return await dead_letters.replay_letters(stream, letter_id)
-        return await dead_letters.discard_letter(stream, letter_id)
+            return await dead_letters.replay_letters(stream.dead_letters, letter_id)
+        return await dead_letters.discard_letter(stream.dead_letters, letter_id)
 
 
 async def _entries(settings: IndexerSettings, options: argparse.Namespace) -> int:
@@ -276,7 +276,7 @@ async def _entries(settings: IndexerSettings, options: argparse.Namespace) -> in
 
 async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:
     async with _open_stores(settings) as stores:
-        redis_ms = (await stores.stream.status()).now_ms
+        redis_ms = (await stores.stream.monitor.status()).now_ms
         own_ms = time.time_ns() // 1_000_000
         if doubt := doubt_clock("this machine", own_ms, {"Redis": redis_ms}):
             sys.stderr.write(f"nothing was deleted: {doubt}; correct the clocks, then run it again\n")

@@ -20,7 +20,7 @@ from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.hits import ACCEPT_AHEAD_MS, DAY_MS, MINUTE_MS
 from hitcounter.indices import indices_of_windows
 from hitcounter.logs import get_logger
-from hitcounter.stream import HitStream
+from hitcounter.stream import AsOfRegister
 
 from hitcounter_indexer.pacing import AS_OF, Conditions
 
@@ -42,9 +42,9 @@ class AsOfPublisher:
     """Publishes the as-of of one installation while it holds the lease."""
 
     def __init__(
-        self, stream: HitStream, indices: Indices, conditions: Conditions, *, name: str, interval_ms: int
+        self, register: AsOfRegister, indices: Indices, conditions: Conditions, *, name: str, interval_ms: int
     ) -> None:
-        self._stream = stream
+        self._register = register
         self._indices = indices
         self._conditions = conditions
         self._name = name
@@ -91,7 +91,7 @@ class AsOfPublisher:
         if sample_ms is None:
             return None
         await self._refresh(self._days(sample_ms))
-        return sample_ms if await self._stream.publish_as_of(sample_ms) else None
+        return sample_ms if await self._register.publish(sample_ms) else None
 
     def _days(self, sample_ms: int) -> list[str]:
         """Return the days of all hits that are in a window now or later, including hits dated in the future."""
@@ -110,9 +110,9 @@ class AsOfPublisher:
             refreshing.cancel()
 
     async def _sample(self) -> int | None:
-        return await self._stream.sample_as_of(self._name, lease_ms=self._lease_ms)
+        return await self._register.sample(self._name, lease_ms=self._lease_ms)
 
     async def _release(self) -> None:
         """Give up the lease if this indexer has it."""
         with contextlib.suppress(StreamUnavailable):  # it ends by itself
-            await self._stream.sample_as_of(self._name, lease_ms=_OVER_MS)
+            await self._register.sample(self._name, lease_ms=_OVER_MS)

@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 from hitcounter.codec import decode
 from hitcounter.entries import StoredDeadLetter
 from hitcounter.errors import EntryTooNew, UndecodableEntry
-from hitcounter.stream import HitStream
+from hitcounter.stream import DeadLetters
 
 _PAGE = 100
 ALL = "all"
 
 
-async def list_letters(stream: HitStream) -> int:
+async def list_letters(letters: DeadLetters) -> int:
     """Print one line for each dead letter, oldest first."""
     count = hits = 0
-    async for stored in _walk(stream):
+    async for stored in _walk(letters):
         count += 1
         hits += stored.letter.hits
         sys.stdout.write(
@@ -30,9 +30,9 @@ async def list_letters(stream: HitStream) -> int:
     return 0
 
 
-async def show_letter(stream: HitStream, letter_id: str) -> int:
+async def show_letter(letters: DeadLetters, letter_id: str) -> int:
     """Print one dead letter completely, as JSON."""
-    stored = await stream.find_dead_letter(letter_id)
+    stored = await letters.find(letter_id)
     if stored is None:
         return _say_missing(letter_id)
     letter = stored.letter
@@ -51,27 +51,27 @@ async def show_letter(stream: HitStream, letter_id: str) -> int:
     return 0
 
 
-async def replay_letters(stream: HitStream, letter_id: str) -> int:
+async def replay_letters(letters: DeadLetters, letter_id: str) -> int:
     """Move one dead letter, or all current ones, back into the backlog."""
-    wanted = [letter_id] if letter_id != ALL else [stored.letter_id async for stored in _walk(stream)]
-    moved = sum([await stream.replay_dead_letter(wanted_id) for wanted_id in wanted])
+    wanted = [letter_id] if letter_id != ALL else [stored.letter_id async for stored in _walk(letters)]
+    moved = sum([await letters.replay(wanted_id) for wanted_id in wanted])
     if not moved and letter_id != ALL:
         return _say_missing(letter_id)
     sys.stdout.write(f"{moved:,} dead letters are back in the backlog\n")
     return 0
 
 
-async def discard_letter(stream: HitStream, letter_id: str) -> int:
+async def discard_letter(letters: DeadLetters, letter_id: str) -> int:
     """Delete one dead letter permanently. Its hits still count as dead."""
-    if not await stream.discard_dead_letter(letter_id):
+    if not await letters.discard(letter_id):
         return _say_missing(letter_id)
     sys.stdout.write(f"discarded {letter_id}\n")
     return 0
 
 
-async def _walk(stream: HitStream) -> AsyncIterator[StoredDeadLetter]:
+async def _walk(letters: DeadLetters) -> AsyncIterator[StoredDeadLetter]:
     after = None
-    while page := await stream.list_dead_letters(after=after, count=_PAGE):
+    while page := await letters.list_page(after=after, count=_PAGE):
         for stored in page:
             yield stored
         after = page[-1].letter_id

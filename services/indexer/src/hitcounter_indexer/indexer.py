@@ -23,7 +23,7 @@ from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.indices import TemplateState, indices_to_prepare
 from hitcounter.logs import get_logger
-from hitcounter.stream import HitStream
+from hitcounter.stream import StreamConsumer
 
 from hitcounter_indexer.batching import BLIND_READ_MAX_ENTRIES, READ_MAX_ENTRIES, next_read_count
 from hitcounter_indexer.left import LeftEntries
@@ -49,7 +49,7 @@ class Indexer:
         self,
         *,
         consumer: str,
-        stream: HitStream,
+        stream: StreamConsumer,
         sink: Sink,
         indices: Indices,
         settings: IndexerSection,

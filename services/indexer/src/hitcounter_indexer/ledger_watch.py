@@ -7,11 +7,10 @@ payload is transferred, and only while the stream is short, which it usually is.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 from hitcounter.errors import StreamUnavailable
-from hitcounter.ledger import StreamStatus
 from hitcounter.logs import get_logger
+from hitcounter.stream import HitStream
 from prometheus_client import Gauge
 
 _INTERVAL_SECONDS = 30.0
@@ -23,22 +22,6 @@ _CONSUMER_SILENCE_MS = 10 * 60 * 1000
 log = get_logger()
 
 
-class Watched(Protocol):
-    """What the watch needs from the stream."""
-
-    async def is_publisher(self, publisher: str) -> bool:
-        """Return whether this indexer publishes the as-of now."""
-
-    async def status(self) -> StreamStatus:
-        """Return a consistent snapshot of the stream."""
-
-    async def audit_backlog(self, *, max_seconds: float) -> int | None:
-        """Scan the stream and return the difference to the ledger; None if that takes longer."""
-
-    async def sweep(self, *, min_idle_ms: int) -> list[str]:
-        """Remove dead consumers; return their names."""
-
-
 class LedgerWatch:
     """Exports the difference between ledger and stream, and removes the consumers of killed indexers.
 
@@ -48,7 +31,7 @@ class LedgerWatch:
         name: the name of this indexer as publisher of the as-of.
     """
 
-    def __init__(self, stream: Watched, difference: Gauge, *, name: str) -> None:
+    def __init__(self, stream: HitStream, difference: Gauge, *, name: str) -> None:
         self._stream = stream
         self._difference = difference
         self._name = name
@@ -62,11 +45,11 @@ class LedgerWatch:
     async def look_once(self) -> None:
         """Compare once, if this indexer is the publisher."""
         try:
-            if not await self._stream.is_publisher(self._name):
+            if not await self._stream.as_of.is_publisher(self._name):
                 self._difference.set(0)  # the publisher exports it
                 return
             await self._compare()
-            if removed := await self._stream.sweep(min_idle_ms=_CONSUMER_SILENCE_MS):
+            if removed := await self._stream.consumer.sweep(min_idle_ms=_CONSUMER_SILENCE_MS):
                 log.info("removed consumers of indexers that are gone", consumers=sorted(removed))
         except StreamUnavailable:
             return  # the lanes report it
@@ -75,9 +58,9 @@ class LedgerWatch:
 
     async def _compare(self) -> None:
         """Compare ledger and stream if that is cheap now; otherwise keep the last result."""
-        if (await self._stream.status()).entries > _WALK_MAX_ENTRIES:
+        if (await self._stream.monitor.status()).entries > _WALK_MAX_ENTRIES:
             return
-        difference = await self._stream.audit_backlog(max_seconds=_WALK_MAX_SECONDS)
+        difference = await self._stream.monitor.audit_backlog(max_seconds=_WALK_MAX_SECONDS)
         if difference is None:
             return
         if difference:

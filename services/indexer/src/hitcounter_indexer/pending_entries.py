@@ -15,10 +15,10 @@ _PAGE = 100
 
 async def list_entries(stream: HitStream, *, older_than_seconds: float) -> int:
     """Print one line for each entry in flight of at least this age, oldest first, and why it may wait."""
-    now_ms = (await stream.status()).now_ms
+    now_ms = (await stream.monitor.status()).now_ms
     count = hits = 0
     async for pending in _walk(stream, before_ms=now_ms - int(older_than_seconds * 1000)):
-        entry = await stream.find_entry(pending.entry_id)
+        entry = await stream.monitor.find_entry(pending.entry_id)
         if entry is None:  # settled since
             continue
         count += 1
@@ -34,13 +34,13 @@ async def list_entries(stream: HitStream, *, older_than_seconds: float) -> int:
 
 async def reject_entry(stream: HitStream, entry_id: str) -> int:
     """Make an entry in flight a dead letter, so that nothing waits for it. It can be replayed later."""
-    entry = await stream.find_entry(entry_id)
+    entry = await stream.monitor.find_entry(entry_id)
     if entry is None:
         sys.stderr.write(f"there is no entry {entry_id}; hitcounter-indexer entries list shows those that wait\n")
         return 1
     positions = None if entry.positions is None else sorted(entry.positions)
     letter = DeadLetter("rejected", "by hitcounter-indexer entries reject", entry.hits, entry.payload, positions)
-    if not await stream.settle([Settlement(entry.entry_id, dead_letters=[letter])]):
+    if not await stream.consumer.settle([Settlement(entry.entry_id, dead_letters=[letter])]):
         sys.stderr.write(f"entry {entry_id} is not in flight: it is queued, and an indexer has yet to read it\n")
         return 1
     sys.stdout.write(f"rejected {entry_id}: its {entry.hits:,} hits are a dead letter\n")
@@ -49,7 +49,7 @@ async def reject_entry(stream: HitStream, entry_id: str) -> int:
 
 async def _walk(stream: HitStream, *, before_ms: int) -> AsyncIterator[PendingEntry]:
     after = None
-    while page := await stream.list_pending(after=after, count=_PAGE):
+    while page := await stream.monitor.list_pending(after=after, count=_PAGE):
         for pending in page:
             if pending.time_ms >= before_ms:
                 return

@@ -30,7 +30,7 @@ from hitcounter.codec import decode
 from hitcounter.entries import DeadLetter, Entry, Settlement
 from hitcounter.errors import EntryTooNew, IndexUnavailable, StreamUnavailable, UndecodableEntry
 from hitcounter.logs import get_logger
-from hitcounter.stream import HitStream
+from hitcounter.stream import StreamConsumer
 
 from hitcounter_indexer.batching import BulkSize, OpenAction, Work
 from hitcounter_indexer.breaker import CircuitBreakers
@@ -93,7 +93,7 @@ class TurnWriter:
     def __init__(
         self,
         *,
-        stream: HitStream,
+        stream: StreamConsumer,
         sink: Sink,
         index_prefix: str,
         settings: IndexerSection,

@@ -106,7 +106,7 @@ async def _open_parts(settings: OperatorSettings, metrics: OperatorMetrics) -> A
             namespace=cluster,
             lease=lease,
             teller=Teller(cluster, metrics, identity=identity),
-            queue=QueueCare(stream, silence_seconds=section.consumer_silence_seconds),
+            queue=QueueCare(stream.monitor, stream.consumer, silence_seconds=section.consumer_silence_seconds),
             index=IndexCare(Indices(client, settings.elasticsearch.index_prefix, settings.index)),
             scaling=Scaling(
                 section.name, cluster, indexers, lease, metrics, clock, interval_seconds=section.interval_seconds

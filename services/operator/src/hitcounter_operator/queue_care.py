@@ -12,17 +12,21 @@ from hitcounter_operator.notes import Note, Problem, Reason
 from hitcounter_operator.objects import list_names
 
 
-class Stream(Protocol):
-    """What the operator needs from the stream."""
+class Monitor(Protocol):
+    """What the operator reads from the stream."""
 
     async def ping(self) -> None:
         """Check that Redis answers and does not evict hits."""
 
-    async def ensure_group(self) -> bool:
-        """Create stream and group if missing; return whether they were missing."""
-
     async def status(self) -> StreamStatus:
         """Return a snapshot of ledger and stream."""
+
+
+class Group(Protocol):
+    """How the operator repairs the consumer group."""
+
+    async def ensure_group(self) -> bool:
+        """Create stream and group if missing; return whether they were missing."""
 
     async def sweep(self, *, min_idle_ms: int) -> list[str]:
         """Remove dead consumers; return their names."""
@@ -31,8 +35,9 @@ class Stream(Protocol):
 class QueueCare:
     """Manages the queue of one installation."""
 
-    def __init__(self, stream: Stream, *, silence_seconds: float) -> None:
-        self._stream = stream
+    def __init__(self, monitor: Monitor, group: Group, *, silence_seconds: float) -> None:
+        self._monitor = monitor
+        self._group = group
         self._silence_ms = int(silence_seconds * 1000)
         self._before: StreamStatus | None = None
 
@@ -41,15 +46,15 @@ class QueueCare:
         notes: list[Note] = []
         try:
             if is_care_due:
-                await self._stream.ping()
-            if await self._stream.ensure_group():
+                await self._monitor.ping()
+            if await self._group.ensure_group():
                 notes.append(self._note_group())
-            if is_care_due and (removed := await self._stream.sweep(min_idle_ms=self._silence_ms)):
+            if is_care_due and (removed := await self._group.sweep(min_idle_ms=self._silence_ms)):
                 text = (
                     f"Removed {len(removed)} dead consumers without pending entries: {list_names(sorted(removed), 5)}."
                 )
                 notes.append(Note(Reason.CONSUMERS_REMOVED, text))
-            status = await self._stream.status()
+            status = await self._monitor.status()
         except StreamUnavailable as error:
             return QueueLook(None, None, None, Problem("RedisUnavailable", f"{error}."), tuple(notes))
         before, self._before = self._before, status

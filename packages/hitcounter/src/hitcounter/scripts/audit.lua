@@ -19,7 +19,7 @@ for _ = 1, tonumber(ARGV[2]) do
     for at = 1, #entry[2], 2 do
         local field, value = entry[2][at], entry[2][at + 1]
         bytes = bytes + #value
-        -- As in stream.py: others can write to the stream, and hitcounter never writes more digits than these.
+        -- As in records.py: others can write to the stream, and hitcounter never writes more digits than these.
         if field == 'hits' and #value <= 6 and string.match(value, '^%d+$') then
             hits = hits + tonumber(value)
         end
