@@ -47,6 +47,32 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             }
         },
         "keda-status": {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}},
+        "keda-extras": {
+            "autoscaling": {
+                "mode": "keda",
+                "keda": {
+                    "idleReplicas": 0,
+                    "initialCooldownSeconds": 120,
+                    "useCachedMetrics": True,
+                    "annotations": {"autoscaling.keda.sh/paused-scale-in": "true"},
+                    "extraTriggers": [
+                        {
+                            "type": "cron",
+                            "metadata": {
+                                "timezone": "UTC",
+                                "start": "0 8 * * *",
+                                "end": "0 9 * * *",
+                                "desiredReplicas": "5",
+                            },
+                        }
+                    ],
+                    "triggerMetadata": {"customHeaders": "X-Scope-OrgID=web", "unsafeSsl": True, "timeout": "5s"},
+                    "authenticationRef": {"name": "yours", "kind": "ClusterTriggerAuthentication"},
+                    "prometheus": PROMETHEUS,
+                },
+            }
+        },
+        "external": {"operator": {"enabled": True}, "autoscaling": {"mode": "external"}},
         "keda-operator": {
             "operator": {"enabled": True},
             "autoscaling": {"mode": "keda", "minReplicas": 2, "keda": {"source": "operator"}},
@@ -128,7 +154,8 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "api": {
         "fixed": {"api": {"replicas": 1}},
-        "scaled": {"api": {"autoscaling": {"enabled": True}}},
+        "scaled": {"api": {"autoscaling": {"mode": "hpa"}}},
+        "external": {"api": {"autoscaling": {"mode": "external"}}},
     },
     "network": {
         "open": {"networkPolicy": {"enabled": False}},
@@ -204,7 +231,9 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
-IMPOSSIBLE = {(("scaling", scaling), ("retention", "off")) for scaling in ("keda-operator", "operator", "observed")}
+IMPOSSIBLE = {
+    (("scaling", scaling), ("retention", "off")) for scaling in ("keda-operator", "operator", "observed", "external")
+}
 """Positions that the chart refuses together."""
 
 YOURS = "yours"

@@ -141,8 +141,46 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "API with two minds",
-        {"api": {"replicas": 3, "autoscaling": {"enabled": True}}},
-        "api.replicas is set while api.autoscaling.enabled is true",
+        {"api": {"replicas": 3, "autoscaling": {"mode": "hpa"}}},
+        "api.replicas is set while api.autoscaling.mode is hpa: unset api.replicas (null), and set api.autoscaling.min",
+    ),
+    (
+        "replicas of indexers that something else scales",
+        {"indexer": {"replicas": 3}, "autoscaling": {"mode": "external"}},
+        "autoscaling.mode is external: unset indexer.replicas (null), because your autoscaler sets it.",
+    ),
+    (
+        "replicas of an API that something else scales",
+        {"api": {"replicas": 3, "autoscaling": {"mode": "external"}}},
+        "api.autoscaling.mode is external: unset api.replicas (null), because your autoscaler sets it.",
+    ),
+    (
+        "an API with no metric",
+        {"api": {"autoscaling": {"mode": "hpa", "targetCPUUtilization": None}}},
+        "set api.autoscaling.targetCPUUtilization or api.autoscaling.metrics",
+    ),
+    (
+        "a value of an earlier version",
+        {"api": {"autoscaling": {"enabled": False}}},
+        "api.autoscaling.enabled no longer exists: set api.autoscaling.mode to hpa or none.",
+    ),
+    (
+        "idle at the minimum",
+        merge(KEDA, {"autoscaling": {"minReplicas": 0, "keda": {"idleReplicas": 0}}}),
+        "unset autoscaling.keda.idleReplicas (null), or set autoscaling.minReplicas to 1 or more",
+    ),
+    (
+        "two ways for KEDA to sign in",
+        {
+            "autoscaling": {
+                "mode": "keda",
+                "keda": {
+                    "authenticationRef": {"name": "mine"},
+                    "prometheus": {"serverAddress": "http://p", "authentication": "basic", "existingSecret": "s"},
+                },
+            }
+        },
+        "autoscaling.keda.authenticationRef and autoscaling.keda.prometheus.authentication are both set",
     ),
     (
         "bounds the wrong way round",
@@ -162,7 +200,7 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
     (
         "nothing to look at",
         {"autoscaling": {"mode": "hpa", "hpa": {"targetCPUUtilization": None}}},
-        "set autoscaling.hpa.targetCPUUtilization, or autoscaling.hpa.externalMetric.name",
+        "set autoscaling.hpa.targetCPUUtilization, autoscaling.hpa.externalMetric.name or autoscaling.hpa.metrics",
     ),
     (
         "a share of nothing",
@@ -171,7 +209,7 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "a share of nothing for the API",
-        {"api": {"autoscaling": {"enabled": True}, "resources": {"requests": None}}},
+        {"api": {"autoscaling": {"mode": "hpa"}, "resources": {"requests": None}}},
         "api.resources.requests.cpu is not set",
     ),
     (
@@ -253,6 +291,14 @@ SCHEMA: list[tuple[str, dict[str, Any], str]] = [
     ("a value of the stores", {"redis": {"persistance": {}}}, "additional properties 'persistance' not allowed"),
     ("a setting that does not exist", {"api": {"config": {"intake": {"limits": 1}}}}, "'limits' not allowed"),
     ("a mode that does not exist", {"autoscaling": {"mode": "auto"}}, "/autoscaling/mode"),
+    ("a mode of the API that does not exist", {"api": {"autoscaling": {"mode": "keda"}}}, "/api/autoscaling/mode"),
+    ("a trigger without a type", {"autoscaling": {"keda": {"extraTriggers": [{"metadata": {}}]}}}, "/extraTriggers/0"),
+    ("idle indexers", {"autoscaling": {"keda": {"idleReplicas": 1}}}, "/autoscaling/keda/idleReplicas"),
+    (
+        "credentials in an object of another kind",
+        {"autoscaling": {"keda": {"authenticationRef": {"kind": "Secret"}}}},
+        "/autoscaling/keda/authenticationRef/kind",
+    ),
     ("a setting out of its bounds", {"config": {"index": {"retention_days": 1}}}, "minimum: got 1, want 4"),
     ("a port as text", {"api": {"service": {"port": "http"}}}, "/api/service/port"),
     ("an address without its scheme", {"externalElasticsearch": {"urls": ["e:9200"]}}, "/externalElasticsearch/urls/0"),

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from hitcounter_operator.resource import Mode, ScalingSpec
 
+from tests.chart.cases import merge
 from tests.chart.rendering import (
     CHART,
+    KUBERNETES,
     NAMESPACE,
     ROOT,
     Case,
@@ -24,6 +26,7 @@ from tests.chart.rendering import (
     find_tool,
     render,
 )
+from tests.chart.schemas import find_faults
 from tools.docgen import read_metrics
 
 OPENAPI: dict[str, Any] = json.loads((ROOT / "docs/openapi.json").read_text())
@@ -41,7 +44,9 @@ def mode_of(rendering: Rendering) -> str:
     if rendering.all("ScaledObject"):
         return "keda"
     targets = [item["spec"]["scaleTargetRef"]["name"] for item in rendering.all("HorizontalPodAutoscaler")]
-    return "hpa" if any(target.endswith("-indexer") for target in targets) else "none"
+    if any(target.endswith("-indexer") for target in targets):
+        return "hpa"
+    return "none" if "replicas" in rendering.one("Deployment", "indexer")["spec"] else "external"
 
 
 def modes_of_hitcounters(rendering: Rendering) -> list[str]:
@@ -60,6 +65,12 @@ def test_each_deployment_has_replicas_or_one_scaler_and_never_both(renderings: l
     modes = set()
     for rendering in renderings:
         scalers = rendering.all("HorizontalPodAutoscaler") + rendering.all("ScaledObject")
+        values = rendering.case.values
+        external = {
+            part
+            for part, section in (("indexer", values), ("api", values.get("api", {})))
+            if section.get("autoscaling", {}).get("mode") == "external"
+        }
         for deployment in rendering.all("Deployment"):
             name = deployment["metadata"]["name"]
             of_it = [item for item in scalers if item["spec"]["scaleTargetRef"]["name"] == name]
@@ -68,9 +79,10 @@ def test_each_deployment_has_replicas_or_one_scaler_and_never_both(renderings: l
                 for item in rendering.all("HitCounter")
                 if item["spec"]["scaling"]["mode"] == "operator" and item["spec"]["indexer"]["deployment"] == name
             ]
-            assert len(of_it) + ("replicas" in deployment["spec"]) == 1, f"{name} of {rendering.case.name}"
+            wanted = 0 if component_of(deployment) in external else 1
+            assert len(of_it) + ("replicas" in deployment["spec"]) == wanted, f"{name} of {rendering.case.name}"
         modes.add(mode_of(rendering))
-    assert modes == {"none", "hpa", "keda", "operator"}
+    assert modes == {"none", "hpa", "keda", "operator", "external"}
 
 
 def test_old_scaler_can_be_taken_over_without_a_second_one() -> None:
@@ -116,7 +128,7 @@ def test_operator_says_what_it_would_do_where_another_scales(renderings: list[Re
     for rendering in renderings:
         for mode in modes_of_hitcounters(rendering):
             seen.add((mode_of(rendering), mode))
-    assert seen == {("operator", "operator"), ("keda", "observe"), ("none", "observe")}
+    assert seen == {(mode, "observe") for mode in ("keda", "none", "external")} | {("operator", "operator")}
 
 
 def test_operator_is_told_the_bounds_and_the_terms_of_the_values() -> None:
@@ -244,6 +256,71 @@ def test_an_indexer_is_wanted_for_what_one_settles_in_the_drain_target() -> None
     formula = {"hitsPerBusySecond": 2000, "drainTargetSeconds": 45}
     values = {"autoscaling": {"mode": "keda", "formula": formula, "keda": {"source": "status"}}}
     assert scaled_object(values)["triggers"][0]["metadata"]["targetValue"] == "90000"
+
+
+def keda(**values: Any) -> Rendering:
+    return render(Case("", merge(KEDA, {"autoscaling": {"keda": values}})))
+
+
+@pytest.mark.parametrize("values", [KEDA, STATUS], ids=["prometheus", "status"])
+def test_more_triggers_and_metadata_leave_the_charts_own_trigger_as_it_is(values: Values) -> None:
+    (before,) = scaled_object(values)["triggers"]
+    cron = {"type": "cron", "metadata": {"timezone": "UTC", "start": "0 8 * * *", "end": "0 9 * * *"}}
+    more = {"extraTriggers": [cron], "triggerMetadata": {"unsafeSsl": True, "timeout": 5}, "useCachedMetrics": True}
+    own, other = scaled_object(merge(values, {"autoscaling": {"keda": more}}))["triggers"]
+    assert other == cron
+    assert own["metadata"] == before["metadata"] | {"unsafeSsl": "true", "timeout": "5"}
+    assert own == before | {"metadata": own["metadata"], "useCachedMetrics": True}
+
+
+def test_keda_signs_in_with_an_object_of_others() -> None:
+    reference = {"name": "mimir", "kind": "ClusterTriggerAuthentication"}
+    rendering = keda(authenticationRef=reference)
+    (trigger,) = rendering.one("ScaledObject", "indexer")["spec"]["triggers"]
+    assert trigger["authenticationRef"] == reference
+    assert not rendering.all("TriggerAuthentication")
+    assert "authModes" not in trigger["metadata"], "pod identity and a CA certificate need none"
+
+
+def test_annotations_of_the_scaled_object_are_kept_beside_the_charts() -> None:
+    scaled = keda(takeOverHpa="old", annotations={"autoscaling.keda.sh/paused-replicas": "3"})
+    assert scaled.one("ScaledObject", "indexer")["metadata"]["annotations"] == {
+        "scaledobject.keda.sh/transfer-hpa-ownership": "true",
+        "autoscaling.keda.sh/paused-replicas": "3",
+    }
+
+
+def test_idle_indexers_and_the_first_cooldown_are_kedas_defaults_unless_set() -> None:
+    names = {"idleReplicaCount", "initialCooldownPeriod"}
+    assert not names & scaled_object(KEDA).keys()
+    spec = keda(idleReplicas=0, initialCooldownSeconds=60).one("ScaledObject", "indexer")["spec"]
+    assert {name: spec[name] for name in names} == {"idleReplicaCount": 0, "initialCooldownPeriod": 60}
+
+
+@pytest.mark.parametrize("component", ["api", "indexer"])
+def test_horizontal_pod_autoscaler_takes_metrics_as_kubernetes_has_them(component: str) -> None:
+    metric = {
+        "type": "Object",
+        "object": {
+            "metric": {"name": "requests"},
+            "describedObject": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "main"},
+            "target": {"type": "Value", "value": "2k"},
+        },
+    }
+
+    def metrics_of(**values: Any) -> list[Manifest]:
+        section = {"mode": "hpa", **({"hpa": values} if component == "indexer" else values)}
+        rendering = render(
+            Case("", {"autoscaling": section} if component == "indexer" else {"api": {"autoscaling": section}})
+        )
+        assert not [fault for item in rendering.objects for fault in find_faults(item, KUBERNETES)]
+        found: list[Manifest] = rendering.one("HorizontalPodAutoscaler", component)["spec"]["metrics"]
+        return found
+
+    (cpu,) = metrics_of()
+    assert cpu["resource"]["name"] == "cpu"
+    assert metrics_of(metrics=[metric]) == [cpu, metric]
+    assert metrics_of(metrics=[metric], targetCPUUtilization=None) == [metric]
 
 
 @pytest.mark.parametrize(("way", "keys"), [("basic", {"username", "password"}), ("bearer", {"bearerToken"})])

@@ -34,6 +34,8 @@ def nodes_of_schema(
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     for name, child in schema.get("properties", {}).items():
+        if child.get("deprecated"):
+            continue  # accepted for validate.yaml, whose message tells what replaces it
         yield f"{prefix}{name}", child
         yield from nodes_of_schema(child, definitions, f"{prefix}{name}.")
 

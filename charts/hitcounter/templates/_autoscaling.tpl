@@ -55,3 +55,38 @@ true
 {{- define "hitcounter.scaling.hitsPerIndexer" -}}
 {{- mul (int64 .Values.autoscaling.formula.hitsPerBusySecond) (int64 .Values.autoscaling.formula.drainTargetSeconds) -}}
 {{- end -}}
+
+{{/* hitcounter.scaling.trigger (root): type and metadata of KEDA's trigger. */}}
+{{- define "hitcounter.scaling.trigger" -}}
+{{- $keda := .Values.autoscaling.keda -}}
+{{- $metadata := dict -}}
+{{- if eq $keda.source "prometheus" -}}
+{{- /* An empty result is an error and triggers the fallback. By default KEDA would read it as 0. */ -}}
+{{- $metadata = dict "serverAddress" $keda.prometheus.serverAddress "query" (include "hitcounter.scaling.query" .) "threshold" "1" "activationThreshold" "0" "ignoreNullValues" "false" -}}
+{{- if ne $keda.prometheus.authentication "none" -}}
+{{- $_ := set $metadata "authModes" $keda.prometheus.authentication -}}
+{{- end -}}
+{{- else if eq $keda.source "operator" -}}
+{{- $url := printf "http://%s.%s:8083/v1/scale/%s/%s" (include "hitcounter.name" (dict "root" . "component" "operator")) .Release.Namespace .Release.Namespace (include "hitcounter.fullname" .) -}}
+{{- $metadata = dict "url" $url "format" "json" "valueLocation" "desiredReplicas" "targetValue" "1" "activationTargetValue" "0" -}}
+{{- else -}}
+{{- $url := printf "http://%s.%s:%d/status" (include "hitcounter.name" (dict "root" . "component" "api")) .Release.Namespace (int .Values.api.service.port) -}}
+{{- $metadata = dict "url" $url "format" "json" "valueLocation" "backlog" "targetValue" (include "hitcounter.scaling.hitsPerIndexer" .) "activationTargetValue" "0" -}}
+{{- end -}}
+type: {{ ternary "prometheus" "metrics-api" (eq $keda.source "prometheus") }}
+metadata:
+{{- range $name, $value := mergeOverwrite $metadata $keda.triggerMetadata }}
+{{ dict $name (toString $value) | toYaml | indent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* hitcounter.scaling.authenticationRef (root): the object with KEDA's credentials, as YAML; empty if there is none. */}}
+{{- define "hitcounter.scaling.authenticationRef" -}}
+{{- with .Values.autoscaling.keda -}}
+{{- if .authenticationRef.name -}}
+{{- toYaml .authenticationRef -}}
+{{- else if and (eq .source "prometheus") (ne .prometheus.authentication "none") -}}
+name: {{ include "hitcounter.name" (dict "root" $ "component" "prometheus") }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
