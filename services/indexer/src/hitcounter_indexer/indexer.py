@@ -28,7 +28,7 @@ from hitcounter.stream import StreamConsumer
 from hitcounter_indexer.batching import BLIND_READ_MAX_ENTRIES, READ_MAX_ENTRIES, next_read_count
 from hitcounter_indexer.left import LeftEntries
 from hitcounter_indexer.metrics import IndexerMetrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace
+from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace, retry_redis
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 from hitcounter_indexer.turn import TurnWriter
@@ -84,7 +84,8 @@ class Indexer:
 
     async def run(self) -> None:
         """Index until stopped, then finish the bulks in progress and leave the consumer group."""
-        await self._until_done(self._prepare)
+        with contextlib.suppress(StreamUnavailable):  # it was stopped before Redis was up
+            await retry_redis(self._stream.ensure_group, self.pace, self._conditions)
         async with asyncio.TaskGroup() as group:
             loops = (self._renew_claims(), self._keep_indices(), self._look_at_breakers())
             helpers = [group.create_task(loop) for loop in loops]
@@ -101,7 +102,7 @@ class Indexer:
 
     async def run_until_empty(self) -> int:
         """Index until a read finds nothing; return the number of entries read."""
-        await self._prepare()
+        await self._stream.ensure_group()
         await self._ensure_indices()
         total = 0
         while taken := await self.run_once():
@@ -287,11 +288,6 @@ class Indexer:
         self._next_reclaim = 0.0
         log.info("resumed entries that waited for an index", index=index, entries=len(ids))
 
-    async def _prepare(self) -> None:
-        """Create the consumer group, which reads need. An index is created before its first document is written."""
-        await self._stream.ensure_group()
-        self._conditions.note_well(REDIS)
-
     async def _keep_indices(self) -> None:
         """Keep the index template and the indices of today and tomorrow in place. A failure does not stop the lanes."""
         attempt = 0
@@ -334,21 +330,6 @@ class Indexer:
         self._conditions.note_healed(name)
         self._conditions.note_reached(ELASTICSEARCH)
         return True
-
-    async def _until_done(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Repeat the action with backoff until it succeeds or the indexer stops."""
-        attempt = 0
-        while not self.pace.is_stopping:
-            try:
-                await action()
-                return
-            except (StreamUnavailable, IndexUnavailable) as error:
-                self._conditions.note_problem(error)
-            except Exception:
-                self._metrics.failures.labels("indexer").inc()
-                log.exception("could not prepare; trying again")
-            await self.pace.pause(backoff_seconds(attempt))
-            attempt += 1
 
     async def _leave(self) -> None:
         try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from hitcounter.backoff import backoff_seconds
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.logs import get_logger
@@ -14,6 +17,7 @@ from hitcounter_indexer.metrics import IndexerMetrics
 
 REDIS, ELASTICSEARCH = "redis", "elasticsearch"
 AS_OF = "as-of"
+_T = TypeVar("_T")
 
 log = get_logger()
 
@@ -96,3 +100,24 @@ class Conditions:
             self.note_reached(ELASTICSEARCH)
         elif ELASTICSEARCH in self._readiness.problems:
             self._readiness.set_problem(ELASTICSEARCH, str(error))
+
+
+async def retry_redis(action: Callable[[], Awaitable[_T]], pace: Pace, conditions: Conditions) -> _T:
+    """Repeat a call with backoff while Redis is down, and return its result.
+
+    Raises:
+        StreamUnavailable: the call failed while the indexer is stopping.
+    """
+    attempt = 0
+    while True:
+        try:
+            result = await action()
+        except StreamUnavailable as error:
+            conditions.note_problem(error)
+            if pace.is_stopping:
+                raise
+            await pace.pause(backoff_seconds(attempt))
+            attempt += 1
+        else:
+            conditions.note_well(REDIS)
+            return result

@@ -28,7 +28,7 @@ from enum import Enum
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import decode
 from hitcounter.entries import DeadLetter, Entry, Settlement
-from hitcounter.errors import EntryTooNew, IndexUnavailable, StreamUnavailable, UndecodableEntry
+from hitcounter.errors import EntryTooNew, IndexUnavailable, UndecodableEntry
 from hitcounter.logs import get_logger
 from hitcounter.stream import StreamConsumer
 
@@ -37,7 +37,7 @@ from hitcounter_indexer.breaker import CircuitBreakers
 from hitcounter_indexer.documents import Action, build_actions, build_documents
 from hitcounter_indexer.metrics import BusyClock, IndexerMetrics
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace
+from hitcounter_indexer.pacing import ELASTICSEARCH, Conditions, Pace, retry_redis
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 
@@ -429,18 +429,8 @@ class TurnWriter:
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle, and retry while Redis is down. Repeating it counts nothing twice."""
-        start, attempt = time.monotonic(), 0
-        while True:
-            try:
-                settled = set(await self._stream.settle(settlements))
-                break
-            except StreamUnavailable as error:
-                self._conditions.note_problem(error)
-                if self._pace.is_stopping:
-                    raise
-                await self._pace.pause(backoff_seconds(attempt))
-                attempt += 1
-        self._conditions.note_well(REDIS)
+        start = time.monotonic()
+        settled = set(await retry_redis(lambda: self._stream.settle(settlements), self._pace, self._conditions))
         self._metrics.settle_seconds.observe(time.monotonic() - start)
         self._count([settlement for settlement in settlements if settlement.entry_id in settled])
 
