@@ -91,7 +91,7 @@ async def index_one(settings: ElasticsearchSettings, id_: str) -> None:
         assert result.outcome is ItemOutcome.INDEXED
         await indices.flush({document.index_name for document in documents})
         await indices.refresh(indices_to_prepare(settings.index_prefix, now_ms))
-        assert (await indices.mend()).indices
+        assert (await indices.repair()).indices
         expired = indices_to_prepare(settings.index_prefix, now_ms - 30 * 86_400_000)
         await indices.ensure(expired)
         assert set((await indices.drop_expired(now_ms)).dropped) == set(expired)

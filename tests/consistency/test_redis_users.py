@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hitcounter import redis_lane
+from hitcounter import redis_client
 from hitcounter.settings import RedisSettings
 from hitcounter.stream import AsOfRegister, DeadLetters, StreamConsumer, StreamMonitor, StreamProducer, open_stream
 from hitcounter_devstack.redis_users import read_users
@@ -69,8 +69,8 @@ def commands_of_method(method: str) -> set[str]:
             found.add(CALLED_OF_REDIS_PY.get(names[1], names[1]))
         elif names[0].removeprefix("_") in SCRIPTS and names[0].startswith("_"):
             found |= {"evalsha", "script|load"} | commands_of_script(names[0].removeprefix("_"))
-        elif names[0] == "_accept_lanes":
-            found |= commands_of_lane() | commands_of_script("accept")
+        elif names[0] == "_accept_connections":
+            found |= commands_of_accept_connection() | commands_of_script("accept")
         elif names[0] != name and hasattr(ROLES[role], names[0]):
             found |= commands_of_method(f"{role}.{names[0]}")
     return found
@@ -80,9 +80,9 @@ def is_method(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name == name
 
 
-def commands_of_lane() -> set[str]:
-    sent = re.findall(r'(?:_call\(connection|send_command\(), "(\w+)"(?:, "(\w+)")?', inspect.getsource(redis_lane))
-    sent += re.findall(r'send_command\("(\w+)"(?:, "(\w+)")?', inspect.getsource(redis_lane))
+def commands_of_accept_connection() -> set[str]:
+    sent = re.findall(r'(?:_call\(connection|send_command\(), "(\w+)"(?:, "(\w+)")?', inspect.getsource(redis_client))
+    sent += re.findall(r'send_command\("(\w+)"(?:, "(\w+)")?', inspect.getsource(redis_client))
     return {f"{command}|{sub}".lower() if command == "SCRIPT" else command.lower() for command, sub in sent}
 
 

@@ -86,7 +86,7 @@ async def test_opensearch_is_named_with_what_is_supported(impostor: Impostor, in
     impostor.root = {"version": {"distribution": "opensearch", "number": "2.19.1"}, "tagline": "The OpenSearch Project"}
     error = await reason_of(indices)
     assert f"the server is OpenSearch 2.19.1, {SUPPORTED}" in error.summary
-    for doing in (indices.ensure_template(), indices.mend(), indices.refresh([DAY]), indices.drop_expired(0)):
+    for doing in (indices.ensure_template(), indices.repair(), indices.refresh([DAY]), indices.drop_expired(0)):
         with pytest.raises(IndexUnavailable, match=r"OpenSearch 2\.19\.1"):
             await doing
 
@@ -107,7 +107,7 @@ async def test_elasticsearch_behind_something_that_takes_its_header_away_is_said
 ) -> None:
     impostor.root = {"version": {"number": "8.19.8"}}
     with pytest.raises(IndexUnavailable, match="no Elasticsearch by the headers of its answers"):
-        await indices.mend()
+        await indices.repair()
 
 
 async def test_proxy_that_answers_html_is_named_as_one(impostor: Impostor, indices: Indices) -> None:

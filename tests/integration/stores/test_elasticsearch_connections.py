@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from elasticsearch import AsyncElasticsearch
-from hitcounter.elastic import open_client, translated
+from hitcounter.elastic import open_client, translate_elasticsearch_errors
 from hitcounter.errors import IndexUnavailable
 from hitcounter.settings import ElasticsearchSettings
 from hitcounter_devstack import LOCALHOST, free_port
@@ -47,7 +47,7 @@ async def secured_server(folder: Path) -> AsyncIterator[tuple[str, list[str]]]:
 
 
 async def ask(client: AsyncElasticsearch) -> None:
-    with translated("ask"):
+    with translate_elasticsearch_errors("ask"):
         await client.info()
 
 

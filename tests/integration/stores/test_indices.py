@@ -14,7 +14,7 @@ from hitcounter.hits import DAY_MS, HOUR_MS
 from hitcounter.indices import (
     MAPPING,
     MAPPING_VERSION,
-    TemplateLook,
+    TemplateCheck,
     TemplateState,
     build_index,
     build_template,
@@ -167,7 +167,7 @@ async def test_days_that_lack_a_field_of_the_next_version_are_no_fault(
 ) -> None:
     await indices.ensure([today])
     with next_mapping():
-        assert (await indices.mend()).faults == {}
+        assert (await indices.repair()).faults == {}
 
 
 async def test_day_of_a_newer_version_that_has_a_field_no_more_is_refused_and_left_alone(
@@ -201,14 +201,14 @@ async def test_day_syncs_each_bulk_whatever_the_template_of_a_stranger_says(
     assert await durability(client, today) == "request"
 
 
-@pytest.mark.parametrize("is_mended", [True, False])
+@pytest.mark.parametrize("is_repaired", [True, False])
 async def test_day_that_would_answer_before_it_syncs_is_set_right_at_the_next_look(
-    client: AsyncElasticsearch, indices: Indices, today: str, is_mended: bool
+    client: AsyncElasticsearch, indices: Indices, today: str, is_repaired: bool
 ) -> None:
     await indices.ensure([today])
     await client.indices.put_settings(index=today, settings={"index.translog.durability": "async"})
-    if is_mended:
-        assert (await indices.mend()).mended == {today: ["set index.translog.durability to request"]}
+    if is_repaired:
+        assert (await indices.repair()).repaired == {today: ["set index.translog.durability to request"]}
     else:
         indices.forget(today)
         await indices.ensure([today])
@@ -248,7 +248,7 @@ async def put_template(client: AsyncElasticsearch, name: str, **changes: object)
 
 async def test_template_that_agrees_is_not_put_again(indices: Indices) -> None:
     assert (await indices.ensure_template()).state is TemplateState.MISSING
-    assert await indices.ensure_template() == TemplateLook(TemplateState.SAME, [])
+    assert await indices.ensure_template() == TemplateCheck(TemplateState.SAME, [])
 
 
 @pytest.mark.parametrize(
@@ -334,11 +334,11 @@ async def test_days_that_lost_an_alias_get_it_back_and_the_others_are_left_alone
     sound = f"{name}-2026.11.25"
     await indices.ensure([today, sound])
     await client.indices.delete_alias(index=today, name=name)
-    report = await indices.mend()
+    report = await indices.repair()
     assert (report.indices, report.faults) == ([today, sound], {})
-    assert report.mended == {today: [f"added the alias {name}"]}
+    assert report.repaired == {today: [f"added the alias {name}"]}
     assert (await describe(client, today))["aliases"] == {name: {}, write_alias(today): {}}
-    assert (await indices.mend()).mended == {}
+    assert (await indices.repair()).repaired == {}
 
 
 async def test_what_a_person_has_to_change_about_an_index_is_told_and_not_touched(
@@ -350,7 +350,7 @@ async def test_what_a_person_has_to_change_about_an_index_is_told_and_not_touche
     await client.indices.create(index=f"{name}-notes")
     await client.indices.add_block(index=today, block="write")
     await client.indices.put_settings(index=today, settings={"index": {"final_pipeline": "mine"}})
-    report = await indices.mend()
+    report = await indices.repair()
     assert report.indices == [today, foreign]
     assert report.faults == {
         today: "index.blocks.write is true and index.final_pipeline is mine",
@@ -483,9 +483,9 @@ async def test_retention_drops_no_day_that_is_not_over_by_the_clock_of_elasticse
         await indices.ensure([old, *others])
         report = await indices.drop_expired(now_ms + 10 * DAY_MS)
         indices.forget(old)
-        assert (report.dropped, report.doubtful) == ([old], others)
+        assert (report.dropped, report.unexpired) == ([old], others)
     assert await remaining(client, name) == {today}
-    assert (await indices.drop_expired(now_ms)).doubtful == []
+    assert (await indices.drop_expired(now_ms)).unexpired == []
 
 
 async def test_retention_where_nothing_is_drops_nothing(indices: Indices) -> None:

@@ -6,10 +6,10 @@ import orjson
 import pytest
 from elasticsearch import ApiError, ConnectionTimeout
 from elasticsearch import ConnectionError as ElasticConnectionError
-from hitcounter.elastic import translated
+from hitcounter.elastic import translate_elasticsearch_errors
 from hitcounter.errors import IndexUnavailable, InvalidHit, Outcome, StreamUnavailable
 from hitcounter.hits import Hit
-from hitcounter.redis_lane import translate
+from hitcounter.redis_client import build_stream_unavailable
 from hitcounter_api.flights import NoPlace
 from hitcounter_api.intake import Refusal, RefusalReason
 from hitcounter_api.problems import (
@@ -127,7 +127,7 @@ def test_there_are_many_errors_to_try() -> None:
 @pytest.mark.parametrize("error", REDIS_ERRORS, ids=[type(error).__name__ for error in REDIS_ERRORS])
 @pytest.mark.parametrize("outcome", [None, *Outcome])
 async def test_no_failure_of_redis_tells_clients_where_it_is(error: Exception, outcome: Outcome | None) -> None:
-    failure = translate(error, "accept a batch", outcome)
+    failure = build_stream_unavailable(error, "accept a batch", outcome)
     assert ADDRESS in str(failure), "the log has it all"
     assert ADDRESS.encode() not in problem_of(failure).render()
     refusal = await build_intake(FakeStream(trouble=failure), budget_seconds=0.05).add_all([Hit("a", NOW_MS)])
@@ -147,7 +147,7 @@ async def test_no_failure_of_redis_tells_clients_where_it_is(error: Exception, o
 def test_no_failure_of_elasticsearch_tells_clients_where_it_is(error: Exception) -> None:
     if isinstance(error, ApiError):
         error.meta = type("Meta", (), {"status": 503})  # type: ignore[assignment]
-    with pytest.raises(IndexUnavailable) as caught, translated("read the counts"):
+    with pytest.raises(IndexUnavailable) as caught, translate_elasticsearch_errors("read the counts"):
         raise error
 
     assert ADDRESS.encode() not in problem_of(caught.value).render()

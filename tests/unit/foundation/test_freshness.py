@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 def look(
     meter: FreshnessMeter, now_seconds: float, accepted: int, as_of_seconds: float | None, oldest: float | None = None
 ) -> FreshnessReport:
-    return meter.look(
+    return meter.observe(
         StreamStatus(
             Ledger(accepted=accepted),
             entries=0,
@@ -84,10 +84,10 @@ def test_an_outage_of_a_day_takes_little_memory() -> None:
 @given(st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 50), st.integers(0, 60_000)), max_size=60))
 def test_every_hit_is_fresh_or_late_once(looks: list[tuple[int, int, int]]) -> None:
     meter, now_ms, accepted, judged = FreshnessMeter(), 0, 0, 0
-    meter.look(StreamStatus(Ledger(), entries=0, oldest_ms=None, as_of_ms=None, now_ms=0))
+    meter.observe(StreamStatus(Ledger(), entries=0, oldest_ms=None, as_of_ms=None, now_ms=0))
     for pause_ms, hits, behind_ms in [*looks, (1_000_000, 0, 0)]:
         now_ms, accepted = now_ms + pause_ms, accepted + hits
         as_of_ms = max(0, now_ms - behind_ms)
-        report = meter.look(StreamStatus(Ledger(accepted=accepted), 0, None, as_of_ms, now_ms))
+        report = meter.observe(StreamStatus(Ledger(accepted=accepted), 0, None, as_of_ms, now_ms))
         judged += report.fresh_hits + report.late_hits
     assert judged == accepted

@@ -17,10 +17,10 @@ from hitcounter.indices import (
     day_of,
     document_id,
     document_id_prefix,
-    doubt_clock,
     earliest_ms,
     elasticsearch_day_name,
     expired_indices,
+    find_clock_fault,
     find_mapping_fault,
     find_missing_fields,
     find_newer_meta,
@@ -371,7 +371,7 @@ def test_index_with_another_name_is_never_dropped_even_if_it_is_marked(name: str
     ],
 )
 def test_clock_that_is_more_than_a_minute_from_another_is_doubted(others: dict[str, float], doubt: str | None) -> None:
-    assert doubt_clock("this machine", NOW_MS, others) == doubt
+    assert find_clock_fault("this machine", NOW_MS, others) == doubt
 
 
 def test_day_that_elasticsearch_names_means_the_earliest_time_at_which_it_would() -> None:

@@ -12,8 +12,7 @@ from unittest import mock
 
 import pytest
 from elasticsearch import AsyncElasticsearch
-from hitcounter.elastic import open_client
-from hitcounter.elastic import translated as translated_elasticsearch
+from hitcounter.elastic import open_client, translate_elasticsearch_errors
 from hitcounter.errors import ConfigurationError, IndexUnavailable, StreamUnavailable
 from hitcounter.settings import load_settings, variable_name
 from hitcounter.stream import open_stream
@@ -127,7 +126,7 @@ async def use_clients(loaded: ApiSettings) -> list[str]:
 
 async def ask(client: AsyncElasticsearch) -> str:
     """Return what is said of an Elasticsearch that is not there."""
-    with pytest.raises(IndexUnavailable) as away, translated_elasticsearch("ask"):
+    with pytest.raises(IndexUnavailable) as away, translate_elasticsearch_errors("ask"):
         await client.info()
     return str(away.value)
 

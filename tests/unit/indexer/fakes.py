@@ -19,7 +19,7 @@ from hitcounter.entries import Entry, Settlement
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.hits import Hit
-from hitcounter.indices import TemplateLook, TemplateState
+from hitcounter.indices import TemplateCheck, TemplateState
 from hitcounter.stream import StreamConsumer
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.indexer import Indexer
@@ -230,10 +230,10 @@ class FakeIndices(Indices):
         """By index; or by "template"."""
         self.refreshed: list[str] = []
 
-    async def ensure_template(self) -> TemplateLook:
+    async def ensure_template(self) -> TemplateCheck:
         self._note("template", None)
         self._refuse("template")
-        return TemplateLook(TemplateState.SAME, [])
+        return TemplateCheck(TemplateState.SAME, [])
 
     async def ensure(self, indices: Collection[str]) -> None:
         self._note("indices", list(indices))

@@ -10,7 +10,7 @@ from typing import Any
 from hitcounter.elastic import IndicesReport, RetentionReport
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
-from hitcounter.indices import TemplateLook, TemplateState
+from hitcounter.indices import TemplateCheck, TemplateState
 from hitcounter.ledger import Ledger, StreamStatus
 from hitcounter_operator.cluster import ClusterUnavailable
 from hitcounter_operator.index_care import IndexCare
@@ -192,8 +192,8 @@ class FakeIndices:
 
     def __init__(self) -> None:
         self.prefix = "hits"
-        self.template = TemplateLook(TemplateState.SAME, [])
-        self.report = IndicesReport(indices=["hits-2026.11.24"], faults={}, mended={})
+        self.template = TemplateCheck(TemplateState.SAME, [])
+        self.report = IndicesReport(indices=["hits-2026.11.24"], faults={}, repaired={})
         self.expired: list[str] = []
         self.retentions: list[int | None] = []
         self.is_away = False
@@ -203,12 +203,12 @@ class FakeIndices:
         if self.is_away:
             raise IndexUnavailable("cannot reach Elasticsearch")
 
-    async def ensure_template(self) -> TemplateLook:
+    async def ensure_template(self) -> TemplateCheck:
         self._answer()
-        look, self.template = self.template, TemplateLook(TemplateState.SAME, [])
+        look, self.template = self.template, TemplateCheck(TemplateState.SAME, [])
         return look
 
-    async def mend(self) -> IndicesReport:
+    async def repair(self) -> IndicesReport:
         self.looks += 1
         self._answer()
         return self.report

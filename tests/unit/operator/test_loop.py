@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from hitcounter.elastic import IndicesReport
-from hitcounter.indices import TemplateLook, TemplateState
+from hitcounter.indices import TemplateCheck, TemplateState
 from hitcounter.ledger import Ledger
 from hitcounter_operator.cluster import ClusterUnavailable
 from hitcounter_operator.looks import IndexerCounters
@@ -256,7 +256,7 @@ async def test_each_repair_is_one_event(site: Site) -> None:
     await site.turns(2)
     site.stream.has_group = False
     site.stream.dead_consumers = [f"dead-{number}" for number in range(500)]
-    site.indices.template = TemplateLook(TemplateState.CHANGED, ["priority"])
+    site.indices.template = TemplateCheck(TemplateState.CHANGED, ["priority"])
     site.indices.expired = ["hits-2026.11.01"]
     await site.turn(seconds=60)
     await site.turns(5)
@@ -299,9 +299,9 @@ async def test_trouble_of_the_indices_that_lasts_makes_nobody_look_at_each_turn(
 
 
 async def test_template_that_elasticsearch_refuses_is_said_and_is_no_fault(site: Site) -> None:
-    refused = TemplateLook(TemplateState.REFUSED, [], "a stranger has the same priority")
+    refused = TemplateCheck(TemplateState.REFUSED, [], "a stranger has the same priority")
 
-    async def refuse() -> TemplateLook:
+    async def refuse() -> TemplateCheck:
         return refused
 
     site.indices.ensure_template = refuse  # type: ignore[method-assign]  # for good
@@ -334,7 +334,7 @@ async def test_slow_elasticsearch_holds_up_no_turn(site: Site, monkeypatch: pyte
     answered = asyncio.Event()
     look_at_once = site.indices.ensure_template
 
-    async def look_late() -> TemplateLook:
+    async def look_late() -> TemplateCheck:
         await answered.wait()
         return await look_at_once()
 

@@ -29,7 +29,7 @@ from hitcounter.indices import (
     CLOCK_TOLERANCE_MS,
     DURABLE_SETTINGS,
     OWNER,
-    TemplateLook,
+    TemplateCheck,
     TemplateState,
     build_index,
     build_template,
@@ -42,7 +42,7 @@ from hitcounter.indices import (
     find_missing_aliases,
     find_missing_fields,
     find_newer_meta,
-    find_obstacle,
+    find_write_block,
     is_durable,
     template_name,
 )
@@ -113,7 +113,7 @@ def _encode_basic_auth(settings: ElasticsearchSettings) -> str | None:
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translate_elasticsearch_errors(doing: str) -> Iterator[None]:
     """Convert errors of the client inside the block to IndexUnavailable."""
     try:
         yield
@@ -136,7 +136,7 @@ class IndicesReport:
     indices: list[str]
     faults: dict[str, str]
     """Why hits cannot be written to an index. A person has to change it."""
-    mended: dict[str, list[str]]
+    repaired: dict[str, list[str]]
     """What was repaired, such as `added the alias hits`, by index."""
 
 
@@ -146,8 +146,8 @@ class RetentionReport:
 
     kept: int
     dropped: list[str]
-    doubtful: list[str] = field(default_factory=list)
-    """Kept although they are expired by our clock: they are not expired by the clock of Elasticsearch."""
+    unexpired: list[str] = field(default_factory=list)
+    """Kept although they have expired by our clock: they have not by the clock of Elasticsearch."""
 
 
 class Indices:
@@ -158,9 +158,9 @@ class Indices:
         self.prefix = prefix
         self._settings = settings
         self._checked: set[str] = set()
-        self._has_met_stranger = False
+        self._has_met_foreign = False
 
-    async def ensure_template(self) -> TemplateLook:
+    async def ensure_template(self) -> TemplateCheck:
         """Create or update the index template if needed; return what was there before.
 
         If Elasticsearch refuses the template, the state is REFUSED and no error is raised: indices are complete without
@@ -171,17 +171,17 @@ class Indices:
         """
         name = template_name(self.prefix)
         wanted = build_template(self.prefix, self._settings)
-        look = TemplateLook(TemplateState.MISSING, [])
+        check = TemplateCheck(TemplateState.MISSING, [])
         try:
-            async with self._calling(f"put the index template {name}"):
-                look = compare_template(await self._find_template(name), wanted)
-                if look.state not in (TemplateState.SAME, TemplateState.NEWER):
+            async with self._translating(f"put the index template {name}"):
+                check = compare_template(await self._find_template(name), wanted)
+                if check.state not in (TemplateState.SAME, TemplateState.NEWER):
                     await self._client.indices.put_index_template(name=name, **wanted)  # type: ignore[arg-type]  # a plain body
         except IndexUnavailable as error:
             if error.status not in _REFUSALS:
                 raise
-            return TemplateLook(TemplateState.REFUSED, look.differences, str(error))
-        return look
+            return TemplateCheck(TemplateState.REFUSED, check.differences, str(error))
+        return check
 
     async def ensure(self, indices: Collection[str]) -> None:
         """Create missing indices and check the mapping of existing ones; each index only once.
@@ -205,39 +205,39 @@ class Indices:
             IndexUnavailable: the refresh did not reach all shards of an index. The message names the index.
         """
         ours = set(days)
-        if self._has_met_stranger:
-            ours -= await self._find_strangers(ours)
+        if self._has_met_foreign:
+            ours -= await self._find_foreign(ours)
         try:
             await self._refresh_each(ours)
         except IndexUnavailable as error:
             try:
-                strangers = await self._find_strangers(ours)
+                foreign = await self._find_foreign(ours)
             except IndexUnavailable:
                 raise error from None  # it says more
-            if not strangers:
+            if not foreign:
                 raise
-            await self._refresh_each(ours - strangers)
+            await self._refresh_each(ours - foreign)
 
     async def _refresh_each(self, days: Collection[str]) -> None:
         """Refresh all at once, so that one that takes long does not delay the others."""
-        ends = await asyncio.gather(*[self._refresh_one(day) for day in sorted(days)], return_exceptions=True)
-        if failures := [end for end in ends if end is not None]:
+        outcomes = await asyncio.gather(*[self._refresh_one(day) for day in sorted(days)], return_exceptions=True)
+        if failures := [outcome for outcome in outcomes if outcome is not None]:
             raise failures[0]
 
     async def _refresh_one(self, day: str) -> None:
         doing = f"refresh the index {day}"
-        async with self._calling(doing):
+        async with self._translating(doing):
             answer = await self._client.indices.refresh(index=day, ignore_unavailable=True)
         _check_shards(answer["_shards"], doing)
 
-    async def _find_strangers(self, days: Collection[str]) -> set[str]:
-        """Return the existing indices that are not ours. While there are any, each refresh looks again."""
-        async with self._calling("look at the indices"):
+    async def _find_foreign(self, days: Collection[str]) -> set[str]:
+        """Return the existing indices that are not ours. While there are any, each refresh checks again."""
+        async with self._translating("check the indices"):
             found = await self._client.indices.get_mapping(index=sorted(days), ignore_unavailable=True)
         owners = {index: described["mappings"].get("_meta", {}).get("owner") for index, described in found.items()}
-        strangers = {index for index, owner in owners.items() if owner != OWNER}
-        self._has_met_stranger = bool(strangers)
-        return strangers
+        foreign = {index for index, owner in owners.items() if owner != OWNER}
+        self._has_met_foreign = bool(foreign)
+        return foreign
 
     async def flush(self, indices: Collection[str]) -> None:
         """Write every document of these indices to disk.
@@ -249,31 +249,31 @@ class Indices:
         # as successful nor as failed, so it would look like an unassigned replica.
         for index in sorted(indices):
             doing = f"flush the index {index}"
-            async with self._calling(doing):
+            async with self._translating(doing):
                 answer = await self._client.indices.flush(index=index, wait_if_ongoing=True)
                 shards = answer["_shards"]
                 _check_shards(shards, doing)
                 if shards["successful"] < shards["total"]:
                     await self._check_primaries(index, shards, doing)
 
-    async def mend(self) -> IndicesReport:
+    async def repair(self) -> IndicesReport:
         """Check every existing index, repair what can be repaired, and report other faults.
 
         Raises:
             IndexUnavailable: Elasticsearch is down or refuses.
         """
-        async with self._calling("look at the indices"):
+        async with self._translating("check the indices"):
             found = await self._client.indices.get(
                 index=f"{self.prefix}-*", expand_wildcards="open,closed", flat_settings=True
             )
             days = {index: described for index, described in found.body.items() if day_of(self.prefix, index)}
             faults = {index: fault for index, described in days.items() if (fault := _find_fault(described))}
-            mended = {
+            repaired = {
                 index: done
                 for index, described in days.items()
-                if index not in faults and (done := await self._repair(index, described))
+                if index not in faults and (done := await self._repair_index(index, described))
             }
-        return IndicesReport(indices=sorted(days), faults=faults, mended=mended)
+        return IndicesReport(indices=sorted(days), faults=faults, repaired=repaired)
 
     async def drop_expired(
         self, now_ms: int, *, retention_days: int | None = None, is_dry_run: bool = False
@@ -291,7 +291,7 @@ class Indices:
             IndexUnavailable: Elasticsearch is down or refuses.
         """
         days = retention_days or self._settings.retention_days
-        async with self._calling("apply retention"):
+        async with self._translating("apply retention"):
             found = await self._client.indices.get_mapping(index=f"{self.prefix}-*", expand_wildcards="open,closed")
             mappings = {index: described["mappings"] for index, described in found.body.items()}
             dropped = expired_indices(mappings, self.prefix, now_ms, days)
@@ -301,8 +301,8 @@ class Indices:
             if not is_dry_run:
                 for index in dropped:
                     await self._client.indices.delete(index=index, ignore_unavailable=True)
-        doubtful = [index for index in surely_over if index not in dropped]
-        return RetentionReport(len(mappings) - len(dropped), dropped, doubtful)
+        unexpired = [index for index in surely_over if index not in dropped]
+        return RetentionReport(len(mappings) - len(dropped), dropped, unexpired)
 
     async def _ask_time(self) -> int:
         """Return the earliest time that the clock of Elasticsearch may show, to the day.
@@ -328,7 +328,7 @@ class Indices:
         return found
 
     async def _create_or_check(self, index: str) -> None:
-        async with self._calling(f"create the index {index}"):
+        async with self._translating(f"create the index {index}"):
             try:
                 body = build_index(self.prefix, index, self._settings)
                 # Do not wait for its shards: if none can be allocated, this concerns only the hits of this day.
@@ -342,7 +342,7 @@ class Indices:
         found = (await self._client.indices.get(index=index, flat_settings=True))[index]
         if fault := find_mapping_fault(found["mappings"]):
             raise IndexUnavailable(f"the index {index} is not fit for hits: {fault}; remove or rename it", status=409)
-        await self._repair(index, found)
+        await self._repair_index(index, found)
         await self._add_fields(index, found["mappings"])
 
     async def _add_fields(self, index: str, mapping: Mapping[str, Any]) -> None:
@@ -350,7 +350,7 @@ class Indices:
         if missing := find_missing_fields(mapping):
             await self._client.indices.put_mapping(index=index, properties=missing, meta=find_newer_meta(mapping))
 
-    async def _repair(self, index: str, described: Mapping[str, Any]) -> list[str]:
+    async def _repair_index(self, index: str, described: Mapping[str, Any]) -> list[str]:
         """Add missing aliases, and reset settings with which documents can be lost; return what was done."""
         missing = find_missing_aliases(self.prefix, index, described["aliases"])
         if missing:
@@ -375,10 +375,10 @@ class Indices:
             raise IndexUnavailable(f"cannot {doing}: {primaries} of {wanted} primary shards are there")
 
     @contextlib.asynccontextmanager
-    async def _calling(self, doing: str) -> AsyncIterator[None]:
+    async def _translating(self, doing: str) -> AsyncIterator[None]:
         """Translate errors; if the server is not a supported one, name it in the message."""
         try:
-            with translated(doing):
+            with translate_elasticsearch_errors(doing):
                 yield
         except IndexUnavailable as error:
             if _may_be_foreign(error.__cause__) and (what := await self._find_unsupported()):
@@ -408,7 +408,7 @@ def _may_be_foreign(cause: BaseException | None) -> bool:
 
 
 def _find_fault(described: Mapping[str, Any]) -> str | None:
-    return find_mapping_fault(described["mappings"]) or find_obstacle(described["settings"])
+    return find_mapping_fault(described["mappings"]) or find_write_block(described["settings"])
 
 
 def _check_shards(shards: Mapping[str, int], doing: str) -> None:

@@ -11,7 +11,7 @@
         ├── StreamUnavailable     Redis is down, full or misconfigured
         └── IndexUnavailable      Elasticsearch is down, slow, or refuses all requests
 
-Errors of redis-py and elasticsearch-py are translated where they occur (redis_lane.py, elastic.py) and kept as the
+Errors of redis-py and elasticsearch-py are translated where they occur (redis_client.py, elastic.py) and kept as the
 cause.
 """
 

@@ -52,12 +52,12 @@ class FreshnessMeter:
         self._waiting: deque[_Span] = deque()
         self._late: deque[_Span] = deque()
 
-    def look(self, status: StreamStatus) -> FreshnessReport:
+    def observe(self, status: StreamStatus) -> FreshnessReport:
         """Add a sample, which must be later than all before it, and return its result."""
         self._follow(status)
         report = FreshnessReport()
         self._release(status, report)
-        self._judge(status.now_ms, report)
+        self._mark_late(status.now_ms, report)
         oldest = next(iter(self._late or self._waiting), None)
         age_seconds = 0.0 if oldest is None else _age_seconds(oldest, status.now_ms)
         report.lag_seconds = max(age_seconds, status.oldest_age_seconds)
@@ -85,7 +85,7 @@ class FreshnessMeter:
                 else:
                     report.late_hits += span.hits
 
-    def _judge(self, now_ms: int, report: FreshnessReport) -> None:
+    def _mark_late(self, now_ms: int, report: FreshnessReport) -> None:
         """Count spans as late that should be countable by now and are not."""
         while self._waiting and _age_seconds(self._waiting[0], now_ms) > FRESH_SECONDS:
             span = self._waiting.popleft()

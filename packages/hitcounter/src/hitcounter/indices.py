@@ -209,7 +209,7 @@ def find_missing_aliases(prefix: str, index: str, aliases: Collection[str]) -> l
     return sorted({prefix, write_alias(index)} - set(aliases))
 
 
-def find_obstacle(settings: Mapping[str, object]) -> str | None:
+def find_write_block(settings: Mapping[str, object]) -> str | None:
     """Return the settings that prevent writes to an otherwise usable index; None if there are none.
 
     Args:
@@ -241,7 +241,7 @@ class TemplateState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateLook:
+class TemplateCheck:
     """The result of a check of the index template."""
 
     state: TemplateState
@@ -251,19 +251,19 @@ class TemplateLook:
     """Why Elasticsearch refused our template."""
 
 
-def compare_template(found: Mapping[str, object] | None, wanted: Mapping[str, object]) -> TemplateLook:
+def compare_template(found: Mapping[str, object] | None, wanted: Mapping[str, object]) -> TemplateCheck:
     """Compare the existing template (None if there is none) with ours."""
     if found is None:
-        return TemplateLook(TemplateState.MISSING, [])
+        return TemplateCheck(TemplateState.MISSING, [])
     there, ours = _flatten(found), _flatten(wanted)
     differences = sorted(path for path in there.keys() | ours.keys() if there.get(path) != ours.get(path))
     version = found.get("version")
     version = version if isinstance(version, int) else 0
     if version > MAPPING_VERSION:
-        return TemplateLook(TemplateState.NEWER, differences)
+        return TemplateCheck(TemplateState.NEWER, differences)
     if not differences:
-        return TemplateLook(TemplateState.SAME, [])
-    return TemplateLook(TemplateState.OLDER if 0 < version < MAPPING_VERSION else TemplateState.CHANGED, differences)
+        return TemplateCheck(TemplateState.SAME, [])
+    return TemplateCheck(TemplateState.OLDER if 0 < version < MAPPING_VERSION else TemplateState.CHANGED, differences)
 
 
 _ADDED_BY_ELASTICSEARCH: Final = ("created_date_millis", "modified_date_millis")
@@ -306,7 +306,7 @@ _GRACE_MS: Final = HOUR_MS
 """An index is deleted this long after it has expired: an API whose clock is behind may still read it."""
 
 
-def doubt_clock(own_name: str, own_ms: float, others_ms: Mapping[str, float]) -> str | None:
+def find_clock_fault(own_name: str, own_ms: float, others_ms: Mapping[str, float]) -> str | None:
     """Return why a clock must not be used to delete indices; None if it agrees with the others.
 
     Args:

@@ -91,7 +91,7 @@ class QueueMetrics(Collector):
 
     def show(self, status: StreamStatus, memory: StreamMemory | None = None) -> None:
         """Export a new status of the stream. It must be newer than the previous one."""
-        report = self._meter.look(status)
+        report = self._meter.observe(status)
         self._fresh_hits.inc(report.fresh_hits)
         self._late_hits.inc(report.late_hits)
         for age_seconds in report.ages_seconds:

@@ -18,7 +18,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Any, Final, NamedTuple
 
 from elasticsearch import AsyncElasticsearch
-from hitcounter.elastic import translated
+from hitcounter.elastic import translate_elasticsearch_errors
 from hitcounter.errors import IndexUnavailable
 from hitcounter.hits import DAY_MS, HOUR_MS, MINUTE_MS
 from hitcounter.indices import index_of, indices_of_windows
@@ -115,7 +115,7 @@ class CountReader:
     ) -> list[Mapping[str, Any]]:
         """Send all searches in one request; return the responses in the same order."""
         lines = [line for pair in zip(headers, searches, strict=True) for line in pair]
-        with translated("read the counts"):
+        with translate_elasticsearch_errors("read the counts"):
             answer = await self._client.msearch(searches=lines, filter_path=_FILTER_PATH)
         return list(answer["responses"])
 

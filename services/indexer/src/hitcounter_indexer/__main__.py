@@ -19,7 +19,7 @@ from hitcounter import __version__
 from hitcounter.elastic import Indices, open_client
 from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import Readiness, serve_management
-from hitcounter.indices import doubt_clock
+from hitcounter.indices import find_clock_fault
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
 from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
@@ -278,16 +278,16 @@ async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:
     async with _open_stores(settings) as stores:
         redis_ms = (await stores.stream.monitor.status()).now_ms
         own_ms = time.time_ns() // 1_000_000
-        if doubt := doubt_clock("this machine", own_ms, {"Redis": redis_ms}):
+        if doubt := find_clock_fault("this machine", own_ms, {"Redis": redis_ms}):
             sys.stderr.write(f"nothing was deleted: {doubt}; correct the clocks, then run it again\n")
             return 1
         report = await stores.indices.drop_expired(min(own_ms, redis_ms), is_dry_run=is_dry_run)
     for index in report.dropped:
         sys.stdout.write(f"{'would delete' if is_dry_run else 'deleted'} {index}\n")
-    for index in report.doubtful:
+    for index in report.unexpired:
         sys.stdout.write(f"kept {index}: it has not expired by the clock of Elasticsearch\n")
     sys.stdout.write(f"{len(report.dropped)} deleted, {report.kept} kept\n")
-    return 1 if report.doubtful else 0
+    return 1 if report.unexpired else 0
 
 
 if __name__ == "__main__":

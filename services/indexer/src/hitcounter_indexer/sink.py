@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from elasticsearch import AsyncElasticsearch
-from hitcounter.elastic import Indices, translated
+from hitcounter.elastic import Indices, translate_elasticsearch_errors
 from hitcounter.errors import IndexUnavailable
 
 from hitcounter_indexer.documents import Action
@@ -89,7 +89,7 @@ class ElasticsearchSink:
         if not actions:
             return []
         lines = [action.lines for action in actions]
-        with translated("write documents"):
+        with translate_elasticsearch_errors("write documents"):
             # Not client.bulk: it is a PUT, which aiohttp sends again by itself when a connection breaks. Documents of
             # the first attempt would then be counted as duplicates.
             answer = await self._client.perform_request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hitcounter.indices import CLOCK_TOLERANCE_MS, doubt_clock
+from hitcounter.indices import CLOCK_TOLERANCE_MS, find_clock_fault
 from pydantic import ValidationError
 
 from hitcounter_operator.decide import Policy
@@ -85,7 +85,7 @@ def doubt_own_clock(now_ms: float, others_ms: Mapping[str, float], seconds_since
     """
     if seconds_since_jump is not None and seconds_since_jump < JUMP_HOLD_SECONDS:
         return f"the operator's clock jumped {seconds_since_jump:.0f} s ago"
-    return doubt_clock("the operator", now_ms, others_ms)
+    return find_clock_fault("the operator", now_ms, others_ms)
 
 
 class ClockWatch:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from hitcounter.elastic import IndicesReport, RetentionReport
 from hitcounter.errors import IndexUnavailable
-from hitcounter.indices import TemplateLook, TemplateState, template_name
+from hitcounter.indices import TemplateCheck, TemplateState, template_name
 
 from hitcounter_operator.findings import IndexLook
 from hitcounter_operator.notes import Note, Problem, Reason
@@ -18,10 +18,10 @@ class AllIndices(Protocol):
 
     prefix: str
 
-    async def ensure_template(self) -> TemplateLook:
+    async def ensure_template(self) -> TemplateCheck:
         """Create or update the template if needed; return what was there before."""
 
-    async def mend(self) -> IndicesReport:
+    async def repair(self) -> IndicesReport:
         """Check all indices, repair what can be repaired, and report other faults."""
 
     async def drop_expired(self, now_ms: int, *, retention_days: int | None = None) -> RetentionReport:
@@ -43,8 +43,8 @@ class IndexCare:
         try:
             template = await self._indices.ensure_template()
             notes += self._note_template(template)
-            report = await self._indices.mend()
-            notes += _note_mended(report)
+            report = await self._indices.repair()
+            notes += _note_repaired(report)
             kept = len(report.indices)
             if clock_doubt is None:
                 retention = await self._indices.drop_expired(now_ms, retention_days=retention_days)
@@ -56,7 +56,7 @@ class IndexCare:
         notes += self._note_doubt(clock_doubt)
         return IndexLook(kept, _find_problem(report), _build_remark(template, clock_doubt), tuple(notes))
 
-    def _note_template(self, look: TemplateLook) -> list[Note]:
+    def _note_template(self, look: TemplateCheck) -> list[Note]:
         name = template_name(self._indices.prefix)
         if look.state is TemplateState.MISSING:
             return [Note(Reason.TEMPLATE_CREATED, f"Created the index template {name}.")]
@@ -82,10 +82,10 @@ class IndexCare:
         return [Note(Reason.CLOCK_DOUBTED, f"No index is deleted for now: {doubt}.", is_warning=True)]
 
 
-def _note_mended(report: IndicesReport) -> list[Note]:
+def _note_repaired(report: IndicesReport) -> list[Note]:
     return [
         Note(Reason.INDEX_REPAIRED, f"Repaired the index {index}: {list_names(done)}.", is_warning=True)
-        for index, done in report.mended.items()
+        for index, done in report.repaired.items()
     ]
 
 
@@ -97,9 +97,9 @@ def _note_dropped(report: RetentionReport, retention_days: int) -> list[Note]:
 
 
 def _doubt_elasticsearch(retention: RetentionReport) -> str | None:
-    if not retention.doubtful:
+    if not retention.unexpired:
         return None
-    return f"by the clock of Elasticsearch {list_names(retention.doubtful)} has not expired"
+    return f"by the clock of Elasticsearch {list_names(retention.unexpired)} has not expired"
 
 
 def _find_problem(report: IndicesReport) -> Problem | None:
@@ -109,7 +109,7 @@ def _find_problem(report: IndicesReport) -> Problem | None:
     return Problem("IndexUnfit", f"Hits cannot be written to {faults}.")
 
 
-def _build_remark(template: TemplateLook, doubt: str | None) -> str:
+def _build_remark(template: TemplateCheck, doubt: str | None) -> str:
     remarks = []
     if template.state is TemplateState.NEWER:
         remarks.append("The index template has a newer version.")

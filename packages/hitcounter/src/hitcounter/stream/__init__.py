@@ -6,8 +6,8 @@ that acknowledges, deletes and counts. Between the two, an entry is queued (not 
 
 There is a class for each role; the users in Redis that the chart creates have the same roles. All of them use one
 connection. The first lines of each script (scripts/*.lua) say what it guarantees. codec.py has the content of an entry.
-redis_lane.py makes connections and translates the errors of redis-py. No other module uses redis-py, and none has names
-of keys, fields and groups.
+redis_client.py makes connections and translates the errors of redis-py. No other module uses redis-py, and no other
+module has names of keys, fields or groups.
 """
 
 from __future__ import annotations

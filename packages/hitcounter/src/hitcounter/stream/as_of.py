@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hitcounter.redis_lane import translated
+from hitcounter.redis_client import translate_redis_errors
 from hitcounter.stream.connection import StreamConnection
 
 
@@ -20,7 +20,7 @@ class AsOfRegister:
 
         None if another publisher has the lease, or while entry ids are ahead of a clock that was set back.
         """
-        with translated("sample the as-of"):
+        with translate_redis_errors("sample the as-of"):
             keys = [self._keys.stream, self._keys.as_of_lease, self._keys.as_of]
             sample = await self._sample(keys, [publisher, lease_ms])
         return None if sample is None else int(sample)
@@ -30,10 +30,10 @@ class AsOfRegister:
 
         It needs no lease: a sample stays true, no matter how long the refresh took.
         """
-        with translated("publish the as-of"):
+        with translate_redis_errors("publish the as-of"):
             return bool(await self._publish([self._keys.as_of], [as_of_ms]))
 
     async def is_publisher(self, publisher: str) -> bool:
         """Return whether it has the lease now. Its holder does what only one process of an installation should do."""
-        with translated("look up the lease"):
+        with translate_redis_errors("look up the lease"):
             return bool(await self._redis.get(self._keys.as_of_lease) == publisher.encode())

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from hitcounter.redis_lane import build_pool, check_memory_policy
+from hitcounter.redis_client import build_pool, check_memory_policy
 from hitcounter.settings import RedisSettings
 from hitcounter.stream.keys import Keys
 

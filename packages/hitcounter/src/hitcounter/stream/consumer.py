@@ -8,7 +8,7 @@ from typing import Final, cast
 from redis.exceptions import ResponseError
 
 from hitcounter.entries import Entry, Settlement
-from hitcounter.redis_lane import translated
+from hitcounter.redis_client import translate_redis_errors
 from hitcounter.stream.connection import StreamConnection, is_group_lost
 from hitcounter.stream.keys import GROUP
 from hitcounter.stream.records import Items, build_entry
@@ -37,7 +37,7 @@ class StreamConsumer:
 
     async def ensure_group(self) -> bool:
         """Create stream and group, starting at the first entry, if missing; return whether they were missing."""
-        with translated("create the consumer group"):
+        with translate_redis_errors("create the consumer group"):
             return bool(await self._group([self._keys.stream], [GROUP]))
 
     async def read(self, consumer: str, *, count: int, block_ms: int) -> list[Entry]:
@@ -45,7 +45,7 @@ class StreamConsumer:
 
         Do not cancel it: entries in a response that is not read stay pending until they are reclaimed.
         """
-        with translated("read the stream"):
+        with translate_redis_errors("read the stream"):
             try:
                 reply = await self._redis.xreadgroup(
                     GROUP, consumer, {self._keys.stream: ">"}, count=count, block=block_ms or None
@@ -68,7 +68,7 @@ class StreamConsumer:
         hide others, or at the limit. After a call that examined all entries and took none, the next one starts with
         the oldest entry, because the entries of a dead consumer are older than those in progress.
         """
-        with translated("reclaim entries"):
+        with translate_redis_errors("reclaim entries"):
             try:
                 claimed = await self._claim_silent(consumer, min_idle_ms, count)
                 if not claimed:
@@ -117,14 +117,14 @@ class StreamConsumer:
 
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
         """Renew the claim of the consumer on these entries, so that no other consumer reclaims them."""
-        with translated("renew a claim"):
+        with translate_redis_errors("renew a claim"):
             await self._redis.xclaim(
                 self._keys.stream, GROUP, consumer, min_idle_time=0, message_ids=list(entry_ids), justid=True
             )
 
     async def hand_over(self, consumer: str, entry_ids: Sequence[str], *, idle_ms: int) -> None:
         """Mark the entries as silent for idle_ms, so that the next consumer that reclaims takes them over."""
-        with translated("hand entries over"):
+        with translate_redis_errors("hand entries over"):
             await self._redis.xclaim(
                 self._keys.stream,
                 GROUP,
@@ -141,7 +141,7 @@ class StreamConsumer:
         Idempotent: entries that were settled before, by any consumer, are ignored.
         """
         settled: list[str] = []
-        with translated("settle entries"):
+        with translate_redis_errors("settle entries"):
             for arguments in _build_settle_arguments(settlements):
                 found = await self._settle([self._keys.stream, self._keys.ledger, self._keys.dead], [GROUP, *arguments])
                 settled += [entry_id.decode() for entry_id in found]
@@ -149,7 +149,7 @@ class StreamConsumer:
 
     async def leave(self, consumer: str) -> bool:
         """Remove the consumer from the group if it has no pending entries; return whether it is removed."""
-        with translated("leave the group"):
+        with translate_redis_errors("leave the group"):
             return bool(await self._leave([self._keys.stream], [GROUP, consumer]))
 
     async def sweep(self, *, min_idle_ms: int) -> list[str]:
@@ -157,7 +157,7 @@ class StreamConsumer:
 
         This does not harm a consumer that is alive: its next read creates it again.
         """
-        with translated("remove dead consumers"):
+        with translate_redis_errors("remove dead consumers"):
             try:
                 names = await self._sweep([self._keys.stream], [GROUP, min_idle_ms])
             except ResponseError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from hitcounter.entries import StoredDeadLetter
-from hitcounter.redis_lane import translated
+from hitcounter.redis_client import translate_redis_errors
 from hitcounter.stream.connection import StreamConnection
 from hitcounter.stream.records import Items, build_dead_letter
 
@@ -20,13 +20,13 @@ class DeadLetters:
 
     async def list_page(self, *, after: str | None = None, count: int = 100) -> list[StoredDeadLetter]:
         """Return up to count dead letters that follow the id, oldest first."""
-        with translated("list the dead letters"):
+        with translate_redis_errors("list the dead letters"):
             found = await self._redis.xrange(self._keys.dead, min=f"({after}" if after else "-", count=count)
         return [build_dead_letter(letter_id, fields) for letter_id, fields in cast("Items", found)]
 
     async def find(self, letter_id: str) -> StoredDeadLetter | None:
         """Return the dead letter with that id; None if it does not exist."""
-        with translated("look up a dead letter"):
+        with translate_redis_errors("look up a dead letter"):
             found = cast("Items", await self._redis.xrange(self._keys.dead, min=letter_id, max=letter_id))
         return build_dead_letter(*found[0]) if found else None
 
@@ -35,10 +35,10 @@ class DeadLetters:
 
         Its documents keep their ids, so that none is counted twice. Other hits of its batch are not indexed again.
         """
-        with translated("replay a dead letter"):
+        with translate_redis_errors("replay a dead letter"):
             return bool(await self._replay([self._keys.stream, self._keys.ledger, self._keys.dead], [letter_id]))
 
     async def discard(self, letter_id: str) -> bool:
         """Delete a dead letter permanently; its hits still count as dead. False if it does not exist."""
-        with translated("discard a dead letter"):
+        with translate_redis_errors("discard a dead letter"):
             return bool(await self._redis.xdel(self._keys.dead, letter_id))

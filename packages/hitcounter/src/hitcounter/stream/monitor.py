@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from hitcounter.entries import Entry, PendingEntry
 from hitcounter.errors import StreamUnavailable
 from hitcounter.ledger import Audit, Ledger, StreamMemory, StreamStatus
-from hitcounter.redis_lane import is_forbidden, translated
+from hitcounter.redis_client import is_forbidden, translate_redis_errors
 from hitcounter.stream.connection import StreamConnection, is_group_lost
 from hitcounter.stream.keys import GROUP
 from hitcounter.stream.records import Items, build_entry
@@ -43,7 +43,7 @@ class StreamMonitor:
 
     async def status(self) -> StreamStatus:
         """Return a consistent snapshot of ledger, stream, as-of and the clock of Redis, in constant time."""
-        with translated("read the ledger"):
+        with translate_redis_errors("read the ledger"):
             counters, entries, oldest, as_of, now_ms, in_flight = await self._status(
                 [self._keys.stream, self._keys.ledger, self._keys.as_of], [GROUP, *_LEDGER_FIELDS]
             )
@@ -58,7 +58,7 @@ class StreamMonitor:
 
     async def memory(self) -> StreamMemory:
         """Return memory and persistence of Redis. If it may evict hits, `append` fails from now on without asking."""
-        with translated("read the memory of Redis"):
+        with translate_redis_errors("read the memory of Redis"):
             try:
                 info = await self._redis.info("memory", "persistence", "stats")  # several sections: Redis 7.0
             except ResponseError as error:
@@ -83,7 +83,7 @@ class StreamMonitor:
 
     async def list_pending(self, *, after: str | None = None, count: int = 100) -> list[PendingEntry]:
         """Return up to count entries in flight that follow the id, oldest first."""
-        with translated("list the entries in flight"):
+        with translate_redis_errors("list the entries in flight"):
             try:
                 found = await self._redis.xpending_range(
                     self._keys.stream, GROUP, min=f"({after}" if after else "-", max="+", count=count
@@ -104,7 +104,7 @@ class StreamMonitor:
 
     async def find_entry(self, entry_id: str) -> Entry | None:
         """Return the entry with that id, queued or in flight; None if it does not exist."""
-        with translated("look up an entry"):
+        with translate_redis_errors("look up an entry"):
             found = cast("Items", await self._redis.xrange(self._keys.stream, min=entry_id, max=entry_id))
         return build_entry(*found[0]) if found else None
 
@@ -130,7 +130,7 @@ class StreamMonitor:
     async def _count_hits(self, stream: str, max_seconds: float = math.inf) -> int | None:
         deadline = time.monotonic() + max_seconds
         hits, last = 0, b"-"
-        with translated("walk over the stream"):
+        with translate_redis_errors("walk over the stream"):
             while last:
                 if time.monotonic() > deadline:
                     return None

@@ -8,7 +8,7 @@ from typing import Final
 from hitcounter.codec import HitBatch, encode
 from hitcounter.entries import Durability
 from hitcounter.errors import Outcome, StreamUnavailable
-from hitcounter.redis_lane import AcceptLane, build_pool, is_demoted
+from hitcounter.redis_client import AcceptConnection, build_pool, is_demoted
 from hitcounter.settings import RedisSettings
 from hitcounter.stream.connection import StreamConnection, read_script
 
@@ -24,8 +24,8 @@ class StreamProducer:
         self._keys = connection.keys
         self._redis = connection.redis
         accept = read_script("accept")
-        self._accept_lanes = {
-            durability: AcceptLane(
+        self._accept_connections = {
+            durability: AcceptConnection(
                 build_pool(settings, None), accept, durability, trusts_hidden_policy=settings.trust_memory_policy
             )
             for durability in Durability
@@ -33,8 +33,8 @@ class StreamProducer:
 
     async def aclose(self) -> None:
         """Close its own connections."""
-        for lane in self._accept_lanes.values():
-            await lane.aclose()
+        for connection in self._accept_connections.values():
+            await connection.aclose()
 
     async def append(
         self, batch: HitBatch, *, timeout_seconds: float, durability: Durability = Durability.MEMORY
@@ -57,7 +57,7 @@ class StreamProducer:
         keys = (self._keys.stream, self._keys.ledger, self._keys.producer(batch.producer))
         arguments = (payload, len(batch), batch.sequence, _SEQUENCE_TTL_MS)
         try:
-            await self._accept_lanes[durability].accept(keys, arguments, timeout_seconds=timeout_seconds)
+            await self._accept_connections[durability].accept(keys, arguments, timeout_seconds=timeout_seconds)
         except StreamUnavailable as error:
             if is_demoted(error.__cause__):
                 # A demoted Redis still answers reads, so the other connections would not notice: close them, too.

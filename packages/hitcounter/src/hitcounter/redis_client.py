@@ -1,6 +1,6 @@
 """Connections to Redis, and the translation of its errors.
 
-The accept lane is the connection of the hot path. It runs one accept script at a time and avoids the overhead of the
+AcceptConnection is the connection of the hot path. It runs one accept script at a time and avoids the overhead of the
 pool and client of redis-py. It is opened at first use and closed after any failure, so that a late response is never
 taken for the response to the next batch. A batch that reaches Redis late finds a higher sequence there and is refused.
 """
@@ -129,7 +129,7 @@ def _for_any_server(options: Mapping[str, Any]) -> dict[str, Any]:
     return remaining | {"ssl": options.get("connection_class") is SSLConnection}
 
 
-class AcceptLane:
+class AcceptConnection:
     """The connection for accepts of one durability. One call at a time; whoever created it closes it."""
 
     def __init__(
@@ -163,7 +163,7 @@ class AcceptLane:
         except BaseException as error:
             await self._drop()
             if isinstance(error, _FAILURES):
-                raise translate(error, "accept a batch", outcome) from error
+                raise build_stream_unavailable(error, "accept a batch", outcome) from error
             if isinstance(error, HitcounterError) or not isinstance(error, Exception) or outcome is not Outcome.REFUSED:
                 raise
             # A bug or a wrong setting, before anything was sent: the outcome is certain.
@@ -270,15 +270,15 @@ def check_memory_policy(policy: str, *, trusts_hidden: bool) -> None:
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translate_redis_errors(doing: str) -> Iterator[None]:
     """Convert errors of redis-py inside the block to StreamUnavailable."""
     try:
         yield
     except _FAILURES as error:
-        raise translate(error, doing) from error
+        raise build_stream_unavailable(error, doing) from error
 
 
-def translate(error: Exception, doing: str, outcome: Outcome | None = None) -> StreamUnavailable:
+def build_stream_unavailable(error: Exception, doing: str, outcome: Outcome | None = None) -> StreamUnavailable:
     """Convert an error of redis-py to StreamUnavailable, with the outcome of the command.
 
     Args:
