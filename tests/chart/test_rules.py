@@ -52,6 +52,9 @@ CALM: Mapping[str, Course | None] = {
     "reads": always(600),
     "stale_reads": always(0),
     "build": always(1),
+    "internal_errors": always(0),
+    "refused_connections": always(0),
+    "unavailable_apis": always(0),
     "wanted_indexers": always(4),
     "most_indexers": always(10),
     "blind_scaler": always(0),
@@ -82,6 +85,7 @@ class Situation:
         course = self._courses
         ours = f'namespace="{NAMESPACE}",release="{RELEASE}"'
         scaler = f'namespace="{NAMESPACE}",horizontalpodautoscaler="keda-hpa-{RELEASE}-hitcounter-indexer"'
+        api = f'namespace="{NAMESPACE}",deployment="{RELEASE}-hitcounter-api"'
         counters = {
             f'hitcounter_accepted_hits_total{{{ours},pod="a"}}': course["accepted"],
             f'hitcounter_refused_hits_total{{{ours},pod="a",reason="stream",outcome="refused"}}': course["refused"],
@@ -89,11 +93,14 @@ class Situation:
             f'hitcounter_settled_hits_total{{{ours},pod="i",result="indexed"}}': course["settled"],
             f'hitcounter_reads_total{{{ours},pod="a",result="fresh"}}': course["reads"],
             f'hitcounter_reads_total{{{ours},pod="a",result="stale"}}': course["stale_reads"],
+            f'hitcounter_internal_errors_total{{{ours},pod="a"}}': course["internal_errors"],
+            f'hitcounter_refused_connections_total{{{ours},pod="a"}}': course["refused_connections"],
             f'hitcounter_operator_turns_total{{{ours},pod="o",result="done"}}': course["turns"],
         }
         gauges = {
             f'hitcounter_ledger_difference_hits{{{ours},pod="i"}}': course["difference"],
             f'hitcounter_build_info{{{ours},pod="a",service="api"}}': course["build"],
+            f"kube_deployment_status_replicas_unavailable{{{api}}}": course["unavailable_apis"],
             f"kube_horizontalpodautoscaler_status_desired_replicas{{{scaler}}}": course["wanted_indexers"],
             f"kube_horizontalpodautoscaler_spec_max_replicas{{{scaler}}}": course["most_indexers"],
             f'kube_horizontalpodautoscaler_status_condition{{{scaler},condition="ScalingActive",status="false"}}': (
@@ -205,6 +212,21 @@ SCENARIOS: Mapping[str, tuple[Situation, set[str]]] = {
         Situation(**NOTHING),
         {"Blind"},
     ),
+    "an API that is not available": (Situation(unavailable_apis=since(-12, 1)), {"ApiPodsDown"}),
+    "an API that is being replaced": (Situation(unavailable_apis=since(-9, 1)), set()),
+    "another deployment that is not available": (
+        Situation(
+            others={
+                f'kube_deployment_status_replicas_unavailable{{namespace="{NAMESPACE}",deployment="shop"}}': always(1),
+                'kube_deployment_status_replicas_unavailable{namespace="x",deployment="their-api"}': always(1),
+            }
+        ),
+        set(),
+    ),
+    "connections refused": (Situation(refused_connections=since(-10, 60)), {"ConnectionsRefused"}),
+    "connections refused for a moment": (Situation(refused_connections=lambda now: 60.0 * (now == -3)), set()),
+    "a bug": (Situation(internal_errors=lambda now: float(now == -10)), {"InternalErrors"}),
+    "a bug of an hour ago": (Situation(internal_errors=lambda now: float(now == -60)), set()),
     # ── scaling ──
     "as many indexers as there may be, and too few": (
         Situation(wanted_indexers=always(10), oldest_age=always(40)),
@@ -243,6 +265,12 @@ def narrowed_rules() -> dict[str, Any]:
     (rule,) = render(Case("", {"monitoring": {"rules": {"enabled": True}}})).all("PrometheusRule")
     spec: dict[str, Any] = rule["spec"]
     return spec
+
+
+def test_chart_narrows_every_rule_to_its_release() -> None:
+    narrowed = {f'namespace="{NAMESPACE}"', f'deployment="{RELEASE}-hitcounter-api"', f'release="{RELEASE}"'}
+    assert all(selector in str(narrowed_rules()) for selector in narrowed)
+    assert '=~".*' not in str(narrowed_rules())
 
 
 def all_alerts() -> list[dict[str, Any]]:

@@ -17,8 +17,10 @@ alerts contain braces. */}}
 {{- $indexer := include "hitcounter.name" (dict "root" . "component" "indexer") -}}
 {{- $release := printf "namespace=%q,release=%q" .Release.Namespace .Release.Name -}}
 {{- $scaler := printf "namespace=%q,horizontalpodautoscaler=~\"(keda-hpa-)?%s\"" .Release.Namespace $indexer -}}
+{{- $api := printf "namespace=%q,deployment=%q" .Release.Namespace (include "hitcounter.name" (dict "root" . "component" "api")) -}}
 {{- range $path, $_ := .Files.Glob "files/rules/*.yaml" -}}
 {{- $text := $.Files.Get $path | replace `release=~".*"` $release | replace `horizontalpodautoscaler=~".*-indexer"` $scaler -}}
+{{- $text = $text | replace `deployment=~".*-api"` $api -}}
 {{- $text = $text | replace "dashboard_url: /d/" (printf "dashboard_url: %s/d/" (trimSuffix "/" $.Values.monitoring.rules.grafanaUrl)) -}}
 {{- $text | replace "runbook_url: docs/runbook.md" (printf "runbook_url: %s" $.Values.monitoring.runbookUrl) | fromYaml | toYaml -}}
 {{- end -}}
