@@ -69,4 +69,4 @@ def test_scripts_name_no_key_and_no_group() -> None:
 def test_scripts_name_the_fields_that_stream_names_and_no_others() -> None:
     code = re.sub(r"--.*", "", "".join(path.read_text() for path in SCRIPTS.glob("*.lua")))
     fields = {value.decode() for name, value in vars(records).items() if name.startswith("_FIELD_")}
-    assert set(re.findall(r"'([a-z_]+)'", code)) == fields | set(monitor._LEDGER_FIELDS)
+    assert set(re.findall(r"'([a-z_]+)'", code)) == fields | set(monitor._LEDGER_FIELDS) | set(monitor._WORK_FIELDS)

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 from hitcounter.ledger import Ledger
-from hitcounter.stream import HitStream
+from hitcounter.stream import GROUP, HitStream
 from redis.asyncio import Redis
 
 from tests.integration.stores.conftest import Producer, append
@@ -19,7 +19,19 @@ async def test_entries_are_queued_until_an_indexer_has_them(stream: HitStream, p
     await stream.consumer.ensure_group()
     await stream.consumer.read("me", count=2, block_ms=0)
     status = await stream.monitor.status()
-    assert (status.entries, status.entries_in_flight) == (3, 2)
+    assert (status.entries, status.entries_in_flight, status.indexers) == (3, 2, 1)
+
+
+async def test_consumers_are_counted_whether_or_not_they_have_entries(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await append(stream, producer.batch("a"))
+    await stream.consumer.ensure_group()
+    await raw.xgroup_create(stream.keys.stream, "another group", "0")
+    await raw.xgroup_createconsumer(stream.keys.stream, "another group", "not an indexer")
+    for name in ("one", "two", "three"):
+        await raw.xgroup_createconsumer(stream.keys.stream, GROUP, name)
+    assert (await stream.monitor.status()).indexers == 3
 
 
 async def test_memory_is_that_of_the_server_and_its_limit_the_maxmemory(stream: HitStream, raw: Redis) -> None:

@@ -26,6 +26,28 @@ class Ledger:
         """Hits accepted and not yet settled, including those in flight."""
         return self.accepted - self.indexed - self.duplicate - self.dead
 
+    @property
+    def settled(self) -> int:
+        """Hits ever settled. Replayed hits were settled before as dead, and are settled once more."""
+        return self.indexed + self.duplicate + self.dead + self.replayed
+
+
+@dataclass(frozen=True, slots=True)
+class IndexerWork:
+    """What indexers did, as they book it in the ledger about once a second: the input of scaling.py."""
+
+    busy_ms: int = 0
+    """Milliseconds in which an indexer had a bulk in progress, summed over all indexers."""
+    hits: int = 0
+    """Hits that they settled. Indexers of older versions settle hits and book no work."""
+    pushed_back: int = 0
+    """Documents that Elasticsearch sent back because it was overloaded, or did not answer."""
+
+    def __sub__(self, earlier: IndexerWork) -> IndexerWork:
+        return IndexerWork(
+            self.busy_ms - earlier.busy_ms, self.hits - earlier.hits, self.pushed_back - earlier.pushed_back
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
@@ -41,6 +63,9 @@ class StreamStatus:
     now_ms: int
     entries_in_flight: int = 0
     """The number of entries that were delivered to an indexer and are not settled."""
+    work: IndexerWork = IndexerWork()
+    indexers: int = 0
+    """The number of consumers in the group, including killed ones that were not removed yet."""
 
     @property
     def oldest_age_seconds(self) -> float:
@@ -90,7 +115,7 @@ class Audit:
         that were settled meanwhile, and may have counted hits that were accepted meanwhile. Only what these cannot
         explain is a difference.
         """
-        settled = self._settled(self.after) - self._settled(self.before)
+        settled = self.after.settled - self.before.settled
         added = self._added(self.after) - self._added(self.before)
         least, most = self.before.backlog - settled, self.before.backlog + added
         return min(0, self.stream_hits - least) + max(0, self.stream_hits - most)
@@ -109,8 +134,3 @@ class Audit:
     def _added(ledger: Ledger) -> int:
         """Return the number of hits ever added to the stream."""
         return ledger.accepted + ledger.replayed
-
-    @staticmethod
-    def _settled(ledger: Ledger) -> int:
-        """Return the number of hits ever removed from the stream. Replayed hits had been counted as dead before."""
-        return ledger.indexed + ledger.duplicate + ledger.dead + ledger.replayed

@@ -8,6 +8,7 @@ from typing import Final, cast
 from redis.exceptions import ResponseError
 
 from hitcounter.entries import Entry, Settlement
+from hitcounter.ledger import IndexerWork
 from hitcounter.redis_client import translate_redis_errors
 from hitcounter.stream.connection import StreamConnection, is_group_lost
 from hitcounter.stream.keys import GROUP
@@ -32,6 +33,7 @@ class StreamConsumer:
         self._reclaim_cursor = _FIRST
         self._group = connection.load_script("group")
         self._settle = connection.load_script("settle")
+        self._book = connection.load_script("book")
         self._leave = connection.load_script("leave")
         self._sweep = connection.load_script("sweep")
 
@@ -146,6 +148,11 @@ class StreamConsumer:
                 found = await self._settle([self._keys.stream, self._keys.ledger, self._keys.dead], [GROUP, *arguments])
                 settled += [entry_id.decode() for entry_id in found]
         return settled
+
+    async def book_work(self, work: IndexerWork) -> None:
+        """Add what an indexer did to the work of all indexers. Not idempotent: do not repeat it after an error."""
+        with translate_redis_errors("book the work"):
+            await self._book([self._keys.ledger], [work.busy_ms, work.hits, work.pushed_back])
 
     async def leave(self, consumer: str) -> bool:
         """Remove the consumer from the group if it has no pending entries; return whether it is removed."""

@@ -10,13 +10,14 @@ from redis.exceptions import ResponseError
 
 from hitcounter.entries import Entry, PendingEntry
 from hitcounter.errors import StreamUnavailable
-from hitcounter.ledger import Audit, Ledger, StreamMemory, StreamStatus
+from hitcounter.ledger import Audit, IndexerWork, Ledger, StreamMemory, StreamStatus
 from hitcounter.redis_client import is_forbidden, translate_redis_errors
 from hitcounter.stream.connection import StreamConnection, is_group_lost
 from hitcounter.stream.keys import GROUP
 from hitcounter.stream.records import Items, build_entry
 
 _LEDGER_FIELDS: Final = ("accepted", "indexed", "duplicate", "dead", "replayed")
+_WORK_FIELDS: Final = ("busy_ms", "busy_hits", "pushed_back")
 _AUDIT_MAX_ENTRIES: Final = 500
 _AUDIT_MAX_BYTES: Final = 1024 * 1024
 """One call of the audit script stops at the first of these limits: it takes less than 2 ms in Redis."""
@@ -44,16 +45,19 @@ class StreamMonitor:
     async def status(self) -> StreamStatus:
         """Return a consistent snapshot of ledger, stream, as-of and the clock of Redis, in constant time."""
         with translate_redis_errors("read the ledger"):
-            counters, entries, oldest, as_of, now_ms, in_flight = await self._status(
-                [self._keys.stream, self._keys.ledger, self._keys.as_of], [GROUP, *_LEDGER_FIELDS]
+            found, entries, oldest, as_of, now_ms, in_flight, consumers = await self._status(
+                [self._keys.stream, self._keys.ledger, self._keys.as_of], [GROUP, *_LEDGER_FIELDS, *_WORK_FIELDS]
             )
+        counters = [int(counter or 0) for counter in found]
         return StreamStatus(
-            ledger=Ledger(*(int(counter or 0) for counter in counters)),
+            ledger=Ledger(*counters[: len(_LEDGER_FIELDS)]),
             entries=entries,
             oldest_ms=_entry_time_ms(oldest) if oldest is not None else None,
             as_of_ms=int(as_of) if as_of is not None else None,
             now_ms=now_ms,
             entries_in_flight=in_flight,
+            work=IndexerWork(*counters[len(_LEDGER_FIELDS) :]),
+            indexers=consumers,
         )
 
     async def memory(self) -> StreamMemory:
