@@ -15,10 +15,11 @@ from unittest import mock
 
 import hitcounter_api.__main__
 import hitcounter_indexer.__main__
-from hitcounter import codec, indices, stream
+from hitcounter import codec, indices
 from hitcounter.codec import HitBatch
+from hitcounter.stream import producer
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
-from hitcounter_indexer import turn
+from hitcounter_indexer import entry_writer
 from hitcounter_indexer.documents import Action, Document, build_actions
 
 VERSION: Final = codec.READER_VERSION + 1
@@ -71,9 +72,9 @@ def main() -> None:
     main_of = {"api": hitcounter_api.__main__.main, "indexer": hitcounter_indexer.__main__.main}
     with (
         next_mapping(),
-        mock.patch.object(turn, "build_actions", build_next_actions),
+        mock.patch.object(entry_writer, "build_actions", build_next_actions),
         mock.patch.object(codec, "READER_VERSION", VERSION),
-        mock.patch.object(stream, "encode", build_encode(int(min_reader))),
+        mock.patch.object(producer, "encode", build_encode(int(min_reader))),
     ):
         main_of[service]([])
 

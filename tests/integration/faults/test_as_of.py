@@ -31,8 +31,8 @@ from hitcounter_api.reads import Answer, Reads
 from hitcounter_devstack import ElasticsearchServer, RedisServer
 from hitcounter_indexer import metrics as indexer_metrics
 from hitcounter_indexer.as_of import AsOfPublisher
+from hitcounter_indexer.conditions import Conditions
 from hitcounter_indexer.indexer import Indexer
-from hitcounter_indexer.pacing import Conditions
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import ElasticsearchSink
 from hypothesis import Phase, settings

@@ -11,9 +11,9 @@ from hitcounter.health import Readiness
 from hitcounter.ledger import Ledger
 from hitcounter.stream import HitStream
 from hitcounter_indexer.as_of import AsOfPublisher
+from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.metrics import create_metrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import ElasticsearchSink
 from prometheus_client import CollectorRegistry

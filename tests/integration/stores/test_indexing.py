@@ -19,7 +19,7 @@ from hitcounter.settings import ElasticsearchSettings, IndexSettings
 from hitcounter.stream import GROUP, HitStream, open_stream
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 from hitcounter_devstack import ElasticsearchServer, RedisServer, free_port
-from hitcounter_indexer.pacing import AS_OF
+from hitcounter_indexer.conditions import AS_OF
 from redis.asyncio import Redis
 
 from tests.integration.stores.conftest import NOW_MS, TODAY, Producer, append, count, patient_settings

@@ -273,7 +273,7 @@ async def test_documents_of_a_day_without_its_shard_are_answered_one_by_one_befo
         actions = writer.actions(Hit("a", YESTERDAY_MS), Hit("a", NOW_MS))
         assert await writer.write_actions(actions) == [RETRY, INDEXED]
     (result, _) = await writer._sink.write(actions)
-    assert result.is_of_shard
+    assert result.is_shard_refusal
     assert "request:" not in result.detail
 
 

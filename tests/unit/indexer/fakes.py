@@ -21,13 +21,13 @@ from hitcounter.health import Readiness
 from hitcounter.hits import Hit
 from hitcounter.indices import TemplateCheck, TemplateState
 from hitcounter.stream import StreamConsumer
+from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS
 from hitcounter_indexer.documents import Action
+from hitcounter_indexer.entry_writer import EntryWriter
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_item
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS
 from hitcounter_indexer.settings import IndexerSection
-from hitcounter_indexer.turn import TurnWriter
 from prometheus_client import CollectorRegistry
 
 PRODUCER = bytes(range(12))
@@ -266,7 +266,7 @@ class Rig:
         self.registry = CollectorRegistry()
         self._metrics = create_metrics(self.registry)
 
-    def indexer(self, *, build_writer: Callable[..., TurnWriter] = TurnWriter, **settings: float) -> Indexer:
+    def indexer(self, *, build_writer: Callable[..., EntryWriter] = EntryWriter, **settings: float) -> Indexer:
         """Build the indexer; waits are short unless said otherwise."""
         return Indexer(
             consumer="me",

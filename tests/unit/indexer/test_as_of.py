@@ -10,8 +10,8 @@ from hitcounter.health import Readiness
 from hitcounter.hits import HOUR_MS
 from hitcounter.stream import AsOfRegister
 from hitcounter_indexer.as_of import AsOfPublisher
+from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.metrics import create_metrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
 from prometheus_client import CollectorRegistry
 
 from tests.unit.indexer.fakes import NOW_MS, REDIS_AWAY, SINK_AWAY, FailsOnDemand, FakeIndices, Journal, until

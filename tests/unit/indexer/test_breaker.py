@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from hitcounter_indexer.breaker import OPEN_AFTER_SECONDS, PROBE_SECONDS, CircuitBreakers
+from hitcounter_indexer.deferred import DEFERRED_MAX_ENTRIES, DeferredEntries
 from hitcounter_indexer.documents import Action
-from hitcounter_indexer.left import LEFT_MAX_ENTRIES, LeftEntries
 
 from tests.unit.indexer.fakes import TODAY, YESTERDAY
 
@@ -33,8 +33,8 @@ def opened(breakers: CircuitBreakers, clock: Clock) -> CircuitBreakers:
     """The breakers when yesterday has refused for long enough while today took documents."""
     since = clock.now
     clock.now += OPEN_AFTER_SECONDS
-    breakers.note_taken([TODAY])
-    assert breakers.note_refused(YESTERDAY, "closed", since)
+    breakers.note_accepted([TODAY])
+    assert breakers.note_refused(YESTERDAY, since)
     return breakers
 
 
@@ -46,54 +46,54 @@ def test_it_opens_once_an_index_has_refused_everything_for_a_while_and_another_h
     breakers: CircuitBreakers, clock: Clock
 ) -> None:
     since = clock.now
-    breakers.note_taken([TODAY])
-    assert not breakers.note_refused(YESTERDAY, "closed", since)
+    breakers.note_accepted([TODAY])
+    assert not breakers.note_refused(YESTERDAY, since)
     clock.now += OPEN_AFTER_SECONDS
-    assert breakers.note_refused(YESTERDAY, "closed", clock.now)
-    assert breakers.open_indices == {YESTERDAY: "closed"}
-    assert not breakers.note_refused(YESTERDAY, "closed", clock.now), "it is no news"
+    assert breakers.note_refused(YESTERDAY, clock.now)
+    assert (breakers.open_count, breakers.is_open(YESTERDAY)) == (1, True)
+    assert not breakers.note_refused(YESTERDAY, clock.now), "it is no news"
 
 
 def test_it_stays_closed_while_no_other_index_takes_anything(breakers: CircuitBreakers, clock: Clock) -> None:
-    breakers.note_taken([TODAY])
+    breakers.note_accepted([TODAY])
     clock.now += 1
     for _ in range(10):
         for index in (TODAY, YESTERDAY):
-            assert not breakers.note_refused(index, "away", clock.now)
+            assert not breakers.note_refused(index, clock.now)
         clock.now += 60
-    assert not breakers.is_any_open
+    assert breakers.open_count == 0
 
 
 def test_an_index_that_takes_something_in_between_begins_anew(breakers: CircuitBreakers, clock: Clock) -> None:
     for _ in range(10):
-        breakers.note_taken([TODAY])
-        assert not breakers.note_refused(YESTERDAY, "busy", clock.now)
+        breakers.note_accepted([TODAY])
+        assert not breakers.note_refused(YESTERDAY, clock.now)
         clock.now += OPEN_AFTER_SECONDS * 0.9
-        breakers.note_taken([YESTERDAY])
-    assert not breakers.is_any_open
+        breakers.note_accepted([YESTERDAY])
+    assert breakers.open_count == 0
 
 
 def test_one_probe_at_a_time_is_due_each_interval(opened: CircuitBreakers, clock: Clock) -> None:
     opened.keep_for_probe(action(1))
-    assert opened.take_due() == {}
+    assert opened.take_due_probes() == {}
     clock.now += PROBE_SECONDS
-    assert opened.take_due() == {YESTERDAY: [action(1)]}
+    assert opened.take_due_probes() == {YESTERDAY: [action(1)]}
     clock.now += 100 * PROBE_SECONDS
-    assert opened.take_due() == {}, "the first is still under way"
-    opened.note_probed(YESTERDAY, is_taken=False, reason="still closed")
-    assert opened.take_due() == {}
+    assert opened.take_due_probes() == {}, "the first is still under way"
+    opened.note_probed(YESTERDAY, is_accepted=False)
+    assert opened.take_due_probes() == {}
     clock.now += PROBE_SECONDS
-    assert opened.take_due()
-    assert opened.open_indices == {YESTERDAY: "still closed"}
+    assert opened.take_due_probes()
+    assert opened.is_open(YESTERDAY)
 
 
 def test_probe_that_is_taken_closes_it(opened: CircuitBreakers, clock: Clock) -> None:
     opened.keep_for_probe(action(1))
     clock.now += PROBE_SECONDS
-    opened.take_due()
-    opened.note_probed(YESTERDAY, is_taken=True)
+    opened.take_due_probes()
+    opened.note_probed(YESTERDAY, is_accepted=True)
     assert not opened.is_open(YESTERDAY)
-    assert opened.has_taken_since(YESTERDAY, clock.now)
+    assert opened.has_accepted_since(YESTERDAY, clock.now)
 
 
 def test_probe_sends_a_few_of_the_documents_that_were_left_last(opened: CircuitBreakers, clock: Clock) -> None:
@@ -101,22 +101,22 @@ def test_probe_sends_a_few_of_the_documents_that_were_left_last(opened: CircuitB
         opened.keep_for_probe(action(position))
     opened.keep_for_probe(action(7, TODAY))
     clock.now += PROBE_SECONDS
-    assert opened.take_due() == {YESTERDAY: [action(position) for position in range(990, 1000)]}
+    assert opened.take_due_probes() == {YESTERDAY: [action(position) for position in range(990, 1000)]}
 
 
 def test_what_is_remembered_of_indices_is_bounded(breakers: CircuitBreakers, clock: Clock) -> None:
     for day in range(1000):
         clock.now += 1
-        breakers.note_taken([f"day-{day}"])
-    assert breakers.has_taken_since("day-999", 0)
-    assert not breakers.has_taken_since("day-0", 0)
+        breakers.note_accepted([f"day-{day}"])
+    assert breakers.has_accepted_since("day-999", 0)
+    assert not breakers.has_accepted_since("day-0", 0)
 
 
 # ── entries left ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_entries_are_left_by_the_index_they_wait_for() -> None:
-    left = LeftEntries()
+    left = DeferredEntries()
     left.add(YESTERDAY, ["1-0", "2-0"])
     left.add(TODAY, ["3-0"])
     assert (len(left), sorted(left), "2-0" in left) == (3, ["1-0", "2-0", "3-0"], True)
@@ -126,11 +126,11 @@ def test_entries_are_left_by_the_index_they_wait_for() -> None:
 
 
 def test_no_more_entries_are_remembered_than_there_is_room_for() -> None:
-    left = LeftEntries()
-    left.add(YESTERDAY, [f"{number}-0" for number in range(LEFT_MAX_ENTRIES + 10)])
+    left = DeferredEntries()
+    left.add(YESTERDAY, [f"{number}-0" for number in range(DEFERRED_MAX_ENTRIES + 10)])
     left.add(TODAY, ["more"])
     assert left.is_full
-    assert len(left) == LEFT_MAX_ENTRIES
+    assert len(left) == DEFERRED_MAX_ENTRIES
 
 
 def test_index_of_a_request_without_a_response_is_suspected_until_it_accepts_a_document() -> None:
@@ -139,7 +139,7 @@ def test_index_of_a_request_without_a_response_is_suspected_until_it_accepts_a_d
     breakers = CircuitBreakers(clock)
     breakers.note_unanswered({TODAY, YESTERDAY}, clock.now)
     clock.now += 1.0
-    breakers.note_taken([TODAY])
+    breakers.note_accepted([TODAY])
     clock.now += 1.0
-    assert breakers.note_refused(YESTERDAY, "no response", clock.now)
-    assert not breakers.note_refused(TODAY, "no response", clock.now), "it accepted a document in between"
+    assert breakers.note_refused(YESTERDAY, clock.now)
+    assert not breakers.note_refused(TODAY, clock.now), "it accepted a document in between"

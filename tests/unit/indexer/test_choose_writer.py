@@ -9,7 +9,7 @@ import pytest
 from hitcounter.errors import ConfigurationError
 from hitcounter.settings import TracingSettings
 from hitcounter_indexer.__main__ import choose_writer
-from hitcounter_indexer.turn import TurnWriter
+from hitcounter_indexer.entry_writer import EntryWriter
 
 OF_TRACES = ["hitcounter.tracing", "hitcounter_indexer.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporter"]
 
@@ -36,7 +36,7 @@ def test_the_part_that_traces_is_loaded_only_where_traces_are_on() -> None:
 
 def test_without_traces_the_writer_is_the_very_usual_one() -> None:
     with choose_writer(TracingSettings()) as build_writer:
-        assert build_writer is TurnWriter
+        assert build_writer is EntryWriter
 
 
 def test_traces_without_the_extra_are_a_mistake_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ async def test_hits_are_counted_while_tomorrows_index_and_the_template_cannot_be
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Issue 14, 7: a shard limit, or a stranger's index or template, kept an indexer from starting."""
-    monkeypatch.setattr("hitcounter_indexer.indexer._KEEP_INDICES_SECONDS", 0.01)
+    monkeypatch.setattr("hitcounter_indexer.indexer._MAINTAIN_INDICES_SECONDS", 0.01)
     refusal = IndexUnavailable("this action would add [2] shards, but this cluster has [1000]/[1000]", status=400)
     rig.indices.refusals = {"hits-2026.11.25": refusal, "template": refusal}
     monkeypatch.setattr("hitcounter_indexer.indexer.time.time_ns", lambda: NOW_MS * 1_000_000)
@@ -267,7 +267,7 @@ async def test_indexer_is_ready_again_though_others_settled_what_was_refused_to_
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found by the chaos run: without new hits nothing was written any more, and it stayed unready for ever."""
-    monkeypatch.setattr("hitcounter_indexer.indexer._KEEP_INDICES_SECONDS", 0.05)
+    monkeypatch.setattr("hitcounter_indexer.indexer._MAINTAIN_INDICES_SECONDS", 0.05)
     rig.sink.rule = lambda _id: REFUSED
     rig.stream.add(hit("a"))
     async with running(rig.indexer(reclaim_after_seconds=0.5)):
@@ -314,7 +314,7 @@ async def test_turn_that_is_stopped_while_it_tries_again_leaves_its_entries_to_o
 async def test_pause_between_two_tries_ends_when_the_indexer_is_to_stop(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hitcounter_indexer.turn.backoff_seconds", lambda _attempt: 3600.0)
+    monkeypatch.setattr("hitcounter_indexer.entry_writer.backoff_seconds", lambda _attempt: 3600.0)
     rig.sink.rule = lambda _id: BUSY
     rig.stream.add(hit("a"))
     async with running(rig.indexer()):
@@ -350,8 +350,8 @@ async def test_waiting_on_purpose_counts_as_being_alive(rig: Rig) -> None:
     indexer = rig.indexer()
     async with running(indexer):
         await until(lambda: rig.writes)
-        seen = indexer.pace.last_beat
-        await until(lambda: indexer.pace.last_beat > seen)
+        seen = indexer.lifecycle.last_heartbeat
+        await until(lambda: indexer.lifecycle.last_heartbeat > seen)
 
 
 async def test_work_that_hangs_does_not_count_as_being_alive(rig: Rig) -> None:
@@ -360,9 +360,9 @@ async def test_work_that_hangs_does_not_count_as_being_alive(rig: Rig) -> None:
     indexer = rig.indexer(bulks_in_flight=1)
     async with running(indexer):
         await until(lambda: rig.sink.under_way)
-        seen = indexer.pace.last_beat
+        seen = indexer.lifecycle.last_heartbeat
         await asyncio.sleep(0.05)
-        assert indexer.pace.last_beat == seen
+        assert indexer.lifecycle.last_heartbeat == seen
         rig.sink.gate.set()
 
 

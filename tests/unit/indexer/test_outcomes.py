@@ -84,6 +84,6 @@ def test_answer_without_a_reason_is_named_by_its_status() -> None:
 
 
 def test_only_a_missing_index_has_to_be_made_anew() -> None:
-    assert read_item(answer(404, "index_not_found_exception")).is_index_lost
-    assert not read_item(answer(404, "alias_missing")).is_index_lost
-    assert not ItemResult(ItemOutcome.RETRY).is_index_lost
+    assert read_item(answer(404, "index_not_found_exception")).is_index_missing
+    assert not read_item(answer(404, "alias_missing")).is_index_missing
+    assert not ItemResult(ItemOutcome.RETRY).is_index_missing

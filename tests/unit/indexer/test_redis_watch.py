@@ -6,7 +6,7 @@ import pytest
 from hitcounter.errors import StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.ledger import StreamMemory
-from hitcounter_indexer.redis_watch import look_at_redis
+from hitcounter_indexer.redis_watch import check_redis
 
 
 class FakeRedis:
@@ -25,16 +25,16 @@ async def test_an_indexer_warns_of_a_redis_that_may_lose_hits_and_stays_ready(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     redis, readiness = FakeRedis(), Readiness()
-    await look_at_redis(redis, readiness)
+    await check_redis(redis, readiness)
     assert readiness.warnings == {}
     redis.now = StreamMemory(10, 100, policy_fault="Redis may evict hits", is_aof_enabled=False)
     for _ in range(2):
-        await look_at_redis(redis, readiness)
+        await check_redis(redis, readiness)
     assert readiness.is_ready
     assert readiness.warnings["redis"].startswith("Redis may evict hits; Redis has appendonly no")
     assert capsys.readouterr().out.count("Redis may lose hits") == 1
     redis.now = StreamMemory(10, 100)
-    await look_at_redis(redis, readiness)
+    await check_redis(redis, readiness)
     assert readiness.warnings == {}
 
 
@@ -43,5 +43,5 @@ async def test_a_look_that_fails_changes_nothing(error: Exception) -> None:
     redis, readiness = FakeRedis(), Readiness()
     readiness.warn("redis", ["Redis may evict hits"])
     redis.now = error
-    await look_at_redis(redis, readiness)
+    await check_redis(redis, readiness)
     assert readiness.warnings == {"redis": "Redis may evict hits"}

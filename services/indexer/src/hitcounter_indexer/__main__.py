@@ -27,14 +27,14 @@ from hitcounter.stream import HitStream, open_stream
 
 from hitcounter_indexer import dead_letters, pending_entries
 from hitcounter_indexer.as_of import AsOfPublisher
+from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
+from hitcounter_indexer.entry_writer import EntryWriter
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.ledger_watch import LedgerWatch
 from hitcounter_indexer.metrics import create_metrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.redis_watch import watch_redis
 from hitcounter_indexer.settings import IndexerSettings
 from hitcounter_indexer.sink import ElasticsearchSink
-from hitcounter_indexer.turn import TurnWriter
 
 _STUCK_AFTER_SECONDS = 120.0
 """Longer than any single step may take (including the timeout of a bulk), so that only a hung process is restarted."""
@@ -133,29 +133,29 @@ async def _run(settings: IndexerSettings) -> int:
 
 
 @contextlib.contextmanager
-def choose_writer(settings: TracingSettings) -> Iterator[Callable[..., TurnWriter]]:
+def choose_writer(settings: TracingSettings) -> Iterator[Callable[..., EntryWriter]]:
     """Return the class that writes, with or without tracing. Spans are exported while the block runs.
 
     Raises:
         ConfigurationError: tracing is enabled, and the extra `tracing` is not installed.
     """
     if not settings.enabled:
-        yield TurnWriter
+        yield EntryWriter
         return
     try:
         # Imported only if needed: it takes time to load, and some megabytes of memory.
         from hitcounter.tracing import open_tracer
 
-        from hitcounter_indexer.tracing import TracedTurnWriter
+        from hitcounter_indexer.tracing import TracedEntryWriter
     except ImportError as error:
         raise ConfigurationError(
             f"{variable_name('tracing', 'enabled')}: traces need the extra `tracing` of hitcounter-indexer: {error}"
         ) from error
     with open_tracer("indexer", settings, sample_ratio=0) as tracer:
-        yield functools.partial(TracedTurnWriter, tracer=tracer)
+        yield functools.partial(TracedEntryWriter, tracer=tracer)
 
 
-async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWriter]) -> None:
+async def _index(settings: IndexerSettings, build_writer: Callable[..., EntryWriter]) -> None:
     registry = create_registry("indexer")
     readiness = Readiness(REDIS, ELASTICSEARCH)
     metrics = create_metrics(registry)
@@ -181,7 +181,7 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., TurnWrit
 
         def is_alive() -> bool:
             return (
-                time.monotonic() - indexer.pace.last_beat
+                time.monotonic() - indexer.lifecycle.last_heartbeat
                 < _STUCK_AFTER_SECONDS + settings.elasticsearch.timeout_seconds
             )
 

@@ -22,7 +22,7 @@ from hitcounter.indices import indices_of_windows
 from hitcounter.logs import get_logger
 from hitcounter.stream import AsOfRegister
 
-from hitcounter_indexer.pacing import AS_OF, Conditions
+from hitcounter_indexer.conditions import AS_OF, Conditions
 
 _LEASE_INTERVALS = 6
 _LEASE_LEAST_MS = 3000
@@ -63,18 +63,18 @@ class AsOfPublisher:
             try:
                 await self.publish_once()
             except IndexUnavailable as error:
-                self._conditions.note_trouble(AS_OF, error)
+                self._conditions.note_background_failure(AS_OF, error)
                 await self._release()
                 # Longer each time: if it is the only indexer, one failed refresh must not delay the as-of for seconds.
                 pause_seconds = min(pause_seconds * 2**failures, _PAUSE_LEASES * self._lease_ms / 1000)
                 failures = min(failures + 1, _MOST_FAILURES)
             except StreamUnavailable as error:
-                log.debug("the as-of does not advance", reason=str(error))  # the lanes report it
+                log.debug("the as-of does not advance", reason=str(error))  # the workers report it
             except Exception:
                 log.exception("the as-of could not be published")
             else:
                 failures = 0
-                self._conditions.note_healed(AS_OF)
+                self._conditions.clear_degraded(AS_OF)
         await self._release()
 
     def stop(self) -> None:

@@ -1,6 +1,6 @@
 """Tracks which documents of which entries are not done yet. Pure.
 
-A turn of the indexer writes all documents of some entries. An entry whose documents are all done can be settled, while
+A cycle of the indexer writes all documents of some entries. An entry whose documents are all done can be settled, while
 documents of other entries may need a retry.
 """
 
@@ -19,7 +19,7 @@ READ_MAX_ENTRIES = 100
 BLIND_READ_MAX_ENTRIES = 10
 """Maximum number of entries in one read if they can have any size: ten of the largest take about 70 MB when decoded."""
 
-_BULK_LEAST_DOCUMENTS = 100
+_BULK_MIN_DOCUMENTS = 100
 """The minimum size of a bulk: if Elasticsearch cannot write this in time, smaller ones do not help."""
 
 _BULK_GROWTH_STEPS = 20
@@ -83,31 +83,31 @@ class BulkSize:
     finishes in time. Afterwards they grow again, slowly, because each bulk that is too large costs a timeout.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._least = min(most, _BULK_LEAST_DOCUMENTS)
-        self.documents = most
+    def __init__(self, max_documents: int) -> None:
+        self._max_documents = max_documents
+        self._min_documents = min(max_documents, _BULK_MIN_DOCUMENTS)
+        self.documents = max_documents
 
     def shrink(self) -> None:
         """Make bulks smaller, because one got no response."""
-        self.documents = max(self._least, self.documents // 2)
+        self.documents = max(self._min_documents, self.documents // 2)
 
     def grow(self) -> None:
         """Make bulks larger, because all bulks of an attempt got a response."""
-        self.documents = min(self._most, self.documents + max(1, self._most // _BULK_GROWTH_STEPS))
+        self.documents = min(self._max_documents, self.documents + max(1, self._max_documents // _BULK_GROWTH_STEPS))
 
 
 class Work:
-    """The documents of one turn.
+    """The documents of one cycle.
 
     Attributes:
         open: those that are not written yet.
-        left: the ids of entries with skipped documents, by the index of these documents.
+        deferred: the ids of entries with skipped documents, by the index of these documents.
     """
 
     def __init__(self, entries: Sequence[tuple[Entry, Sequence[Action]]]) -> None:
-        self.left: dict[str, list[str]] = {}
-        self._left_ids: set[str] = set()
+        self.deferred: dict[str, list[str]] = {}
+        self._deferred_ids: set[str] = set()
         self._last_indices: dict[str, None] | None = None
         self._unsettled = [EntryProgress(entry, len(actions)) for entry, actions in entries]
         self.open = [
@@ -119,19 +119,19 @@ class Work:
     @property
     def unsettled(self) -> list[Entry]:
         """The entries that are not settled, except those with skipped documents."""
-        return [progress.entry for progress in self._unsettled if progress.entry.entry_id not in self._left_ids]
+        return [progress.entry for progress in self._unsettled if progress.entry.entry_id not in self._deferred_ids]
 
-    def leave_aside(self, is_to_leave: Callable[[str], bool]) -> list[Action]:
-        """Skip the open documents of some indices for the rest of the turn; return them."""
-        aside = [item for item in self.open if is_to_leave(item.action.index_name)]
-        if aside:
-            self.open = [item for item in self.open if not is_to_leave(item.action.index_name)]
-        for item in aside:
+    def defer(self, is_open: Callable[[str], bool]) -> list[OpenAction]:
+        """Skip the open documents of the indices whose circuit breaker is open; return them."""
+        skipped = [item for item in self.open if is_open(item.action.index_name)]
+        if skipped:
+            self.open = [item for item in self.open if not is_open(item.action.index_name)]
+        for item in skipped:
             entry_id = item.progress.entry.entry_id
-            if entry_id not in self._left_ids:
-                self._left_ids.add(entry_id)
-                self.left.setdefault(item.action.index_name, []).append(entry_id)
-        return [item.action for item in aside]
+            if entry_id not in self._deferred_ids:
+                self._deferred_ids.add(entry_id)
+                self.deferred.setdefault(item.action.index_name, []).append(entry_id)
+        return skipped
 
     def split_by_index(self, last: Collection[str]) -> None:
         """From now on put only one index in each bulk, and these indices last."""
@@ -159,7 +159,7 @@ class Work:
     def take_chunks(self, max_documents: int, max_bytes: int) -> list[list[OpenAction]]:
         """Return the open documents in chunks within both limits (a single document may exceed max_bytes).
 
-        Call `note` for every chunk: documents without a result are lost for this turn.
+        Call `note` for every chunk: documents without a result are lost for this cycle.
         """
         todo, self.open = self.open, []
         is_split = self._last_indices is not None
@@ -188,6 +188,6 @@ class Work:
         return finished
 
 
-def next_read_count(hits_wanted: int, hits_per_entry: float, most: int) -> int:
+def next_read_count(hits_wanted: int, hits_per_entry: float, max_entries: int) -> int:
     """Return how many entries to read if they have about this size."""
-    return max(1, min(most, round(hits_wanted / max(1.0, hits_per_entry))))
+    return max(1, min(max_entries, round(hits_wanted / max(1.0, hits_per_entry))))

@@ -30,7 +30,6 @@ _REMEMBERED_INDICES: Final = 32
 
 @dataclass(slots=True)
 class _OpenBreaker:
-    reason: str
     probe_at: float
     probes: deque[Action] = field(default_factory=lambda: deque(maxlen=_PROBE_DOCUMENTS))
 
@@ -46,34 +45,29 @@ class CircuitBreakers:
         self._clock = clock
         self._open: dict[str, _OpenBreaker] = {}
         self._refusing_since: dict[str, float] = {}
-        self._took_at: dict[str, float] = {}
+        self._accepted_at: dict[str, float] = {}
 
     @property
-    def open_indices(self) -> dict[str, str]:
-        """The indices whose breakers are open, and why each is."""
-        return {index: breaker.reason for index, breaker in self._open.items()}
-
-    @property
-    def is_any_open(self) -> bool:
-        """True if documents of some index must be skipped."""
-        return bool(self._open)
+    def open_count(self) -> int:
+        """The number of indices whose documents must be skipped."""
+        return len(self._open)
 
     def is_open(self, index: str) -> bool:
         """Return whether documents of this index must be skipped."""
         return index in self._open
 
-    def has_taken_since(self, index: str, time: float) -> bool:
+    def has_accepted_since(self, index: str, time: float) -> bool:
         """Return whether the index has accepted a document since that time."""
-        return self._took_at.get(index, -1.0) >= time
+        return self._accepted_at.get(index, -1.0) >= time
 
-    def note_taken(self, indices: Iterable[str]) -> None:
+    def note_accepted(self, indices: Iterable[str]) -> None:
         """Record that these indices accepted documents now. Only a probe closes an open breaker."""
         now = self._clock()
         for index in indices:
-            self._took_at[index] = now
+            self._accepted_at[index] = now
             self._refusing_since.pop(index, None)
-        while len(self._took_at) > _REMEMBERED_INDICES:
-            del self._took_at[min(self._took_at, key=self._took_at.__getitem__)]
+        while len(self._accepted_at) > _REMEMBERED_INDICES:
+            del self._accepted_at[min(self._accepted_at, key=self._accepted_at.__getitem__)]
 
     def note_unanswered(self, indices: Iterable[str], since: float) -> None:
         """Record that a request with documents of these indices got no response, without knowing which one is at fault.
@@ -84,12 +78,11 @@ class CircuitBreakers:
             if index not in self._open:
                 self._refusing_since.setdefault(index, since)
 
-    def note_refused(self, index: str, reason: str, since: float) -> bool:
+    def note_refused(self, index: str, since: float) -> bool:
         """Record that an index refused documents. Return True if this opened its breaker.
 
         Args:
             index: the index.
-            reason: the reason in the response.
             since: when the request was sent.
         """
         if index in self._open:
@@ -97,10 +90,10 @@ class CircuitBreakers:
         first = self._refusing_since.setdefault(index, since)
         if self._clock() - first < OPEN_AFTER_SECONDS:
             return False
-        if not any(took_at >= first for other, took_at in self._took_at.items() if other != index):
+        if not any(accepted_at >= first for other, accepted_at in self._accepted_at.items() if other != index):
             return False
         del self._refusing_since[index]
-        self._open[index] = _OpenBreaker(reason, self._clock() + PROBE_SECONDS)
+        self._open[index] = _OpenBreaker(self._clock() + PROBE_SECONDS)
         return True
 
     # ── probing ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,7 +103,7 @@ class CircuitBreakers:
         if breaker := self._open.get(action.index_name):
             breaker.probes.append(action)
 
-    def take_due(self) -> dict[str, list[Action]]:
+    def take_due_probes(self) -> dict[str, list[Action]]:
         """Return the probes that are due. The next probe of an index is due PROBE_SECONDS after `note_probed`."""
         now = self._clock()
         due = {
@@ -122,11 +115,10 @@ class CircuitBreakers:
             self._open[index].probe_at = float("inf")
         return due
 
-    def note_probed(self, index: str, *, is_taken: bool, reason: str = "") -> None:
+    def note_probed(self, index: str, *, is_accepted: bool) -> None:
         """Record the result of a probe. If the index accepted a document, the breaker closes."""
-        if is_taken:
+        if is_accepted:
             del self._open[index]
-            self.note_taken([index])
+            self.note_accepted([index])
         else:
-            self._open[index].reason = reason or self._open[index].reason
             self._open[index].probe_at = self._clock() + PROBE_SECONDS

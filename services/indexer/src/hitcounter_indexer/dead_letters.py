@@ -34,7 +34,7 @@ async def show_letter(letters: DeadLetters, letter_id: str) -> int:
     """Print one dead letter completely, as JSON."""
     stored = await letters.find(letter_id)
     if stored is None:
-        return _say_missing(letter_id)
+        return _print_missing(letter_id)
     letter = stored.letter
     described = {
         "letter": stored.letter_id,
@@ -56,7 +56,7 @@ async def replay_letters(letters: DeadLetters, letter_id: str) -> int:
     wanted = [letter_id] if letter_id != ALL else [stored.letter_id async for stored in _walk(letters)]
     moved = sum([await letters.replay(wanted_id) for wanted_id in wanted])
     if not moved and letter_id != ALL:
-        return _say_missing(letter_id)
+        return _print_missing(letter_id)
     sys.stdout.write(f"{moved:,} dead letters are back in the backlog\n")
     return 0
 
@@ -64,7 +64,7 @@ async def replay_letters(letters: DeadLetters, letter_id: str) -> int:
 async def discard_letter(letters: DeadLetters, letter_id: str) -> int:
     """Delete one dead letter permanently. Its hits still count as dead."""
     if not await letters.discard(letter_id):
-        return _say_missing(letter_id)
+        return _print_missing(letter_id)
     sys.stdout.write(f"discarded {letter_id}\n")
     return 0
 
@@ -96,6 +96,6 @@ def _time_of(letter_id: str) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _say_missing(letter_id: str) -> int:
+def _print_missing(letter_id: str) -> int:
     sys.stderr.write(f"there is no dead letter {letter_id}; hitcounter-indexer dead-letters list shows them\n")
     return 1

@@ -1,12 +1,12 @@
 """The main loop of the indexer: read, decode, write, settle.
 
-`run` works until it is stopped, with one lane per bulk in flight. `run_once` is one turn of a lane. `run_until_empty`
-repeats turns until the stream is empty, for tests and for draining by hand.
+`run` works until it is stopped, with one worker per bulk in flight. `run_once` is one cycle of a worker.
+`run_until_empty` repeats cycles until the stream is empty, for tests and for draining by hand.
 
 An entry is settled only when all of its documents are done. If the process dies at any line, the entry stays pending:
 another indexer reclaims it and writes the same documents with the same ids, so existing ones are duplicates and count
-once. While a turn runs, it renews the claim on its entries, so that only a silent indexer loses them. turn.py has the
-details.
+once. While a cycle runs, it renews the claim on its entries, so that only a silent indexer loses them. entry_writer.py
+has the details.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from hitcounter.logs import get_logger
 from hitcounter.stream import StreamConsumer
 
 from hitcounter_indexer.batching import BLIND_READ_MAX_ENTRIES, READ_MAX_ENTRIES, next_read_count
-from hitcounter_indexer.left import LeftEntries
+from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions, retry_redis
+from hitcounter_indexer.deferred import DeferredEntries
+from hitcounter_indexer.entry_writer import EntryWriter
+from hitcounter_indexer.lifecycle import Lifecycle
 from hitcounter_indexer.metrics import IndexerMetrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace, retry_redis
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
-from hitcounter_indexer.turn import TurnWriter
 
-_KEEP_INDICES_SECONDS = 60.0
-_LOOK_AT_BREAKERS_SECONDS = 1.0
+_MAINTAIN_INDICES_SECONDS = 60.0
+_BREAKER_CHECK_SECONDS = 1.0
 _BAD_REQUEST = 400
 _CLAIM_MAX_ENTRIES = 1000
 """Maximum number of entries in one command, so that it does not block Redis for others."""
@@ -55,10 +56,10 @@ class Indexer:
         settings: IndexerSection,
         metrics: IndexerMetrics,
         readiness: Readiness,
-        build_writer: Callable[..., TurnWriter] = TurnWriter,
+        build_writer: Callable[..., EntryWriter] = EntryWriter,
     ) -> None:
         self.consumer = consumer
-        self.pace = Pace()
+        self.lifecycle = Lifecycle()
         self._stream = stream
         self._indices = indices
         self._settings = settings
@@ -70,35 +71,35 @@ class Indexer:
             index_prefix=indices.prefix,
             settings=settings,
             metrics=metrics,
-            pace=self.pace,
+            lifecycle=self.lifecycle,
             conditions=self._conditions,
         )
         self._reading = asyncio.Lock()
-        self._held: set[str] = set()
-        self._left = LeftEntries()
+        self._in_progress: set[str] = set()
+        self._deferred = DeferredEntries()
         self._next_reclaim = 0.0
         self._hits_per_entry = 1.0
-        """Average hits per entry in the last turn."""
+        """Average hits per entry in the last cycle."""
 
     # ── loops ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
         """Index until stopped, then finish the bulks in progress and leave the consumer group."""
         with contextlib.suppress(StreamUnavailable):  # it was stopped before Redis was up
-            await retry_redis(self._stream.ensure_group, self.pace, self._conditions)
+            await retry_redis(self._stream.ensure_group, self.lifecycle, self._conditions)
         async with asyncio.TaskGroup() as group:
-            loops = (self._renew_claims(), self._keep_indices(), self._look_at_breakers())
+            loops = (self._renew_claims(), self._maintain_indices(), self._check_breakers())
             helpers = [group.create_task(loop) for loop in loops]
-            lanes = [group.create_task(self._run_lane()) for _ in range(self._settings.bulks_in_flight)]
-            await asyncio.wait(lanes)
+            workers = [group.create_task(self._run_worker()) for _ in range(self._settings.bulks_in_flight)]
+            await asyncio.wait(workers)
             for helper in helpers:
                 helper.cancel()
         await self.abandon()
         await self._leave()
 
     def stop(self) -> None:
-        """Stop reading; `run` returns when the current turns are done."""
-        self.pace.stop()
+        """Stop reading; `run` returns when the current cycles are done."""
+        self.lifecycle.stop()
 
     async def run_until_empty(self) -> int:
         """Index until a read finds nothing; return the number of entries read."""
@@ -110,43 +111,43 @@ class Indexer:
         return total
 
     async def run_once(self) -> int:
-        """Do one turn: read entries, write their documents, settle them. Return the number of entries read.
+        """Do one cycle: read entries, write their documents, settle them. Return the number of entries read.
 
         Raises:
             StreamUnavailable: Redis is down. Entries that were read stay pending.
         """
         async with self._reading:
-            entries = [] if self.pace.is_stopping else await self._collect()
-        self.pace.beat()
+            entries = [] if self.lifecycle.is_stopping else await self._collect()
+        self.lifecycle.heartbeat()
         if not entries:
             return 0
-        with self._holding(entries):
-            end = await self._writer.finish(entries)
-            for index, ids in end.left.items():
-                self._left.add(index, ids)
-        self._metrics.left_entries.set(len(self._left))
-        if end.too_new:
-            await self._hand_over_too_new(end.too_new)
-        if self.pace.is_stopping and end.unsettled:
-            await self._hand_over([entry.entry_id for entry in end.unsettled])
-        self.pace.beat()
+        with self._keep_claims(entries):
+            unsettled = await self._writer.write(entries)
+            for index, ids in unsettled.deferred.items():
+                self._deferred.add(index, ids)
+        self._metrics.deferred_entries.set(len(self._deferred))
+        if unsettled.too_new:
+            await self._hand_over_too_new(unsettled.too_new)
+        if self.lifecycle.is_stopping and unsettled.others:
+            await self._hand_over([entry.entry_id for entry in unsettled.others])
+        self.lifecycle.heartbeat()
         return len(entries)
 
-    async def _run_lane(self) -> None:
+    async def _run_worker(self) -> None:
         attempt = 0
-        while not self.pace.is_stopping:
+        while not self.lifecycle.is_stopping:
             try:
                 await self.run_once()
             except StreamUnavailable as error:
                 self._conditions.note_problem(error)
             except Exception:
                 self._metrics.failures.labels("indexer").inc()
-                log.exception("a turn failed; its entries stay pending and will be tried again")
+                log.exception("a cycle failed; its entries stay pending and will be tried again")
             else:
-                self._conditions.note_well(REDIS)
+                self._conditions.note_available(REDIS)
                 attempt = 0
                 continue
-            await self.pace.pause(backoff_seconds(attempt))
+            await self.lifecycle.pause(backoff_seconds(attempt))
             attempt += 1
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,7 +156,7 @@ class Indexer:
         """Return entries for about one bulk: first those of silent consumers, then new ones, waiting briefly."""
         entries = await self._reclaim()
         has_waited = False
-        while (wanted := self._room_beside(entries)) > 0:
+        while (wanted := self._remaining_hits(entries)) > 0:
             count = self._choose_count(wanted, entries)
             block_ms = 0 if entries else self._settings.block_ms
             read = await self._stream.read(self.consumer, count=count, block_ms=block_ms)
@@ -163,38 +164,36 @@ class Indexer:
             entries += read
             if len(read) == count:
                 continue
-            if not read or has_waited or self.pace.is_stopping or self._room_beside(entries) <= 0:
+            if not read or has_waited or self.lifecycle.is_stopping or self._remaining_hits(entries) <= 0:
                 break
             has_waited = True
-            await self.pace.pause(self._settings.bulk_max_age_ms / 1000)
+            await self.lifecycle.pause(self._settings.bulk_max_age_ms / 1000)
         if entries:
             self._hits_per_entry = _average_hits(entries)
         return entries
 
     def _choose_count(self, wanted: int, entries: Sequence[Entry]) -> int:
-        """Return how many entries to read next, estimated from this turn, or with a lower limit from the last turn."""
+        """Return how many entries to read next, estimated from this cycle, or with a lower limit from the last one."""
         if entries:
             return next_read_count(wanted, _average_hits(entries), READ_MAX_ENTRIES)
         return next_read_count(wanted, self._hits_per_entry, BLIND_READ_MAX_ENTRIES)
 
-    def _room_beside(self, entries: Sequence[Entry]) -> int:
-        """Return how many hits would still fit into a bulk of these entries."""
+    def _remaining_hits(self, entries: Sequence[Entry]) -> int:
+        """Return how many more hits fit into a bulk with these entries."""
         return self._settings.bulk_max_documents - sum(entry.hits for entry in entries)
 
     async def _reclaim(self) -> list[Entry]:
         """Return entries of silent consumers, up to one bulk. Checks about four times per reclaim period."""
         silence_seconds = self._settings.reclaim_after_seconds
         entries: list[Entry] = []
-        while time.monotonic() >= self._next_reclaim and self._room_beside(entries) > 0:
+        while time.monotonic() >= self._next_reclaim and self._remaining_hits(entries) > 0:
             found = await self._stream.reclaim(
                 self.consumer, min_idle_ms=int(silence_seconds * 1000), count=BLIND_READ_MAX_ENTRIES
             )
             if not found:
                 self._next_reclaim = time.monotonic() + silence_seconds / 4
-            entries += [
-                entry for entry in found if entry.entry_id not in self._held and entry.entry_id not in self._left
-            ]
-        if self._left.is_full:
+            entries += [entry for entry in found if not self._is_claimed(entry.entry_id)]
+        if self._deferred.is_full:
             # Entries that are not remembered are reclaimed again and again: read new ones between.
             self._next_reclaim = time.monotonic() + silence_seconds / 4
         if entries:
@@ -215,35 +214,39 @@ class Indexer:
     async def _hand_over(self, entry_ids: Sequence[str]) -> None:
         """Make the entries available to the next consumer that reclaims."""
         idle_ms = int(self._settings.reclaim_after_seconds * 1000)
-        for ids in _in_parts(entry_ids):
+        for ids in _split(entry_ids):
             await self._stream.hand_over(self.consumer, ids, idle_ms=idle_ms)
 
     async def abandon(self) -> None:
         """Hand over entries that this indexer will not finish, so that others need not wait until it is silent."""
-        ids = [*self._held, *self._left]
+        ids = [*self._in_progress, *self._deferred]
         if not ids:
             return
-        self._held.clear()
-        for index in self._left.indices:
-            self._left.take(index)
+        self._in_progress.clear()
+        for index in self._deferred.indices:
+            self._deferred.take(index)
         try:
             await self._hand_over(ids)
         except StreamUnavailable as error:
             log.warning("could not hand entries over", entries=len(ids), reason=str(error))
 
-    # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── claims ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextlib.contextmanager
-    def _holding(self, entries: Sequence[Entry]) -> Iterator[None]:
+    def _keep_claims(self, entries: Sequence[Entry]) -> Iterator[None]:
         """Renew the claims on the entries while the block runs."""
         ids = [entry.entry_id for entry in entries]
-        self._held.update(ids)
-        self._metrics.entries_in_flight.set(len(self._held))
+        self._in_progress.update(ids)
+        self._metrics.entries_in_flight.set(len(self._in_progress))
         try:
             yield
         finally:
-            self._held.difference_update(ids)
-            self._metrics.entries_in_flight.set(len(self._held))
+            self._in_progress.difference_update(ids)
+            self._metrics.entries_in_flight.set(len(self._in_progress))
+
+    def _is_claimed(self, entry_id: str) -> bool:
+        """Return whether this indexer claims the entry: it is in progress, or deferred."""
+        return entry_id in self._in_progress or entry_id in self._deferred
 
     async def _renew_claims(self) -> None:
         """Renew the claims on entries in progress and on entries that wait for an index, so that no one reclaims them.
@@ -256,50 +259,50 @@ class Indexer:
             await asyncio.sleep(period_seconds)
             if self._writer.is_cut_off(period_seconds):
                 continue
-            for ids in _in_parts(sorted(self._held) + list(self._left)):
+            for ids in _split(sorted(self._in_progress) + list(self._deferred)):
                 # Meanwhile some may have been handed over to others.
-                mine = [entry_id for entry_id in ids if entry_id in self._held or entry_id in self._left]
+                mine = [entry_id for entry_id in ids if self._is_claimed(entry_id)]
                 try:
                     await self._stream.renew(self.consumer, mine)
                 except StreamUnavailable:
-                    log.debug("could not renew claims")  # the lanes report it; a lost claim costs work, not hits
+                    log.debug("could not renew claims")  # the workers report it; a lost claim costs work, not hits
                 except Exception:
                     log.exception("could not renew claims")
 
-    async def _look_at_breakers(self) -> None:
+    async def _check_breakers(self) -> None:
         """Probe indices with an open circuit breaker, and resume the entries that waited for a closed one."""
         while True:
-            await asyncio.sleep(_LOOK_AT_BREAKERS_SECONDS)
+            await asyncio.sleep(_BREAKER_CHECK_SECONDS)
             try:
                 await self._writer.probe()
-                for index in self._left.indices:
+                for index in self._deferred.indices:
                     if not self._writer.is_open(index):
-                        await self._take_up(index)
+                        await self._resume(index)
             except StreamUnavailable:
-                log.debug("could not take up entries")  # the lanes report it; they are reclaimed after a silence
+                log.debug("could not resume entries")  # the workers report it; they are reclaimed after a silence
             except Exception:
                 self._metrics.failures.labels("indexer").inc()
-                log.exception("could not look at the circuit breakers")
+                log.exception("could not check the circuit breakers")
 
-    async def _take_up(self, index: str) -> None:
-        ids = self._left.take(index)
-        self._metrics.left_entries.set(len(self._left))
+    async def _resume(self, index: str) -> None:
+        ids = self._deferred.take(index)
+        self._metrics.deferred_entries.set(len(self._deferred))
         await self._hand_over(ids)
         self._next_reclaim = 0.0
         log.info("resumed entries that waited for an index", index=index, entries=len(ids))
 
-    async def _keep_indices(self) -> None:
-        """Keep the index template and the indices of today and tomorrow in place. A failure does not stop the lanes."""
+    async def _maintain_indices(self) -> None:
+        """Keep the index template and the indices of today and tomorrow in place. A failure stops no worker."""
         attempt = 0
         while True:
             if await self._ensure_indices():
                 attempt = 0
-                # The last turn may have ended without a successful write, and others may have settled its entries.
-                if not self._held:
-                    self._conditions.note_well(ELASTICSEARCH)
-                await asyncio.sleep(_KEEP_INDICES_SECONDS)
+                # The last cycle may have ended without a successful write, and others may have settled its entries.
+                if not self._in_progress:
+                    self._conditions.note_available(ELASTICSEARCH)
+                await asyncio.sleep(_MAINTAIN_INDICES_SECONDS)
             else:
-                await asyncio.sleep(backoff_seconds(attempt, most_seconds=_KEEP_INDICES_SECONDS))
+                await asyncio.sleep(backoff_seconds(attempt, most_seconds=_MAINTAIN_INDICES_SECONDS))
                 attempt += 1
 
     async def _ensure_indices(self) -> bool:
@@ -313,22 +316,22 @@ class Indexer:
         return all([await self._try_to_prepare(name, step) for name, step in steps.items()])
 
     async def _ensure_template(self) -> None:
-        look = await self._indices.ensure_template()
-        if look.state is TemplateState.REFUSED:
-            raise IndexUnavailable(look.refusal, status=_BAD_REQUEST)
+        check = await self._indices.ensure_template()
+        if check.state is TemplateState.REFUSED:
+            raise IndexUnavailable(check.refusal, status=_BAD_REQUEST)
 
     async def _try_to_prepare(self, name: str, step: Callable[[], Awaitable[object]]) -> bool:
         try:
             await step()
         except IndexUnavailable as error:
-            self._conditions.note_trouble(name, error)
+            self._conditions.note_background_failure(name, error)
             return False
         except Exception:
             self._metrics.failures.labels("indexer").inc()
             log.exception("could not prepare", what=name)
             return False
-        self._conditions.note_healed(name)
-        self._conditions.note_reached(ELASTICSEARCH)
+        self._conditions.clear_degraded(name)
+        self._conditions.note_response(ELASTICSEARCH)
         return True
 
     async def _leave(self) -> None:
@@ -343,5 +346,5 @@ def _average_hits(entries: Sequence[Entry]) -> float:
     return sum(entry.hits for entry in entries) / len(entries)
 
 
-def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def _split(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + _CLAIM_MAX_ENTRIES] for start in range(0, len(ids), _CLAIM_MAX_ENTRIES))

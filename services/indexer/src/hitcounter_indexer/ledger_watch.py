@@ -52,7 +52,7 @@ class LedgerWatch:
             if removed := await self._stream.consumer.sweep(min_idle_ms=_CONSUMER_SILENCE_MS):
                 log.info("removed consumers of indexers that are gone", consumers=sorted(removed))
         except StreamUnavailable:
-            return  # the lanes report it
+            return  # the workers report it
         except Exception:  # the top of a loop: whatever it is, the next look may succeed
             log.exception("the ledger could not be compared with the stream")
 

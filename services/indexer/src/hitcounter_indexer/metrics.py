@@ -32,7 +32,7 @@ class IndexerMetrics:
     failures: Counter
     entries_in_flight: Gauge
     open_circuit_breakers: Gauge
-    left_entries: Gauge
+    deferred_entries: Gauge
     ledger_difference: Gauge
 
 
@@ -145,7 +145,7 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
             ),
             registry=registry,
         ),
-        left_entries=Gauge(
+        deferred_entries=Gauge(
             "hitcounter_left_entries",
             explain(
                 "Entries that stay pending until the circuit breaker of an index closes.",
@@ -181,29 +181,29 @@ def _begin_at_zero(metrics: IndexerMetrics) -> None:
 
 
 class BusyClock:
-    """Counts the seconds in which at least one lane works. Lanes that work at the same time count once.
+    """Counts the seconds in which at least one worker is busy. Workers that are busy at the same time count once.
 
-    It counts whenever a lane starts or stops: under full load there is always one at work.
+    It counts whenever a worker starts or stops: under full load there is always a busy one.
     """
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._lanes = 0
+        self._workers = 0
         self._counted_until = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count the time inside the block."""
         self._count()
-        self._lanes += 1
+        self._workers += 1
         try:
             yield
         finally:
             self._count()
-            self._lanes -= 1
+            self._workers -= 1
 
     def _count(self) -> None:
         now = time.monotonic()
-        if self._lanes:
+        if self._workers:
             self._counter.inc(now - self._counted_until)
         self._counted_until = now

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from hitcounter.reasons import find_cause
 
-_DOCUMENTS_OWN_FAULT = frozenset({"document_parsing_exception", "mapper_parsing_exception"})
-_INDEX_IS_LOST = "index_not_found_exception"
-_FIELD_IS_UNKNOWN = "strict_dynamic_mapping_exception"
-_SHARD_IS_RED = "unavailable_shards_exception"
-_TOO_MUCH_TO_DO = frozenset({"es_rejected_execution_exception", "circuit_breaking_exception"})
+_INVALID_DOCUMENT = frozenset({"document_parsing_exception", "mapper_parsing_exception"})
+_INDEX_MISSING = "index_not_found_exception"
+_FIELD_UNKNOWN = "strict_dynamic_mapping_exception"
+_SHARD_UNAVAILABLE = "unavailable_shards_exception"
+_OVERLOADED = frozenset({"es_rejected_execution_exception", "circuit_breaking_exception"})
 """Backpressure (429): full queues, or not enough memory."""
 _SHARD_IS_FULL = "Number of documents in the shard"
 """The beginning of the error for a shard that has the maximum number of documents: 2,147,483,519."""
@@ -46,34 +46,34 @@ class ItemResult(NamedTuple):
     status: int = 0
 
     @property
-    def is_index_lost(self) -> bool:
+    def is_index_missing(self) -> bool:
         """True if the index must be created again."""
-        return self.reason == _INDEX_IS_LOST
+        return self.reason == _INDEX_MISSING
 
     @property
     def is_field_unknown(self) -> bool:
         """True if the mapping of the index lacks a field of the document."""
-        return self.reason == _FIELD_IS_UNKNOWN
+        return self.reason == _FIELD_UNKNOWN
 
     @property
-    def is_push_back(self) -> bool:
+    def is_backpressure(self) -> bool:
         """True if this is backpressure: it says nothing about the index, only that the request must be retried."""
         return self.outcome is ItemOutcome.RETRY and (
-            self.is_index_lost or self.reason in _TOO_MUCH_TO_DO or (not self.reason and self.status == 429)
+            self.is_index_missing or self.reason in _OVERLOADED or (not self.reason and self.status == 429)
         )
 
     @property
-    def is_of_shard(self) -> bool:
+    def is_shard_refusal(self) -> bool:
         """True if one shard refuses all new documents, while other shards of its index may accept theirs.
 
         The shard has no active primary, or is full. A full shard still recognizes the documents that it has.
         """
-        return self.reason == _SHARD_IS_RED or self.detail.startswith(_SHARD_IS_FULL)
+        return self.reason == _SHARD_UNAVAILABLE or self.detail.startswith(_SHARD_IS_FULL)
 
     @property
     def may_be_invalid(self) -> bool:
         """True if the document itself may be invalid, provided that its index accepts others."""
-        return self.outcome is ItemOutcome.HOLD and self.status == 400 and not self.is_of_shard
+        return self.outcome is ItemOutcome.HOLD and self.status == 400 and not self.is_shard_refusal
 
 
 INDEXED = ItemResult(ItemOutcome.INDEXED)
@@ -91,7 +91,7 @@ def read_item(item: Mapping[str, object]) -> ItemResult:
         return ItemResult(ItemOutcome.DUPLICATE, reason, detail, status)
     if status in (429, 503):
         return ItemResult(ItemOutcome.RETRY, reason, detail, status)
-    if status == 400 and reason in _DOCUMENTS_OWN_FAULT:
+    if status == 400 and reason in _INVALID_DOCUMENT:
         return ItemResult(ItemOutcome.REJECT, reason, detail, status)
     return ItemResult(ItemOutcome.HOLD, reason or f"status_{status}", detail, status)
 

@@ -13,7 +13,7 @@ from hitcounter.health import Readiness
 from hitcounter.ledger import StreamMemory
 from hitcounter.logs import get_logger
 
-from hitcounter_indexer.pacing import REDIS
+from hitcounter_indexer.conditions import REDIS
 
 _INTERVAL_SECONDS: Final = 5.0
 
@@ -30,17 +30,17 @@ class Watched(Protocol):
 async def watch_redis(stream: Watched, readiness: Readiness) -> None:
     """Check every few seconds, until cancelled."""
     while True:
-        await look_at_redis(stream, readiness)
+        await check_redis(stream, readiness)
         await asyncio.sleep(_INTERVAL_SECONDS)
 
 
-async def look_at_redis(stream: Watched, readiness: Readiness) -> None:
+async def check_redis(stream: Watched, readiness: Readiness) -> None:
     """Check once, and warn of settings that may lose hits."""
     try:
         memory = await stream.memory()
     except StreamUnavailable:
         return  # the loop that reads entries reports it
-    except Exception:  # the top of a loop: whatever it is, the next look may succeed
+    except Exception:  # the top of a loop: whatever it is, the next check may succeed
         log.exception("Redis could not be watched")
         return
     if readiness.warn(REDIS, memory.faults):

@@ -12,7 +12,7 @@ from hitcounter.errors import IndexUnavailable
 from hitcounter_indexer.documents import Action
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_item
 
-_SINK_IS_BUSY_OR_AWAY: Final = (None, 429, 502, 503, 504)
+_TRANSIENT_STATUSES: Final = (None, 429, 502, 503, 504)
 """Statuses that say nothing about the index; None if there was no response."""
 _BULK_HEADERS: Final = {"accept": "application/json", "content-type": "application/x-ndjson"}
 
@@ -58,13 +58,13 @@ class ElasticsearchSink:
     async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Send one bulk (see Sink.write). Documents of an index that cannot be created or is foreign are not sent."""
         indices = {action.index_name for action in actions}
-        unfit = await self._find_unfit(indices)
+        unfit = await self._find_unusable(indices)
         if not unfit:
             return await self._bulk(actions)
         written = iter(await self._bulk([action for action in actions if action.index_name not in unfit]))
         return [unfit.get(action.index_name) or next(written) for action in actions]
 
-    async def _find_unfit(self, indices: Collection[str]) -> dict[str, ItemResult]:
+    async def _find_unusable(self, indices: Collection[str]) -> dict[str, ItemResult]:
         """Return the result for documents of each index that cannot be written to.
 
         Raises:
@@ -76,7 +76,7 @@ class ElasticsearchSink:
             try:
                 await self._indices.ensure([index])
             except IndexUnavailable as error:
-                if error.status in _SINK_IS_BUSY_OR_AWAY:
+                if error.status in _TRANSIENT_STATUSES:
                     away = error
                     unfit[index] = ItemResult(ItemOutcome.RETRY, "index_not_made", str(error))
                 else:
@@ -100,13 +100,13 @@ class ElasticsearchSink:
         results = [read_item(item["create"]) for item in answer["items"]]
         if len(results) != len(actions):
             raise IndexUnavailable(f"Elasticsearch answered for {len(results)} of {len(actions)} documents")
-        return await self._doubt(actions, results)
+        return await self._recheck(actions, results)
 
     async def flush(self, indices: Collection[str]) -> None:
         """Flush the indices (see Sink.flush)."""
         await self._indices.flush(indices)
 
-    async def _doubt(self, actions: Sequence[Action], results: list[ItemResult]) -> list[ItemResult]:
+    async def _recheck(self, actions: Sequence[Action], results: list[ItemResult]) -> list[ItemResult]:
         """Check indices again that are missing, or whose mapping may be the reason for rejected documents.
 
         A document is invalid only if its index has our mapping. If its index was lost, it is retried after the index is
@@ -115,17 +115,17 @@ class ElasticsearchSink:
         suspect = {
             action.index_name
             for action, result in zip(actions, results, strict=True)
-            if result.is_index_lost or result.is_field_unknown or result.outcome is ItemOutcome.REJECT
+            if result.is_index_missing or result.is_field_unknown or result.outcome is ItemOutcome.REJECT
         }
         for index in suspect:
             self._indices.forget(index)
-        unfit = await self._find_unfit(suspect)
-        return [_judge(result, unfit.get(action.index_name)) for action, result in zip(actions, results, strict=True)]
+        unfit = await self._find_unusable(suspect)
+        return [_resolve(result, unfit.get(action.index_name)) for action, result in zip(actions, results, strict=True)]
 
 
-def _judge(result: ItemResult, unfit: ItemResult | None) -> ItemResult:
+def _resolve(result: ItemResult, unfit: ItemResult | None) -> ItemResult:
     """Return the final result of a document, given the fault of its index, if there is one."""
-    if result.is_index_lost:
+    if result.is_index_missing:
         return unfit or ItemResult(ItemOutcome.RETRY, result.reason, "the index was missing, and was created again")
     if result.is_field_unknown:  # an older version created the index again
         return unfit or result

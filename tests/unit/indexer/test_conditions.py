@@ -6,27 +6,28 @@ import contextlib
 import pytest
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
+from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
+from hitcounter_indexer.lifecycle import Lifecycle
 from hitcounter_indexer.metrics import BusyClock, create_metrics
-from hitcounter_indexer.pacing import ELASTICSEARCH, REDIS, Conditions, Pace
 from prometheus_client import CollectorRegistry, Counter
 
 
 async def test_pause_lasts_as_long_as_asked_for() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
-    await Pace().pause(0.02)
+    await Lifecycle().pause(0.02)
     assert loop.time() - start >= 0.019
 
 
 async def test_pause_ends_when_the_indexer_is_to_stop_and_no_later_one_begins() -> None:
-    pace = Pace()
-    pausing = asyncio.create_task(pace.pause(3600))
+    lifecycle = Lifecycle()
+    pausing = asyncio.create_task(lifecycle.pause(3600))
     await asyncio.sleep(0)
-    pace.stop()
+    lifecycle.stop()
     async with asyncio.timeout(5):
         await pausing
-        await pace.pause(3600)
-    assert pace.is_stopping
+        await lifecycle.pause(3600)
+    assert lifecycle.is_stopping
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_problem_is_said_of_the_server_it_came_from(error: StreamUnavailable | I
     conditions.note_problem(error)
     assert readiness.problems == {server: "away"}
     assert registry.get_sample_value("hitcounter_failures_total", {"where": server}) == 2
-    conditions.note_well(server)
+    conditions.note_available(server)
     assert readiness.is_ready
 
 

@@ -1,20 +1,23 @@
-"""One turn: writes the documents of some entries, and settles each entry when all of its documents are done.
+"""Writes the documents of some entries, and settles each entry when all of its documents are done: one cycle.
 
 What happens to a document that is not written depends on what refuses it (outcomes.py):
 
-- Elasticsearch is down or overloaded: the turn waits and retries, for as long as it takes. Its lane reads nothing
+- Elasticsearch is down or overloaded: the cycle waits and retries, for as long as it takes. Its worker reads nothing
   meanwhile. This is the backpressure.
 - The index refuses everything while other indices accept documents (a red, closed or read-only index): the circuit
   breaker of that index opens (breaker.py), and its documents are skipped. All others are written and settled. An entry
-  with a skipped document stays pending until the breaker closes.
+  with a skipped document is deferred: it stays pending until the breaker closes.
 - The index accepts other documents, but not this one: its entry stays pending and is delivered again when it is
   reclaimed. After too many deliveries the document is rejected and becomes a dead letter, but only if the same request
   shows that the index works: the index accepted another document of that request.
-- No other document is accepted that could be compared with it: the turn retries for a while, then leaves the entries
+- No other document is accepted that could be compared with it: the cycle retries for a while, then leaves the entries
   pending.
-- Elasticsearch pushes back or does not respond, and all remaining documents belong to one index: the turn leaves the
-  entries pending after the same while. Otherwise one index that never responds could hold every lane. If Elasticsearch
-  is down as a whole, a lane has the entries of at most two turns pending: it reclaims them before it reads new ones.
+- Elasticsearch pushes back or does not respond, and all remaining documents belong to one index: the cycle leaves the
+  entries pending after the same while. Otherwise one index that never responds could block every worker. If
+  Elasticsearch is down as a whole, a worker has the entries of at most two cycles pending: it reclaims them before it
+  reads new ones.
+
+Decisions 9 and 30 have the reasons.
 """
 
 from __future__ import annotations
@@ -22,8 +25,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import decode
@@ -34,10 +36,11 @@ from hitcounter.stream import StreamConsumer
 
 from hitcounter_indexer.batching import BulkSize, OpenAction, Work
 from hitcounter_indexer.breaker import CircuitBreakers
+from hitcounter_indexer.conditions import ELASTICSEARCH, Conditions, retry_redis
 from hitcounter_indexer.documents import Action, build_actions, build_documents
+from hitcounter_indexer.lifecycle import Lifecycle
 from hitcounter_indexer.metrics import BusyClock, IndexerMetrics
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
-from hitcounter_indexer.pacing import ELASTICSEARCH, Conditions, Pace, retry_redis
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 
@@ -48,36 +51,32 @@ _NOT_SENT = ItemResult(ItemOutcome.HOLD, "not_sent")
 _NOT_FLUSHED = "not_flushed"
 _SLOW_SECONDS = 1.0
 """While the indexer is stopping, it sends no further bulk after one that took longer than this."""
-_IS_THERE = (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE)
+_STORED = (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE)
+_NOT_WRITTEN = (ItemOutcome.RETRY, ItemOutcome.HOLD)
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class TurnEnd:
-    """The entries of a turn that are not settled. All of them stay pending."""
+class Unsettled:
+    """The entries of a cycle that are not settled. All of them stay pending."""
 
-    too_new: list[Entry] = field(default_factory=list)
+    too_new: Sequence[Entry]
     """Entries that only a newer indexer can read."""
-    left: Mapping[str, list[str]] = field(default_factory=dict)
+    deferred: Mapping[str, list[str]]
     """Ids of the entries that wait until the circuit breaker of an index closes, by index."""
-    unsettled: list[Entry] = field(default_factory=list)
-    """All others: refused for now, or the indexer is stopping."""
-
-
-class AttemptEnd(Enum):
-    """The result of one attempt to write the open documents."""
-
-    DONE = "everything that was sent is done"
-    PUSHED_BACK = "Elasticsearch is down or overloaded: this says nothing about the documents"
-    REFUSED = "an index refuses documents, and its circuit breaker is closed"
+    others: Sequence[Entry]
+    """Refused for now, or the indexer is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
-    end: AttemptEnd
-    refused: Mapping[str, ItemResult] = field(default_factory=dict)
-    """One response of each index that refuses documents."""
+class Attempt:
+    """The result of one attempt to write the open documents. Without a problem and a refusal, everything is done."""
+
+    problem: IndexUnavailable | None
+    """Elasticsearch is down or overloaded. This says nothing about the documents."""
+    refused: Mapping[str, ItemResult]
+    """One response of each index that refuses documents and whose circuit breaker is closed."""
 
 
 @dataclass(slots=True)
@@ -87,8 +86,8 @@ class Sent:
     at: float
 
 
-class TurnWriter:
-    """Writes and settles entries; shared by the lanes of one indexer."""
+class EntryWriter:
+    """Writes and settles entries; shared by the workers of one indexer."""
 
     def __init__(
         self,
@@ -98,7 +97,7 @@ class TurnWriter:
         index_prefix: str,
         settings: IndexerSection,
         metrics: IndexerMetrics,
-        pace: Pace,
+        lifecycle: Lifecycle,
         conditions: Conditions,
     ) -> None:
         self._stream = stream
@@ -106,7 +105,7 @@ class TurnWriter:
         self._index_prefix = index_prefix
         self._settings = settings
         self._metrics = metrics
-        self._pace = pace
+        self._lifecycle = lifecycle
         self._conditions = conditions
         self._busy = BusyClock(metrics.busy_seconds)
         self._writes = asyncio.Semaphore(max(1, settings.bulks_in_flight - 1))
@@ -117,7 +116,7 @@ class TurnWriter:
         self._unanswered_since: float | None = None
         """When the first request without a response was sent, if none after it got a response either."""
 
-    async def finish(self, entries: Sequence[Entry]) -> TurnEnd:
+    async def write(self, entries: Sequence[Entry]) -> Unsettled:
         """Write and settle the entries. Some may stay pending (see above, and when the indexer is stopping).
 
         Raises:
@@ -125,27 +124,27 @@ class TurnWriter:
                 delivered again.
         """
         work, too_new = await self._decode(entries)
-        start, attempt = time.monotonic(), 0
+        start, failures = time.monotonic(), 0
         while True:
-            self._leave_aside(work)
+            self._defer(work)
             if not work.open:
                 break
             with self._busy.running():
-                tried = await self._write_open(work, is_repeat=attempt > 0)
-            if self._pace.is_stopping:
+                attempt = await self._write_open(work, is_repeat=failures > 0)
+            if self._lifecycle.is_stopping:
                 break
-            if tried.end is AttemptEnd.DONE:
+            if attempt.problem is None and not attempt.refused:
                 continue
-            if self._is_hopeless(tried, work, start):
+            if self._should_stop_retrying(attempt, work, start):
                 log.warning(
                     "left entries pending that Elasticsearch does not accept",
                     documents=len(work.open),
-                    **{index: f"{result.reason}: {result.detail}" for index, result in tried.refused.items()},
+                    **{index: _describe(result) for index, result in attempt.refused.items()},
                 )
                 break
-            await self._pace.pause(backoff_seconds(attempt))
-            attempt += 1
-        return TurnEnd(too_new, work.left, work.unsettled)
+            await self._lifecycle.pause(backoff_seconds(failures))
+            failures += 1
+        return Unsettled(too_new, work.deferred, work.unsettled)
 
     def is_cut_off(self, for_seconds: float) -> bool:
         """Return whether Elasticsearch has not responded to any request for so long."""
@@ -159,38 +158,38 @@ class TurnWriter:
 
     async def probe(self) -> None:
         """Send the probes that are due. If an index accepts its probe, its circuit breaker closes."""
-        due = self._breakers.take_due()
+        due = self._breakers.take_due_probes()
         await asyncio.gather(*[self._probe(index, actions) for index, actions in due.items()])
 
     async def _probe(self, index: str, actions: Sequence[Action]) -> None:
         # It does not queue with the bulks, because Elasticsearch may take as long for it as for a bulk. When the entry
         # of its documents is delivered again, they are duplicates, and are flushed.
-        is_taken, reason = False, ""
+        is_accepted, reason = False, ""
         try:
             results = await self._sink.write(actions)
-            refusing = [result for result in results if result.outcome is ItemOutcome.RETRY or result.is_of_shard]
-            is_taken = not refusing and any(result.outcome is not ItemOutcome.HOLD for result in results)
-            reason = next((_tell(result) for result in results if result.outcome not in _IS_THERE), "")
+            refusing = [result for result in results if result.outcome is ItemOutcome.RETRY or result.is_shard_refusal]
+            is_accepted = not refusing and any(result.outcome is not ItemOutcome.HOLD for result in results)
+            reason = next((_describe(result) for result in results if result.outcome not in _STORED), "")
         except IndexUnavailable as error:
             reason = str(error)
         finally:
-            self._breakers.note_probed(index, is_taken=is_taken, reason=reason)
-        self._metrics.open_circuit_breakers.set(len(self._breakers.open_indices))
-        if is_taken:
-            self._conditions.note_healed(index)
+            self._breakers.note_probed(index, is_accepted=is_accepted)
+        self._metrics.open_circuit_breakers.set(self._breakers.open_count)
+        if is_accepted:
+            self._conditions.clear_degraded(index)
             log.info("circuit breaker closed", index=index)
         else:
             self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
 
-    def _leave_aside(self, work: Work) -> None:
-        """Remove the documents of indices with an open circuit breaker from the turn."""
-        if self._breakers.is_any_open:
-            for action in work.leave_aside(self._breakers.is_open):
-                self._breakers.keep_for_probe(action)
+    def _defer(self, work: Work) -> None:
+        """Skip the documents of indices with an open circuit breaker."""
+        if self._breakers.open_count:
+            for item in work.defer(self._breakers.is_open):
+                self._breakers.keep_for_probe(item.action)
 
     def _note_refused(self, index: str, reason: str, since: float) -> None:
-        if self._breakers.note_refused(index, reason, since):
-            self._metrics.open_circuit_breakers.set(len(self._breakers.open_indices))
+        if self._breakers.note_refused(index, since):
+            self._metrics.open_circuit_breakers.set(self._breakers.open_count)
             self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -229,7 +228,7 @@ class TurnWriter:
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _write_open(self, work: Work, *, is_repeat: bool) -> _Attempt:
+    async def _write_open(self, work: Work, *, is_repeat: bool) -> Attempt:
         """Send each open document once, and settle the entries that are done."""
         problem: IndexUnavailable | None = None
         refused: dict[str, ItemResult] = {}
@@ -250,24 +249,24 @@ class TurnWriter:
             work.note(chunk, results)
             if finished := work.take_finished():
                 await self._settle(finished)
-            is_going_on = not (self._pace.is_stopping and time.monotonic() - since > _SLOW_SECONDS)
+            is_going_on = not (self._lifecycle.is_stopping and time.monotonic() - since > _SLOW_SECONDS)
         if not is_answered:
             self._bulk_size.shrink()
         elif problem is None:
             self._bulk_size.grow()
-        return self._conclude(problem, {index: result for index, result in refused.items() if not self.is_open(index)})
+        refused = {index: result for index, result in refused.items() if not self.is_open(index)}
+        self._report(problem, refused)
+        return Attempt(problem, refused)
 
-    def _conclude(self, problem: IndexUnavailable | None, refused: Mapping[str, ItemResult]) -> _Attempt:
-        """Return the result of an attempt, and report it in /readyz."""
-        if problem is not None:
+    def _report(self, problem: IndexUnavailable | None, refused: Mapping[str, ItemResult]) -> None:
+        """Report the result of an attempt in /readyz."""
+        if problem is None and refused:
+            index, result = next(iter(refused.items()))
+            problem = IndexUnavailable(f"{index} refuses documents: {_describe(result)}")
+        if problem is None:
+            self._conditions.note_available(ELASTICSEARCH)
+        else:
             self._conditions.note_problem(problem)
-            return _Attempt(AttemptEnd.PUSHED_BACK)
-        if not refused:
-            self._conditions.note_well(ELASTICSEARCH)
-            return _Attempt(AttemptEnd.DONE)
-        index, result = next(iter(refused.items()))
-        self._conditions.note_problem(IndexUnavailable(f"{index} refuses documents: {_tell(result)}"))
-        return _Attempt(AttemptEnd.REFUSED, refused)
 
     def _note_unanswered(
         self, work: Work, chunk: Sequence[OpenAction], error: IndexUnavailable, since: float
@@ -305,14 +304,14 @@ class TurnWriter:
         if results.count(INDEXED) == len(results):
             return results
         results = self._reject_invalid(chunk, results)
-        return await self._flush_doubtful(chunk, results, is_repeat=is_repeat)
+        return await self._flush_duplicates(chunk, results, is_repeat=is_repeat)
 
     async def _send(self, actions: Sequence[Action], sent: Sent) -> list[ItemResult]:
         """Send one bulk, after waiting for a free slot."""
         async with self._writes:
             start = sent.at = time.monotonic()
             try:
-                if self._breakers.is_any_open:  # a breaker may have opened since this bulk was prepared
+                if self._breakers.open_count:  # a breaker may have opened since this bulk was prepared
                     results = await self._send_some(actions)
                 else:
                     results = await self._sink.write(actions)
@@ -324,7 +323,7 @@ class TurnWriter:
                 return results
             finally:
                 self._metrics.bulk_seconds.observe(time.monotonic() - start)
-                self._pace.beat()
+                self._lifecycle.heartbeat()
 
     def _note_answer(self, sent_at: float, error: IndexUnavailable | None = None) -> None:
         if error is None or error.status is not None:
@@ -344,16 +343,16 @@ class TurnWriter:
         Only the same request counts as proof. An index that is closed and opened repeatedly accepts documents of some
         requests and refuses those of others, although all of them are valid.
         """
-        well = _indices_of(chunk, results, _IS_THERE)
-        most = self._settings.max_deliveries
+        working = _indices_of(chunk, results, _STORED)
+        limit = self._settings.max_deliveries
         return [
-            ItemResult(ItemOutcome.REJECT, "refused_too_often", _tell(result))
-            if result.may_be_invalid and item.progress.entry.deliveries > most and item.action.index_name in well
+            ItemResult(ItemOutcome.REJECT, "refused_too_often", _describe(result))
+            if result.may_be_invalid and item.progress.entry.deliveries > limit and item.action.index_name in working
             else result
             for item, result in zip(chunk, results, strict=True)
         ]
 
-    async def _flush_doubtful(
+    async def _flush_duplicates(
         self, chunk: Sequence[OpenAction], results: Sequence[ItemResult], *, is_repeat: bool
     ) -> list[ItemResult]:
         """Make sure that duplicates are on disk before their entries are settled.
@@ -363,13 +362,13 @@ class TurnWriter:
         client sent twice needs no flush, because the first entry waits for its own response. If an index cannot be
         flushed, its duplicates are retried.
         """
-        doubtful = {
+        duplicates = {
             item.action.index_name
             for item, result in zip(chunk, results, strict=True)
             if result.outcome is ItemOutcome.DUPLICATE and (is_repeat or item.is_redelivered)
         }
         failed: dict[str, ItemResult] = {}
-        for index in sorted(doubtful):
+        for index in sorted(duplicates):
             try:
                 await self._sink.flush([index])
             except IndexUnavailable as error:
@@ -388,13 +387,13 @@ class TurnWriter:
     ) -> IndexUnavailable | None:
         """Record which indices accept documents and which refuse them; return the backpressure, if there is any."""
         if results.count(INDEXED) == len(results):
-            self._breakers.note_taken({item.action.index_name for item in chunk})
+            self._breakers.note_accepted({item.action.index_name for item in chunk})
             self._metrics.items.labels(ItemOutcome.INDEXED.value).inc(len(results))
             return None
-        taken = _indices_of(chunk, results, _IS_THERE)
-        self._breakers.note_taken(taken)
+        accepting = _indices_of(chunk, results, _STORED)
+        self._breakers.note_accepted(accepting)
         pushed_back: IndexUnavailable | None = None
-        here: dict[str, ItemResult] = {}
+        refusing: dict[str, ItemResult] = {}
         for item, result in zip(chunk, results, strict=True):
             if result is _NOT_SENT:
                 continue
@@ -402,27 +401,27 @@ class TurnWriter:
             self._metrics.items.labels(result.outcome.value).inc()
             if result.outcome is ItemOutcome.RETRY:
                 self._metrics.retried_documents.labels(result.reason).inc()
-            if result.is_push_back:
-                pushed_back = IndexUnavailable(f"{index} pushes back: {_tell(result)}")
-            elif result.outcome in (ItemOutcome.RETRY, ItemOutcome.HOLD) and (index not in here or result.is_of_shard):
-                here[index] = result
-        for index, result in here.items():
+            if result.is_backpressure:
+                pushed_back = IndexUnavailable(f"{index} pushes back: {_describe(result)}")
+            elif result.outcome in _NOT_WRITTEN and (index not in refusing or result.is_shard_refusal):
+                refusing[index] = result
+        for index, result in refusing.items():
             # A flush that fails says nothing about writes: a probe would close the breaker at once.
-            if result.reason != _NOT_FLUSHED and (index not in taken or result.is_of_shard):
-                self._note_refused(index, _tell(result), since)
-        refused |= here
+            if result.reason != _NOT_FLUSHED and (index not in accepting or result.is_shard_refusal):
+                self._note_refused(index, _describe(result), since)
+        refused |= refusing
         return pushed_back
 
-    def _is_hopeless(self, tried: _Attempt, work: Work, start: float) -> bool:
+    def _should_stop_retrying(self, attempt: Attempt, work: Work, start: float) -> bool:
         """Return whether to stop retrying: the indices accept other documents, or it has taken too long (see above)."""
         has_taken_long = time.monotonic() - start > self._settings.reclaim_after_seconds
-        if tried.end is AttemptEnd.PUSHED_BACK:
+        if attempt.problem is not None:
             return has_taken_long and len({item.action.index_name for item in work.open}) == 1
         return has_taken_long or all(
             result.outcome is ItemOutcome.HOLD
-            and not result.is_of_shard
-            and self._breakers.has_taken_since(index, start)
-            for index, result in tried.refused.items()
+            and not result.is_shard_refusal
+            and self._breakers.has_accepted_since(index, start)
+            for index, result in attempt.refused.items()
         )
 
     # ── settling ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -430,7 +429,7 @@ class TurnWriter:
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle, and retry while Redis is down. Repeating it counts nothing twice."""
         start = time.monotonic()
-        settled = set(await retry_redis(lambda: self._stream.settle(settlements), self._pace, self._conditions))
+        settled = set(await retry_redis(lambda: self._stream.settle(settlements), self._lifecycle, self._conditions))
         self._metrics.settle_seconds.observe(time.monotonic() - start)
         self._count([settlement for settlement in settlements if settlement.entry_id in settled])
 
@@ -459,5 +458,5 @@ def _indices_of(
     return {item.action.index_name for item, result in zip(chunk, results, strict=True) if result.outcome in outcomes}
 
 
-def _tell(result: ItemResult) -> str:
+def _describe(result: ItemResult) -> str:
     return f"{result.reason}: {result.detail}"

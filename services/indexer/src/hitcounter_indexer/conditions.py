@@ -1,10 +1,7 @@
-"""Stopping and waiting, and the state of Redis and Elasticsearch: shared by all tasks of one indexer."""
+"""The state of Redis and Elasticsearch, shared by all tasks of one indexer, and retries while Redis is down."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -13,6 +10,7 @@ from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.logs import get_logger
 
+from hitcounter_indexer.lifecycle import Lifecycle
 from hitcounter_indexer.metrics import IndexerMetrics
 
 REDIS, ELASTICSEARCH = "redis", "elasticsearch"
@@ -20,35 +18,6 @@ AS_OF = "as-of"
 _T = TypeVar("_T")
 
 log = get_logger()
-
-
-class Pace:
-    """Pauses that end early when the indexer stops, and the time of its last progress."""
-
-    def __init__(self) -> None:
-        self._stopping = asyncio.Event()
-        self.last_beat = time.monotonic()
-        """When work last made progress or waited on purpose. The liveness probe uses it."""
-
-    @property
-    def is_stopping(self) -> bool:
-        """True once `stop` was called."""
-        return self._stopping.is_set()
-
-    def stop(self) -> None:
-        """End all current and future pauses."""
-        self._stopping.set()
-
-    def beat(self) -> None:
-        """Record that work makes progress."""
-        self.last_beat = time.monotonic()
-
-    async def pause(self, seconds: float) -> None:
-        """Wait, but return early when the indexer stops."""
-        self.beat()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
 
 
 class Conditions:
@@ -68,41 +37,41 @@ class Conditions:
         if self._readiness.set_problem(server, str(error)):
             log.warning("waiting", server=server, reason=str(error))
 
-    def note_well(self, server: str) -> None:
+    def note_available(self, server: str) -> None:
         """Record that a call to a server succeeded."""
         self._waited_for.discard(server)
         if self._readiness.clear(server):
             log.info("connected", server=server)
 
-    def note_reached(self, server: str) -> None:
+    def note_response(self, server: str) -> None:
         """Record that a server responded, which is enough if /readyz only waits for the first contact."""
         if self._readiness.problems.get(server) and server not in self._waited_for:
-            self.note_well(server)
+            self.note_available(server)
 
-    # ── what is wrong beside the work ───────────────────────────────────────────────────────────────────────────────
+    # ── problems outside of the main work ───────────────────────────────────────────────────────────────────────────
 
     def note_degraded(self, name: str, reason: str) -> None:
         """Record a problem that does not stop the indexer."""
         if self._readiness.warn(name, [reason]):
             log.warning("degraded", what=name, reason=reason)
 
-    def note_healed(self, name: str) -> None:
+    def clear_degraded(self, name: str) -> None:
         """Record that such a problem is gone."""
         if name in self._readiness.warnings:
             self._readiness.warn(name, [])
             log.info("recovered", what=name)
 
-    def note_trouble(self, name: str, error: IndexUnavailable) -> None:
+    def note_background_failure(self, name: str, error: IndexUnavailable) -> None:
         """Record that a call outside of the main work failed. The main work continues."""
         self._metrics.failures.labels(ELASTICSEARCH).inc()
         self.note_degraded(name, str(error))
         if error.status is not None:
-            self.note_reached(ELASTICSEARCH)
+            self.note_response(ELASTICSEARCH)
         elif ELASTICSEARCH in self._readiness.problems:
             self._readiness.set_problem(ELASTICSEARCH, str(error))
 
 
-async def retry_redis(action: Callable[[], Awaitable[_T]], pace: Pace, conditions: Conditions) -> _T:
+async def retry_redis(action: Callable[[], Awaitable[_T]], lifecycle: Lifecycle, conditions: Conditions) -> _T:
     """Repeat a call with backoff while Redis is down, and return its result.
 
     Raises:
@@ -114,10 +83,10 @@ async def retry_redis(action: Callable[[], Awaitable[_T]], pace: Pace, condition
             result = await action()
         except StreamUnavailable as error:
             conditions.note_problem(error)
-            if pace.is_stopping:
+            if lifecycle.is_stopping:
                 raise
-            await pace.pause(backoff_seconds(attempt))
+            await lifecycle.pause(backoff_seconds(attempt))
             attempt += 1
         else:
-            conditions.note_well(REDIS)
+            conditions.note_available(REDIS)
             return result

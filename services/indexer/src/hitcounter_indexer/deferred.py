@@ -1,7 +1,7 @@
 """Entries that stay pending until the circuit breaker of an index closes. Pure.
 
 Their consumer keeps renewing its claim on them. Otherwise another indexer would reclaim them only to skip them again,
-and each attempt costs a turn and writes their other documents again. If the indexer dies, they are reclaimed like any
+and each attempt costs a cycle and writes their other documents again. If the indexer dies, they are reclaimed like any
 other entry.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-LEFT_MAX_ENTRIES: Final = 10_000
+DEFERRED_MAX_ENTRIES: Final = 10_000
 """Maximum number of entries that an indexer remembers (a few MB). Further ones are forgotten and reclaimed later."""
 
 
-class LeftEntries:
+class DeferredEntries:
     """The ids of these entries, by the index that they wait for."""
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class LeftEntries:
     @property
     def is_full(self) -> bool:
         """True if no more entries can be remembered."""
-        return len(self) >= LEFT_MAX_ENTRIES
+        return len(self) >= DEFERRED_MAX_ENTRIES
 
     def add(self, index: str, entry_ids: Sequence[str]) -> None:
         """Remember these entries, up to the limit."""
-        if remembered := entry_ids[: max(0, LEFT_MAX_ENTRIES - len(self))]:
+        if remembered := entry_ids[: max(0, DEFERRED_MAX_ENTRIES - len(self))]:
             self._ids.setdefault(index, {}).update(dict.fromkeys(remembered))
 
     def take(self, index: str) -> list[str]:

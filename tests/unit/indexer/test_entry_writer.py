@@ -11,7 +11,7 @@ from hitcounter.entries import Entry, Settlement
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.hits import DAY_MS, Hit
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
-from hitcounter_indexer import turn
+from hitcounter_indexer import entry_writer
 from hitcounter_indexer.documents import Document, build_documents
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.outcomes import ItemResult
@@ -533,7 +533,7 @@ def bug_met_by_unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError("a bug")
         return build_documents(batch, index_prefix)
 
-    monkeypatch.setattr(turn, "build_documents", build)
+    monkeypatch.setattr(entry_writer, "build_documents", build)
 
 
 @pytest.mark.usefixtures("bug_met_by_unlucky")
