@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
 from hitcounter.hits import BATCH_MAX_HITS
 
 from tests.contract.api.server import HOST, Server
+from tests.support.stack import wait_until
 from tests.unit.api.fakes import FULL
 
 MEBIBYTE = 1024 * 1024
@@ -55,6 +59,22 @@ def test_a_batch_of_one_mebibyte_is_taken_and_one_byte_more_gets_413(server: Ser
     assert server.track_batch(body + b" " * (MEBIBYTE - len(body))).status == 204
     reply = server.track_batch(body + b" " * (MEBIBYTE - len(body) + 1))
     assert (reply.status, reply.kind, reply.json["limit"]) == (413, "too-large", MEBIBYTE)
+
+
+def test_batches_in_progress_keep_the_memory_of_their_bodies_until_they_are_answered(server: Server) -> None:
+    may_answer = threading.Event()
+    server.stream.steps.append(asyncio.to_thread(may_answer.wait))  # type: ignore[arg-type]  # its result is not used
+    body = b'[{"id":"a"}]'
+    large = body + b" " * (MEBIBYTE - len(body))
+    with ThreadPoolExecutor(32) as clients:
+        replies = [clients.submit(server.track_batch, large) for _ in range(32)]  # of a room for 32 MiB
+        try:
+            reply = wait_until(lambda: server.track_batch(b"[]"), lambda reply: reply.status == 503, 30)
+            assert (reply.kind, reply.json["outcome"]) == ("intake-full", "refused")
+        finally:
+            may_answer.set()
+        assert {reply.result().status for reply in replies} == {204}
+    assert server.track_batch(body).status == 204
 
 
 def test_ten_thousand_bad_hits_are_all_listed(server: Server) -> None:

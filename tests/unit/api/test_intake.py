@@ -10,9 +10,10 @@ import orjson
 import pytest
 from hitcounter.codec import SEQUENCE_MAX, build_batch, encode
 from hitcounter.entries import Durability
-from hitcounter.errors import DurabilityUnavailable, Outcome
+from hitcounter.errors import DurabilityUnavailable, HitcounterError, Outcome, StreamUnavailable
 from hitcounter.hits import BATCH_MAX_HITS, DOT_SEGMENTS, WEIGHT_MAX, Hit, read_hit
-from hitcounter_api.intake import ENTRY_MAX_BYTES, Intake, Intakes, Refusal, RefusalReason, _measure
+from hitcounter_api.intake import ENTRY_MAX_BYTES, Intake, IntakeFull, Intakes, _measure, classify
+from hitcounter_api.listeners import open_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,11 +28,17 @@ def hits(number: int, name: str = "id") -> list[Hit]:
     return [hit(f"{name}-{place}") for place in range(number)]
 
 
-def add(intake: Intake, one: Hit) -> asyncio.Future[Refusal | None]:
+def add(intake: Intake, one: Hit) -> asyncio.Future[HitcounterError | None]:
     """Queue one hit and return its answer to await."""
-    answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
-    intake.add(one, answer.set_result)
+    answer, listener = open_answer()
+    intake.add(one, listener)
     return answer
+
+
+def told(error: HitcounterError | None) -> tuple[str, Outcome, str]:
+    """Return what a refusal tells: its reason, its outcome, and its text."""
+    assert error is not None
+    return *classify(error), str(error)
 
 
 # ── batching ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +120,7 @@ async def test_cancelling_one_waiter_leaves_the_others_their_answer(
     stream.steps.append(release.wait())  # type: ignore[arg-type]
     intake = build_intake(stream)
 
-    async def request() -> Refusal | None:
+    async def request() -> HitcounterError | None:
         return await intake.add_all(hits(2))
 
     leaving, staying = asyncio.create_task(request()), asyncio.create_task(request())
@@ -130,7 +137,7 @@ async def test_cancelling_one_waiter_leaves_the_others_their_answer(
 async def test_a_listener_that_fails_leaves_the_others_their_answer() -> None:
     intake = build_intake(FakeStream())
 
-    def fail(_: Refusal | None) -> None:
+    def fail(_: HitcounterError | None) -> None:
         raise ValueError("a bug")
 
     intake.add(hit("a"), fail)
@@ -157,9 +164,7 @@ async def test_a_batch_stays_unknown_once_any_attempt_was() -> None:
     answer = add(intake, hit("a"))
     await stream.attempted.wait()
     stream.trouble = REFUSED
-    refusal = await answer
-    assert refusal is not None
-    assert refusal.outcome is Outcome.UNKNOWN
+    assert told(await answer) == ("stream", Outcome.UNKNOWN, "Redis does not answer")
 
 
 async def test_a_batch_that_was_never_taken_is_refused_when_the_budget_ends() -> None:
@@ -167,14 +172,16 @@ async def test_a_batch_that_was_never_taken_is_refused_when_the_budget_ends() ->
     started = asyncio.get_running_loop().time()
     refusal = await add(build_intake(stream, budget_seconds=0.2), hit("a"))
     assert asyncio.get_running_loop().time() - started < 0.3
-    assert refusal == Refusal(RefusalReason.STREAM, "Redis does not answer", Outcome.REFUSED, 1.0)
+    assert told(refusal) == ("stream", Outcome.REFUSED, "Redis does not answer")
     assert len(stream.attempts) > 1
 
 
 async def test_what_cannot_help_is_not_tried_again() -> None:
     stream = FakeStream(trouble=FULL)
     refusal = await add(build_intake(stream), hit("a"))
-    assert refusal == Refusal(RefusalReason.STREAM, "Redis is full", Outcome.REFUSED, 5)
+    assert told(refusal) == ("stream", Outcome.REFUSED, "Redis is full")
+    assert isinstance(refusal, StreamUnavailable)
+    assert refusal.retry_after_seconds == 5
     assert len(stream.attempts) == 1
 
 
@@ -184,11 +191,9 @@ async def test_what_queued_behind_a_failed_batch_is_refused_at_once_and_never_se
     failing = add(intake, hit("in flight"))
     await stream.attempted.wait()
     behind = add(intake, hit("behind"))
-    assert (refusal := await failing) is not None
-    assert refusal.outcome is Outcome.UNKNOWN
+    assert told(await failing) == ("stream", Outcome.UNKNOWN, "the answer got lost")
     assert behind.done()
-    assert (refusal := await behind) is not None
-    assert refusal.outcome is Outcome.REFUSED
+    assert told(await behind) == ("stream", Outcome.REFUSED, "the answer got lost")
     assert {tuple(batch.ids) for batch in stream.attempts} == {("in flight",)}
 
 
@@ -205,9 +210,7 @@ async def test_a_fault_of_our_own_answers_the_batch_and_spares_the_next() -> Non
     stream = FakeStream()
     stream.steps.append(ValueError("a bug"))
     intake = build_intake(stream)
-    refusal = await add(intake, hit("a"))
-    assert refusal is not None
-    assert refusal.outcome is Outcome.UNKNOWN
+    assert told(await add(intake, hit("a"))) == ("stream", Outcome.UNKNOWN, "the hits could not be handed over")
     assert await add(intake, hit("b")) is None
 
 
@@ -243,8 +246,7 @@ async def test_a_batch_that_cannot_be_built_is_refused_since_nothing_was_sent(mo
     stream = FakeStream()
     monkeypatch.setattr("hitcounter_api.intake.build_batch", fail)
     refusal = await add(build_intake(stream), hit("a"))
-    assert refusal is not None
-    assert refusal.outcome is Outcome.REFUSED
+    assert told(refusal) == ("stream", Outcome.REFUSED, "the hits could not be handed over")
     assert not stream.attempts
 
 
@@ -261,8 +263,8 @@ async def test_hits_beyond_the_limit_are_refused_at_once() -> None:
     waiting = [add(intake, one) for one in hits(3)]
     for beyond in (add(intake, hit("beyond")), intake.add_all(hits(2))):
         assert beyond.done()
-        assert (refusal := await beyond) is not None
-        assert (refusal.reason, refusal.outcome) == (RefusalReason.FULL, Outcome.REFUSED)
+        assert told(await beyond) == ("full", Outcome.REFUSED, "the intake is full: 3 hits wait for Redis")
+        assert isinstance(await beyond, IntakeFull)
     release.set()
     assert await waiting[0] is None
     assert await add(intake, hit("room again")) is None
@@ -368,21 +370,28 @@ async def test_room_is_free_again_after_a_failure() -> None:
     intake = build_intake(stream, limit=2)
     for _ in range(5):
         answers = [add(intake, one) for one in hits(2)]
-        assert all(refusal and refusal.reason is RefusalReason.STREAM for refusal in [await one for one in answers])
+        assert {told(await one)[0] for one in answers} == {"stream"}
 
 
 # ── draining ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_draining_sends_what_is_there_and_then_refuses() -> None:
+async def test_draining_waits_until_all_hits_have_their_answer() -> None:
+    release = asyncio.Event()
     stream = FakeStream()
+    stream.steps.append(release.wait())  # type: ignore[arg-type]
     intake = build_intake(stream)
-    before = add(intake, hit("before"))
-    await intake.drain()
-    assert await before is None
-    assert (refusal := await add(intake, hit("after"))) is not None
-    assert refusal.reason is RefusalReason.DRAINING
-    assert stream.accepted_ids == [["before"]]
+    first = add(intake, hit("first"))
+    await stream.attempted.wait()
+    second = add(intake, hit("second"))
+    draining = asyncio.create_task(intake.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    release.set()
+    await draining
+    assert first.done()
+    assert second.done()
+    assert stream.accepted_ids == [["first"], ["second"]]
 
 
 async def test_draining_an_idle_intake_returns() -> None:
@@ -405,23 +414,19 @@ async def test_each_durability_has_an_intake_of_its_own() -> None:
         assert await add(intakes.choose(durability), hit("a")) is None
     assert stream.durabilities == [Durability.MEMORY, Durability.DISK]
     await intakes.drain()
-    refusal = await add(intakes.choose(Durability.MEMORY), hit("late"))
-    assert refusal is not None
-    assert refusal.reason is RefusalReason.DRAINING
 
 
 async def test_a_durability_that_redis_lacks_is_refused_at_once() -> None:
     stream = FakeStream()
     stream.trouble = DurabilityUnavailable("no WAITAOF")
-    assert await add(build_intake(stream), hit("a")) == Refusal(RefusalReason.DURABILITY, "no WAITAOF")
+    assert told(await add(build_intake(stream), hit("a"))) == ("durability", Outcome.REFUSED, "no WAITAOF")
     assert len(stream.attempts) == 1
 
 
 async def test_a_durability_that_is_lost_after_a_doubtful_attempt_leaves_the_outcome_unknown() -> None:
     stream = FakeStream()
     stream.steps += [UNKNOWN, DurabilityUnavailable("no WAITAOF")]
-    refusal = await add(build_intake(stream), hit("a"))
-    assert refusal == Refusal(RefusalReason.STREAM, "no WAITAOF", Outcome.UNKNOWN)
+    assert told(await add(build_intake(stream), hit("a"))) == ("stream", Outcome.UNKNOWN, "no WAITAOF")
 
 
 async def test_hits_are_counted_by_how_they_were_answered() -> None:

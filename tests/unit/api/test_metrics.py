@@ -6,9 +6,9 @@ import asyncio
 
 import orjson
 from hitcounter.entries import Durability
+from hitcounter.errors import HitcounterError
 from hitcounter_api.hot_path import HotPath
-from hitcounter_api.intake import Intake, Intakes, Refusal
-from hitcounter_api.problems import Problem
+from hitcounter_api.intake import Intake, Intakes
 from prometheus_client import CollectorRegistry
 
 from tests.unit.api.fakes import NOW_MS, PRODUCER, FakeStream, build_metrics
@@ -23,11 +23,9 @@ class Client:
     def __init__(self) -> None:
         self.accepted = self.problems = 0
 
-    def answer(self, refusal: Refusal | None) -> None:
-        self.accepted += refusal is None
-
-    def answer_problem(self, problem: Problem) -> None:
-        self.problems += 1
+    def answer(self, error: HitcounterError | None) -> None:
+        self.accepted += error is None
+        self.problems += error is not None
 
 
 def names_of_series(registry: CollectorRegistry) -> set[tuple[str, str]]:
@@ -41,14 +39,14 @@ async def test_any_number_of_distinct_ids_and_mistakes_adds_no_series() -> None:
     client = Client()
 
     def send(number: int) -> None:
-        hot_path.take([], orjson.dumps({"id": f"/page/{number}"}), client)
+        hot_path.take([], orjson.dumps({"id": f"/page/{number}"}), client.answer)
         if number % 10 == 0:
             for mistake in (
                 {"id": "a", f"field{number}": 1},
                 {"id": f"{number}" * 600},
                 {"id": "a", "weight": -number},
             ):
-                hot_path.take([], orjson.dumps(mistake), client)
+                hot_path.take([], orjson.dumps(mistake), client.answer)
 
     send(0)
     await asyncio.sleep(0.01)

@@ -7,18 +7,16 @@ import pytest
 from elasticsearch import ApiError, ConnectionTimeout
 from elasticsearch import ConnectionError as ElasticConnectionError
 from hitcounter.elastic import translate_elasticsearch_errors
-from hitcounter.errors import IndexUnavailable, InvalidHit, Outcome, StreamUnavailable
+from hitcounter.errors import DurabilityUnavailable, IndexUnavailable, InvalidHit, Outcome, StreamUnavailable
 from hitcounter.hits import Hit
 from hitcounter.redis_client import build_stream_unavailable
-from hitcounter_api.flights import NoPlace
-from hitcounter_api.intake import Refusal, RefusalReason
+from hitcounter_api.coalescing import TooManyCalls
+from hitcounter_api.intake import IntakeFull
 from hitcounter_api.problems import (
     VALUE_MAX_CHARACTERS,
     Kind,
     Problem,
     problem_of,
-    problem_of_hit,
-    problem_of_refusal,
     show,
 )
 from hypothesis import given
@@ -26,6 +24,12 @@ from hypothesis import strategies as st
 from redis import exceptions as redis_errors
 
 from tests.unit.api.fakes import NOW_MS, FakeStream, build_intake
+
+
+def render(problem: Problem) -> bytes:
+    """Return the body of the response."""
+    return problem.render()[1]
+
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(st.characters(codec="utf-8")),
@@ -45,7 +49,7 @@ def test_a_deeply_nested_value_can_be_shown() -> None:
 
 def test_a_fault_names_field_value_and_limit() -> None:
     error = InvalidHit("weight", "the weight must be from 1 to 1,000,000", 1_000_000)
-    problem = orjson.loads(problem_of_hit(error, {"id": "a", "weight": 0}, None).render())
+    problem = orjson.loads(render(problem_of(error, {"id": "a", "weight": 0})))
     assert problem == {
         "type": "urn:hitcounter:problem:invalid-hit",
         "title": "The hit breaks a rule",
@@ -58,20 +62,32 @@ def test_a_fault_names_field_value_and_limit() -> None:
 
 
 def test_a_key_from_the_header_is_named_by_the_header() -> None:
-    problem = problem_of_hit(InvalidHit("key", "too long", 128), {"id": "a"}, "k")
+    problem = problem_of(InvalidHit("key", "too long", 128), {"id": "a"}, "k")
     assert problem.members == {"field": "Idempotency-Key", "value": "k", "limit": 128}
 
 
-@pytest.mark.parametrize("reason", [reason for reason in RefusalReason if reason is not RefusalReason.DURABILITY])
-def test_every_refusal_that_may_pass_is_a_503_with_outcome_and_retry_after(reason: RefusalReason) -> None:
-    problem = problem_of_refusal(Refusal(reason, "why", Outcome.UNKNOWN, 1.2))
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (StreamUnavailable("why", outcome=Outcome.UNKNOWN, retry_after_seconds=1.2), "unknown"),
+        (StreamUnavailable("why", outcome=Outcome.REFUSED, retry_after_seconds=1.2), "refused"),
+        (IntakeFull("why", retry_after_seconds=1.2), "refused"),
+    ],
+)
+def test_hits_that_may_be_sent_again_get_a_503_with_outcome_and_retry_after(error: Exception, outcome: str) -> None:
+    problem = problem_of(error)
     assert problem.kind.status == 503
-    assert problem.members == {"outcome": "unknown"}
+    assert problem.members == {"outcome": outcome}
     assert problem.headers == [("retry-after", "2")]
 
 
+def test_a_read_that_redis_does_not_answer_says_nothing_of_hits() -> None:
+    problem = problem_of(StreamUnavailable("Redis does not answer"), is_write=False)
+    assert (problem.kind, problem.members) == (Kind.STREAM_UNAVAILABLE, {})
+
+
 def test_a_durability_that_is_not_to_be_had_is_a_422_that_nobody_need_try_again() -> None:
-    problem = problem_of_refusal(Refusal(RefusalReason.DURABILITY, "why"))
+    problem = problem_of(DurabilityUnavailable("why"))
     assert problem.kind.status == 422
     assert problem.members == {"field": "Hitcounter-Durability"}
     assert not problem.headers
@@ -82,7 +98,9 @@ def test_a_durability_that_is_not_to_be_had_is_a_422_that_nobody_need_try_again(
     [
         (StreamUnavailable("away"), Kind.STREAM_UNAVAILABLE),
         (IndexUnavailable("away"), Kind.INDEX_UNAVAILABLE),
-        (NoPlace("many"), Kind.READS_FULL),
+        (TooManyCalls("many"), Kind.READS_FULL),
+        (IntakeFull("many"), Kind.INTAKE_FULL),
+        (DurabilityUnavailable("no WAITAOF"), Kind.DURABILITY_UNAVAILABLE),
         (InvalidHit("id", "bad"), Kind.INVALID_HIT),
         (Problem(Kind.NOT_FOUND, "nothing"), Kind.NOT_FOUND),
     ],
@@ -92,7 +110,7 @@ def test_every_error_of_ours_has_its_problem(error: Exception, kind: Kind) -> No
 
 
 def test_the_text_of_an_unforeseen_error_stays_in_the_log() -> None:
-    assert b"secret" not in problem_of(ValueError("a secret")).render()
+    assert b"secret" not in render(problem_of(ValueError("a secret")))
 
 
 def test_kinds_have_slugs_of_their_own() -> None:
@@ -129,10 +147,10 @@ def test_there_are_many_errors_to_try() -> None:
 async def test_no_failure_of_redis_tells_clients_where_it_is(error: Exception, outcome: Outcome | None) -> None:
     failure = build_stream_unavailable(error, "accept a batch", outcome)
     assert ADDRESS in str(failure), "the log has it all"
-    assert ADDRESS.encode() not in problem_of(failure).render()
+    assert ADDRESS.encode() not in render(problem_of(failure))
     refusal = await build_intake(FakeStream(trouble=failure), budget_seconds=0.05).add_all([Hit("a", NOW_MS)])
     assert refusal is not None
-    assert ADDRESS.encode() not in problem_of_refusal(refusal).render()
+    assert ADDRESS.encode() not in render(problem_of(refusal))
 
 
 @pytest.mark.parametrize(
@@ -150,4 +168,4 @@ def test_no_failure_of_elasticsearch_tells_clients_where_it_is(error: Exception)
     with pytest.raises(IndexUnavailable) as caught, translate_elasticsearch_errors("read the counts"):
         raise error
 
-    assert ADDRESS.encode() not in problem_of(caught.value).render()
+    assert ADDRESS.encode() not in render(problem_of(caught.value))

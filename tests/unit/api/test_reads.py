@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from hitcounter.errors import IndexUnavailable
+from hitcounter_api.coalescing import TooManyCalls
 from hitcounter_api.counts import HISTORIES, Counts
-from hitcounter_api.flights import NoPlace
 from hitcounter_api.queue_watch import Freshness
 from hitcounter_api.reads import Answer, Reads
 
@@ -147,7 +147,7 @@ async def test_a_read_that_waits_too_long_is_refused_though_it_is_remembered() -
     searches = Searches(rig)
     hanging = asyncio.create_task(rig.read("other"))
     await searches.begin(1)
-    with pytest.raises(NoPlace, match="no place was free"):
+    with pytest.raises(TooManyCalls, match="no place was free"):
         await rig.read("known")  # not as stale: Elasticsearch has not failed
     assert (rig.counted("full"), rig.counted("stale")) == (1, 0)
     searches.end()
@@ -162,7 +162,7 @@ async def test_more_reads_than_may_wait_are_refused_at_once() -> None:
     await searches.begin(1)
     refused = [task for task in reading if task.done()]
     assert 0 < len(refused) < 10
-    assert all(isinstance(task.exception(), NoPlace) for task in refused)
+    assert all(isinstance(task.exception(), TooManyCalls) for task in refused)
     searches.end()
     await asyncio.gather(*(task for task in reading if task not in refused))
 
@@ -259,7 +259,7 @@ async def test_histories_and_counts_share_one_bound() -> None:
     rig.reader.gate = hang
     hanging = asyncio.create_task(rig.reads.read_history("a", HISTORIES["hour"], lambda: NOW_MS))
     await hung.wait()
-    with pytest.raises(NoPlace):
+    with pytest.raises(TooManyCalls):
         await rig.read("a")
     release.set()
     await hanging

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from hitcounter.entries import Durability
 from hitcounter.errors import InvalidHit
+from hitcounter_api.intake import IntakeFull
 from hitcounter_api.problems import Kind, Problem
 from hitcounter_api.requests import (
     BodyRoom,
@@ -63,16 +64,29 @@ async def test_a_body_is_read_to_its_end(messages: Sequence[Mapping[str, Any]]) 
 
 async def test_bodies_that_arrive_share_one_room_and_give_it_back() -> None:
     room = BodyRoom(10)
-    arriving = asyncio.create_task(read_body(receiving(piece(b"123456", more_body=True)), 0, 6, room))
+
+    async def read(body: bytes, *, more_body: bool = False) -> bytes:
+        with room.reserve() as reserve:
+            return await read_body(receiving(piece(body, more_body=more_body)), 0, 10, reserve)
+
+    arriving = asyncio.create_task(read(b"123456", more_body=True))
     await asyncio.sleep(0)
-    assert await read_body(receiving(piece(b"1234")), 0, 6, room) == b"1234"
-    with pytest.raises(Problem) as caught:
-        await read_body(receiving(piece(b"12345")), 0, 6, room)
-    assert caught.value.kind is Kind.INTAKE_FULL
-    assert caught.value.members["outcome"] == "refused"
+    assert await read(b"1234") == b"1234"
+    with pytest.raises(IntakeFull, match="already take 6 bytes"):
+        await read(b"12345")
     arriving.cancel()
     await asyncio.wait([arriving])
-    assert await read_body(receiving(piece(b"1234567890")), 0, 10, room) == b"1234567890"
+    assert await read(b"1234567890") == b"1234567890"
+
+
+async def test_a_body_keeps_its_room_while_its_request_is_in_progress() -> None:
+    room = BodyRoom(10)
+    with room.reserve() as reserve:
+        await read_body(receiving(piece(b"123456")), 0, 10, reserve)
+        with room.reserve() as another, pytest.raises(IntakeFull):
+            another(5)
+    with room.reserve() as reserve:
+        reserve(10)
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_even_read() -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hitcounter.entries import Durability
+from hitcounter.errors import HitcounterError
 from hitcounter.hits import Hit
 from hitcounter.tracing import LINKS_MAX
 from hitcounter_api.hot_path import HotPath
-from hitcounter_api.intake import Intake, Intakes, Refusal
+from hitcounter_api.intake import Intake, Intakes
+from hitcounter_api.listeners import open_answer
 from hitcounter_api.problems import Problem
-from hitcounter_api.tracing import TracedHotPath, TracedIntake
+from hitcounter_api.tracing import TracingObserver
 from opentelemetry.trace import SpanKind, StatusCode, use_span
 
 from tests.support.tracing import (
@@ -31,40 +32,26 @@ from tests.support.tracing import (
 from tests.unit.api.fakes import NOW_MS, PRODUCER, REFUSED, FakeStream, build_metrics
 
 
-class Request:
-    """A request that keeps its answer."""
-
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[Refusal | Problem | None] = asyncio.get_running_loop().create_future()
-
-    def answer(self, refusal: Refusal | None) -> None:
-        self.answered.set_result(refusal)
-
-    def answer_problem(self, problem: Problem) -> None:
-        self.answered.set_result(problem)
-
-
 class Rig:
-    """The hot path over an intake, both of those that trace, and a stream that fails on demand."""
+    """The hot path over an intake, both with an observer, and a stream that fails on demand."""
 
     def __init__(self, *, sample_ratio: float = 0.0, limit: int = 20_000) -> None:
         self.recorder = Recorder()
         self.stream = FakeStream()
         metrics, _ = build_metrics()
-        self.intake = TracedIntake(
-            self.stream, metrics, tracer=self.recorder.tracer, producer=PRODUCER, limit=limit, budget_seconds=0.3
+        observer = TracingObserver(self.recorder.tracer, sample_ratio=sample_ratio)
+        self.intake = Intake(
+            self.stream, metrics, producer=PRODUCER, limit=limit, budget_seconds=0.3, observer=observer
         )
         intakes = Intakes({Durability.MEMORY: self.intake}, Durability.MEMORY)
-        self._hot_path = TracedHotPath(
-            intakes, metrics, lambda: NOW_MS, tracer=self.recorder.tracer, sample_ratio=sample_ratio
-        )
+        self._hot_path = HotPath(intakes, metrics, lambda: NOW_MS, observer)
 
-    def send(self, traceparent: str = "", body: bytes = b'{"id":"a"}') -> asyncio.Future[Refusal | Problem | None]:
+    def send(self, traceparent: str = "", body: bytes = b'{"id":"a"}') -> asyncio.Future[HitcounterError | None]:
         """Send one hit, and return its answer to await."""
-        request = Request()
+        answer, listener = open_answer()
         headers = [(b"traceparent", traceparent.encode())] if traceparent else []
-        self._hot_path.take(headers, body, request)
-        return request.answered
+        self._hot_path.take(headers, body, listener)
+        return answer
 
 
 def requests_of(rig: Rig) -> Sequence[Any]:
@@ -170,13 +157,3 @@ async def test_a_hit_that_is_not_even_queued_leaves_nothing_behind() -> None:
     assert [span.name for span in rig.recorder.spans] == ["POST /analytics"]
     assert requests_of(rig)[0].attributes["http.response.status_code"] == 503
     assert rig.stream.accepted[0].traceparent == ""
-
-
-def test_the_parts_that_trace_take_what_the_usual_ones_take() -> None:
-    recorder = Recorder()
-    metrics, _ = build_metrics()
-    stream = FakeStream()
-    for build in (Intake, functools.partial(TracedIntake, tracer=recorder.tracer)):
-        intake = build(stream, metrics, producer=PRODUCER, limit=10, budget_seconds=0.1)
-        for build_path in (HotPath, functools.partial(TracedHotPath, tracer=recorder.tracer, sample_ratio=0.5)):
-            build_path(Intakes({Durability.MEMORY: intake}, Durability.MEMORY), metrics, lambda: NOW_MS)

@@ -7,8 +7,7 @@ Many requests share a batch, and many batches share a bulk. A span has only one 
 addition the first traced request is the parent of its batch, and the first traced batch is the parent of its index
 span. So the trace of at least one hit shows all of its way from the request to the bulk.
 
-This module is imported only if tracing is enabled. The hot path never checks whether it is: a service with tracing is
-built from other classes (tracing.py of the API and of the indexer).
+This module is imported only if tracing is enabled: see tracing.py of the API and of the indexer.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import functools
 import gc
 import re
 import resource
@@ -14,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from hitcounter import __version__
 from hitcounter.codec import PRODUCER_BYTES
@@ -31,8 +30,8 @@ from uvicorn import Config
 
 from hitcounter_api.app import create_app
 from hitcounter_api.counts import CountReader
-from hitcounter_api.hot_path import HotPath
 from hitcounter_api.intake import Intake, Intakes
+from hitcounter_api.listeners import Observer
 from hitcounter_api.metrics import ApiMetrics, create_metrics
 from hitcounter_api.queue_watch import REDIS, QueueWatch
 from hitcounter_api.reads import Reads
@@ -145,12 +144,12 @@ async def _open_server(
     """Create the API, and watch Redis while the block runs. At its end every accepted hit has its response."""
     metrics = create_metrics(registry)
     async with contextlib.AsyncExitStack() as stack:
-        makers = stack.enter_context(choose_makers(settings.tracing))
+        observer = stack.enter_context(open_observer(settings.tracing))
         stream = await stack.enter_async_context(open_stream(settings.redis))
         client = await stack.enter_async_context(
             open_client(settings.elasticsearch, connections=settings.reads.max_concurrent)
         )
-        intakes = _build_intakes(stream.producer, metrics, settings.intake, makers)
+        intakes = _build_intakes(stream.producer, metrics, settings.intake, observer)
         watch = QueueWatch(stream.monitor, QueueMetrics(registry), readiness)
         reader = CountReader(
             client, settings.elasticsearch.index_prefix, timeout_seconds=settings.reads.timeout_seconds
@@ -170,7 +169,7 @@ async def _open_server(
             metrics=metrics,
             max_batch_requests=settings.intake.batch_requests,
             has_page=settings.http.page,
-            build_hot_path=makers.hot_path,
+            observer=observer,
         )
         watching = asyncio.create_task(watch.run(), name="queue watch")
         try:
@@ -181,49 +180,42 @@ async def _open_server(
             await asyncio.wait([watching])
 
 
-class Makers(NamedTuple):
-    """The factories of intake and hot path, with or without tracing."""
-
-    intake: Callable[..., Intake] = Intake
-    hot_path: Callable[..., HotPath] = HotPath
-
-
 @contextlib.contextmanager
-def choose_makers(settings: TracingSettings) -> Iterator[Makers]:
-    """Return the factories. Spans are exported while the block runs.
+def open_observer(settings: TracingSettings) -> Iterator[Observer | None]:
+    """Return the observer that creates spans, which are exported while the block runs; None if tracing is disabled.
 
     Raises:
         ConfigurationError: tracing is enabled, and the extra `tracing` is not installed.
     """
     if not settings.enabled:
-        yield Makers()
+        yield None
         return
     try:
         # Imported only if needed: it takes time to load, and some megabytes of memory.
         from hitcounter.tracing import open_tracer
 
-        from hitcounter_api.tracing import TracedHotPath, TracedIntake
+        from hitcounter_api.tracing import TracingObserver
     except ImportError as error:
         raise ConfigurationError(
             f"{variable_name('tracing', 'enabled')}: traces need the extra `tracing` of hitcounter-api: {error}"
         ) from error
     with open_tracer("api", settings, sample_ratio=settings.sample_ratio) as tracer:
-        yield Makers(
-            functools.partial(TracedIntake, tracer=tracer),
-            functools.partial(TracedHotPath, tracer=tracer, sample_ratio=settings.sample_ratio),
-        )
+        yield TracingObserver(tracer, sample_ratio=settings.sample_ratio)
 
 
-def _build_intakes(stream: StreamProducer, metrics: ApiMetrics, settings: IntakeSettings, makers: Makers) -> Intakes:
+def _build_intakes(
+    stream: StreamProducer, metrics: ApiMetrics, settings: IntakeSettings, observer: Observer | None
+) -> Intakes:
     budgets = {Durability.MEMORY: settings.budget_seconds, Durability.DISK: settings.disk_budget_seconds}
     intakes = {
-        durability: makers.intake(
+        durability: Intake(
             stream,
             metrics,
             producer=secrets.token_bytes(PRODUCER_BYTES),
             limit=settings.limit,
             budget_seconds=budget_seconds,
             durability=durability,
+            observer=observer,
         )
         for durability, budget_seconds in budgets.items()
     }

@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from hitcounter_api.hot_path import PATH, HotPath
 from hitcounter_api.intake import Intakes
+from hitcounter_api.listeners import Observer
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.openapi import add_schemas
-from hitcounter_api.problems import Kind, Problem, problem_of
+from hitcounter_api.problems import Kind, Problem, count_problem, problem_of
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.requests import ClientGone, read_traceparent
@@ -83,11 +84,11 @@ def create_app(
     max_batch_requests: int = 32,
     has_page: bool = False,
     clock_ms: Callable[[], int] = read_clock_ms,
-    build_hot_path: Callable[[Intakes, ApiMetrics, Callable[[], int]], HotPath] = HotPath,
+    observer: Observer | None = None,
 ) -> FastAPI:
     """Return the application. It opens and closes nothing: the caller owns the objects passed in."""
     app = Api(
-        build_hot_path(intakes, metrics, clock_ms),
+        HotPath(intakes, metrics, clock_ms, observer),
         title="hitcounter",
         version=__version__,
         description=_DESCRIPTION,
@@ -112,16 +113,16 @@ def _answer_with_problems(app: FastAPI, metrics: ApiMetrics) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, ClientGone):
             return Response(status_code=400)  # nobody receives it
-        problem = _problem_of_routing(request, error) if isinstance(error, HTTPException) else problem_of(error)
-        if problem.kind.is_invalid:
-            metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
-        elif problem.kind is Kind.INTERNAL:
-            metrics.internal_errors.inc()
-        headers, body = problem.render_answer()
+        if isinstance(error, HTTPException):
+            problem = _problem_of_routing(request, error)
+        else:
+            problem = problem_of(error, is_write=False)  # routes with hits raise a Problem
+        count_problem(metrics, problem)
+        headers, body = problem.render()
         return Response(body, problem.kind.status, headers=dict(headers))
 
     app.add_exception_handler(Exception, answer)
-    for kind in (HTTPException, Problem, ClientGone, HitcounterError):
+    for kind in (HTTPException, ClientGone, HitcounterError):
         app.add_exception_handler(kind, answer)
 
 

@@ -4,7 +4,7 @@
 
 An idle API sends each hit at once. A busy one sends together what arrived during one round trip, so there is no timer
 and no batch size to tune. Each request registers a listener, which is called with the result of its batch; this avoids
-a task per request. The result is a value and not an exception, because a listener has no coroutine to raise it in.
+a task per request.
 
 A batch is retried while a retry may help and its time budget lasts. The accept script is idempotent, so retries count
 it once. When a batch is given up, all batches behind it are refused at once, so that no request waits for two failures
@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count, product
 from typing import Final, Protocol
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import HitBatch, build_batch
 from hitcounter.entries import Durability
-from hitcounter.errors import DurabilityUnavailable, Outcome, StreamUnavailable
+from hitcounter.errors import DurabilityUnavailable, HitcounterError, Outcome, StreamUnavailable, TransientError
 from hitcounter.hits import BATCH_MAX_HITS, ID_MAX_BYTES, KEY_MAX_BYTES, Hit
 from hitcounter.logs import get_logger
 
+from hitcounter_api.listeners import Listener, Observer, open_answer
 from hitcounter_api.metrics import ApiMetrics
 
 ENTRY_MAX_BYTES: Final = 1024 * 1024
@@ -47,35 +48,22 @@ class HitSink(Protocol):
         """Add the batch as one entry. Idempotent: repeated calls for one batch add it once."""
 
 
-class RefusalReason(StrEnum):
-    """Why hits were not acknowledged."""
-
-    FULL = "full"
-    STREAM = "stream"
-    DRAINING = "draining"
-    DURABILITY = "durability"
-    """The client asked for a durability that this Redis does not support."""
+class IntakeFull(TransientError):
+    """Too many hits wait already: these were refused before they were queued."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why hits were not acknowledged, and what the client should know.
-
-    Attributes:
-        cause: for the log only, because it may contain hosts and users.
-    """
-
-    reason: RefusalReason
-    detail: str
-    outcome: Outcome = Outcome.REFUSED
-    retry_after_seconds: float = 1.0
-    cause: str = ""
+_NOT_HANDED_OVER: Final = "the hits could not be handed over"
 
 
-_NOT_HANDED_OVER: Final = Refusal(RefusalReason.STREAM, "the hits could not be handed over", Outcome.UNKNOWN)
-
-Listener = Callable[["Refusal | None"], None]
-"""Called once with the result of a hit: None if it is in Redis, else why it was not acknowledged."""
+def classify(error: HitcounterError) -> tuple[str, Outcome]:
+    """Return the reason for the metric, and whether the hits may have been accepted."""
+    match error:
+        case StreamUnavailable():
+            return "stream", error.outcome
+        case DurabilityUnavailable():
+            return "durability", Outcome.REFUSED
+        case _:
+            return "full", Outcome.REFUSED
 
 
 class WaitingBatch:
@@ -117,6 +105,7 @@ class Intake:
         limit: int,
         budget_seconds: float,
         durability: Durability = Durability.MEMORY,
+        observer: Observer | None = None,
     ) -> None:
         """Create an intake.
 
@@ -128,6 +117,7 @@ class Intake:
                 batch would not fit) is reserved for requests with a single hit, so that batches cannot starve them.
             budget_seconds: time limit for one batch, including retries.
             durability: the durability of each batch when it is acknowledged.
+            observer: follows batches, if tracing is enabled.
         """
         self._stream = stream
         self._metrics = metrics
@@ -141,32 +131,28 @@ class Intake:
         self._is_full = False
         """Hits were refused since the last batch was sent. This is logged once, not for each hit."""
         self._waiting: deque[WaitingBatch] = deque()
-        self._flight: asyncio.Task[None] | None = None
-        self._is_draining = False
+        self._sender: asyncio.Task[None] | None = None
+        self._observer = observer
         metrics.waiting_hits.labels(durability).set_function(lambda: self._waiting_hits)
-        for reason, outcome in product(RefusalReason, Outcome):
+        for reason, outcome in product(("full", "stream", "durability"), Outcome):
             metrics.refused_hits.labels(reason, outcome)  # from the start: rate() misses the first increase otherwise
 
     def add(self, hit: Hit, listener: Listener) -> None:
         """Queue one hit. The listener is called with the result, now or later."""
         self._queue((hit,), listener)
 
-    def add_all(self, hits: Sequence[Hit]) -> asyncio.Future[Refusal | None]:
+    def add_all(self, hits: Sequence[Hit]) -> asyncio.Future[HitcounterError | None]:
         """Queue 1 to 10,000 hits in one entry, so that all or none are acknowledged; return a future of the result."""
-        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
-
-        def tell(refusal: Refusal | None) -> None:
-            if not answer.done():  # its request was cancelled
-                answer.set_result(refusal)
-
-        self._queue(hits, tell)
+        answer, listener = open_answer()
+        if self._observer is not None:
+            listener = self._observer.observe_hits(listener)
+        self._queue(hits, listener)
         return answer
 
     async def drain(self) -> None:
-        """Refuse new hits from now on, and wait until all earlier hits have their result."""
-        self._is_draining = True
-        while self._flight is not None:
-            await asyncio.wait([self._flight])
+        """Wait until all hits have their result. Call it when no more hits can arrive: all connections are closed."""
+        while self._sender is not None:
+            await asyncio.wait([self._sender])
 
     def _queue(self, hits: Sequence[Hit], listener: Listener) -> None:
         batch = self._find_room(hits)
@@ -175,14 +161,14 @@ class Intake:
             return
         batch.hits.extend(hits)
         batch.listeners.append(listener)
-        if self._flight is None:
-            self._begin_flight()
+        if self._sender is None:
+            self._start_sender()
 
     def _find_room(self, hits: Sequence[Hit]) -> WaitingBatch | None:
         """Return the batch with room for these hits; None if they must be refused."""
         number = len(hits)
         waiting_hits = self._waiting_hits + number
-        if self._is_draining or waiting_hits > (self._limit if number == 1 else self._limit_of_many):
+        if waiting_hits > (self._limit if number == 1 else self._limit_of_many):
             return None
         self._waiting_hits = waiting_hits
         if self._waiting and self._waiting[-1].takes(hits):
@@ -191,48 +177,58 @@ class Intake:
         self._waiting.append(batch)
         return batch
 
-    def _begin_flight(self) -> None:
+    def _start_sender(self) -> None:
         # In its own context: its log lines belong to many requests, not to the first one.
-        self._flight = asyncio.get_running_loop().create_task(self._fly(), name="intake", context=contextvars.Context())
-        self._flight.add_done_callback(self._end_flight)
+        self._sender = asyncio.get_running_loop().create_task(
+            self._send_waiting(), name="intake", context=contextvars.Context()
+        )
+        self._sender.add_done_callback(self._end_sender)
 
-    def _end_flight(self, flight: asyncio.Task[None]) -> None:
-        """Start the next flight if hits are waiting, even if this one failed, so that no request waits for ever."""
-        self._flight = None
-        if flight.cancelled():
+    def _end_sender(self, sender: asyncio.Task[None]) -> None:
+        """Start the next sender if hits are waiting, even if this one failed, so that no request waits for ever."""
+        self._sender = None
+        if sender.cancelled():
             return
         if self._waiting:
-            self._begin_flight()
-        if (error := flight.exception()) is not None:
+            self._start_sender()
+        if (error := sender.exception()) is not None:
             log.error("the intake failed, and continues", exc_info=error)
 
-    async def _fly(self) -> None:
+    async def _send_waiting(self) -> None:
         """Send batch after batch until none is waiting."""
         while self._waiting:
             batch = self._waiting.popleft()
             self._waiting_hits -= len(batch.hits)
             self._is_full = False
-            refusal: Refusal | None = _NOT_HANDED_OVER
+            error: HitcounterError | None = StreamUnavailable(_NOT_HANDED_OVER)
             try:
-                refusal = await self._send(batch)
+                error = await self._send(batch)
             finally:
-                self._answer(batch, refusal)
-            if refusal is not None:
-                self._refuse_waiting(refusal)
+                self._answer(batch, error)
+            if error is not None:
+                self._refuse_waiting(error)
 
-    async def _send(self, batch: WaitingBatch) -> Refusal | None:
+    async def _send(self, batch: WaitingBatch) -> HitcounterError | None:
+        if self._observer is None:
+            return await self._send_hits(batch.hits, "")
+        send = functools.partial(self._send_hits, batch.hits)
+        return await self._observer.send(batch.listeners, len(batch.hits), send)
+
+    async def _send_hits(self, hits: Sequence[Hit], traceparent: str) -> HitcounterError | None:
         self._sequence += 1
         outcome = Outcome.REFUSED
         try:
             with self._metrics.append_seconds.time():
-                hit_batch = build_batch(self._producer, self._sequence, batch.hits)
+                batch = build_batch(self._producer, self._sequence, hits)
+                if traceparent:
+                    batch = replace(batch, traceparent=traceparent)
                 outcome = Outcome.UNKNOWN
-                return await self._append(hit_batch)
+                return await self._append(batch)
         except Exception:  # a bug must not leave thousands of requests without an answer
-            log.exception("a batch of hits failed", hits=len(batch.hits))
-            return replace(_NOT_HANDED_OVER, outcome=outcome)
+            log.exception("a batch of hits failed", hits=len(hits))
+            return StreamUnavailable(_NOT_HANDED_OVER, outcome=outcome)
 
-    async def _append(self, batch: HitBatch) -> Refusal | None:
+    async def _append(self, batch: HitBatch) -> HitcounterError | None:
         """Append the batch, with retries while they may help and the budget lasts."""
         now = asyncio.get_running_loop().time
         deadline = now() + self._budget_seconds
@@ -247,8 +243,7 @@ class Intake:
                 )
             except DurabilityUnavailable as error:
                 # This is about this attempt only. If an earlier attempt may have succeeded, the outcome is unknown.
-                reason = RefusalReason.DURABILITY if outcome is Outcome.REFUSED else RefusalReason.STREAM
-                return Refusal(reason, str(error), outcome)
+                return error if outcome is Outcome.REFUSED else StreamUnavailable(str(error), outcome=outcome)
             except StreamUnavailable as error:
                 self._metrics.append_failures.inc()
                 if error.outcome is Outcome.UNKNOWN:
@@ -256,54 +251,60 @@ class Intake:
                 pause = backoff_seconds(attempt, first_seconds=0.02, most_seconds=0.2)
                 least_seconds = self._budget_seconds / 10  # with less, even a healthy Redis could time out
                 if not error.is_worth_retrying or now() + pause + least_seconds > deadline:
-                    return Refusal(RefusalReason.STREAM, error.summary, outcome, error.retry_after_seconds, error.cause)
+                    return _with_outcome(error, outcome)
                 await asyncio.sleep(pause)
             else:
                 return None
         raise AssertionError("count() has no end")
 
-    def _answer(self, batch: WaitingBatch, refusal: Refusal | None) -> None:
+    def _answer(self, batch: WaitingBatch, error: HitcounterError | None) -> None:
         """Call all listeners, even if one of them fails."""
         for listener in batch.listeners:
             try:
-                listener(refusal)
+                listener(error)
             except Exception:  # a failure of one connection must not affect the others
                 log.exception("an answer could not be written")
-        self._note_answer(batch, refusal)
+        self._note_answer(batch, error)
 
-    def _note_answer(self, batch: WaitingBatch, refusal: Refusal | None) -> None:
+    def _note_answer(self, batch: WaitingBatch, error: HitcounterError | None) -> None:
         hits = len(batch.hits)
-        if refusal is None:
+        if error is None:
             self._metrics.accepted_hits.inc(hits)
             self._metrics.entry_hits.observe(hits)
         else:
-            self._count_refusal(refusal, hits)
-            reason = f"{refusal.detail} ({refusal.cause})" if refusal.cause else refusal.detail
-            log.warning("hits were not acknowledged", hits=hits, outcome=str(refusal.outcome), reason=reason)
+            outcome = self._count_refusal(error, hits)
+            log.warning("hits were not acknowledged", hits=hits, outcome=str(outcome), reason=str(error))
         self._metrics.track_seconds.observe(asyncio.get_running_loop().time() - batch.opened_at)
 
-    def _refuse_waiting(self, cause: Refusal) -> None:
+    def _refuse_waiting(self, error: HitcounterError) -> None:
         """Refuse all batches behind one that was given up; none of them was sent."""
-        refusal = replace(cause, outcome=Outcome.REFUSED)
+        if isinstance(error, StreamUnavailable):
+            error = _with_outcome(error, Outcome.REFUSED)
         while self._waiting:
             batch = self._waiting.popleft()
             self._waiting_hits -= len(batch.hits)
-            self._answer(batch, refusal)
+            self._answer(batch, error)
 
-    def _refuse(self, hits: int) -> Refusal:
-        """Return the refusal for hits that were not queued."""
-        if self._is_draining:
-            refusal = Refusal(RefusalReason.DRAINING, "this server is stopping")
-        else:
-            refusal = Refusal(RefusalReason.FULL, f"the intake is full: {self._waiting_hits:,} hits wait for Redis")
-            if not self._is_full:
-                self._is_full = True
-                log.warning("the intake is full", waiting_hits=self._waiting_hits)
-        self._count_refusal(refusal, hits)
-        return refusal
+    def _refuse(self, hits: int) -> IntakeFull:
+        """Return the error for hits that were not queued."""
+        error = IntakeFull(f"the intake is full: {self._waiting_hits:,} hits wait for Redis")
+        if not self._is_full:
+            self._is_full = True
+            log.warning("the intake is full", waiting_hits=self._waiting_hits)
+        self._count_refusal(error, hits)
+        return error
 
-    def _count_refusal(self, refusal: Refusal, hits: int) -> None:
-        self._metrics.refused_hits.labels(refusal.reason, refusal.outcome).inc(hits)
+    def _count_refusal(self, error: HitcounterError, hits: int) -> Outcome:
+        reason, outcome = classify(error)
+        self._metrics.refused_hits.labels(reason, outcome).inc(hits)
+        return outcome
+
+
+def _with_outcome(error: StreamUnavailable, outcome: Outcome) -> StreamUnavailable:
+    """Return the same error with this outcome. It is not raised again: many requests get it, at different times."""
+    return StreamUnavailable(
+        error.summary, cause=error.cause, outcome=outcome, retry_after_seconds=error.retry_after_seconds
+    )
 
 
 def _measure(hits: Sequence[Hit]) -> int:

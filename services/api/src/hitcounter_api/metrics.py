@@ -52,11 +52,11 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
         refused_hits=Counter(
             "hitcounter_refused_hits",
             explain(
-                "Hits that were not acknowledged. Reason: full (too many were waiting), stream (Redis failed), "
-                "draining (this process is stopping) or durability (Redis does not support the durability asked for). "
-                "Outcome: refused, or unknown if they may have been accepted.",
+                "Hits that were not acknowledged. Reason: full (too many were waiting), stream (Redis failed) or "
+                "durability (Redis does not support the durability asked for). Outcome: refused, or unknown if they "
+                "may have been accepted.",
                 "stream: check Redis. full: Redis is slow, or more API replicas are needed. durability: change the "
-                "client, or give Redis 7.2 or newer with appendonly yes. draining: nothing; clients retry elsewhere.",
+                "client, or give Redis 7.2 or newer with appendonly yes.",
             ),
             ["reason", "outcome"],
             registry=registry,

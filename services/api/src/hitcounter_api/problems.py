@@ -1,5 +1,8 @@
 """The error responses of the API: RFC 9457 problem details. All kinds are in this table.
 
+Below HTTP, errors are those of hitcounter.errors. `problem_of` converts them, and nothing else does. What only HTTP
+knows (a path, a method, the size of a body) is a Problem from the start.
+
 A problem has the field, the value (shortened) and the limit, if there are any. A 503 has `Retry-After`, and `outcome`
 says whether the hits may have been accepted after all.
 """
@@ -13,10 +16,19 @@ from http import HTTPStatus
 from typing import Final
 
 import orjson
-from hitcounter.errors import IndexUnavailable, InvalidHit, StreamUnavailable
+from hitcounter.errors import (
+    DurabilityUnavailable,
+    HitcounterError,
+    IndexUnavailable,
+    InvalidHit,
+    Outcome,
+    StreamUnavailable,
+    TransientError,
+)
 
-from hitcounter_api.flights import NoPlace
-from hitcounter_api.intake import Refusal, RefusalReason
+from hitcounter_api.coalescing import TooManyCalls
+from hitcounter_api.intake import IntakeFull
+from hitcounter_api.metrics import ApiMetrics
 
 MEDIA_TYPE: Final = "application/problem+json"
 VALUE_MAX_CHARACTERS: Final = 100
@@ -47,7 +59,6 @@ class Kind(Enum):
     INTERNAL = (500, "internal-error", "The server failed")
     INTAKE_FULL = (503, "intake-full", "Too many hits are waiting")
     STREAM_UNAVAILABLE = (503, "stream-unavailable", "The queue of hits is not available")
-    DRAINING = (503, "draining", "The server is stopping")
     READS_FULL = (503, "reads-full", "Too many reads are in progress")
     INDEX_UNAVAILABLE = (503, "index-unavailable", "The counts are not available")
 
@@ -67,16 +78,8 @@ class Kind(Enum):
         return self.status < HTTPStatus.INTERNAL_SERVER_ERROR or self is Kind.NOT_IMPLEMENTED
 
 
-_KIND_OF_REFUSAL: Final = {
-    RefusalReason.FULL: Kind.INTAKE_FULL,
-    RefusalReason.STREAM: Kind.STREAM_UNAVAILABLE,
-    RefusalReason.DRAINING: Kind.DRAINING,
-    RefusalReason.DURABILITY: Kind.DURABILITY_UNAVAILABLE,
-}
-
-
-class Problem(Exception):
-    """One problem, which is raised or sent."""
+class Problem(HitcounterError):
+    """One problem: it is raised, or told to the listener of a request."""
 
     def __init__(
         self, kind: Kind, detail: str, members: Mapping[str, object] | None = None, *, headers: _Headers = ()
@@ -87,47 +90,51 @@ class Problem(Exception):
         self.members = members or {}
         self.headers = headers
 
-    def render(self) -> bytes:
-        """Return the body."""
+    def render(self) -> tuple[list[tuple[str, str]], bytes]:
+        """Return the headers and the body of the response."""
         kind = self.kind
-        return orjson.dumps(
+        body = orjson.dumps(
             {"type": kind.type, "title": kind.title, "status": kind.status, "detail": self.detail, **self.members}
         )
-
-    def render_answer(self) -> tuple[list[tuple[str, str]], bytes]:
-        """Return the headers and the body of the response."""
-        body = self.render()
         return [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), *self.headers], body
 
 
-def problem_of(error: Exception) -> Problem:
-    """Convert an error to the problem that the client sees."""
+def problem_of(
+    error: Exception, fields: object = None, header_key: str | None = None, *, is_write: bool = True
+) -> Problem:
+    """Convert an error to the problem that the client sees.
+
+    Args:
+        error: any error.
+        fields: the decoded body, from which the value of an invalid field is shown.
+        header_key: the Idempotency-Key of the request.
+        is_write: the request has hits, and the client must know whether they may have been accepted.
+    """
     match error:
         case Problem():
             return error
         case InvalidHit():
-            return Problem(Kind.INVALID_HIT, error.detail, describe_fault(error))
+            return Problem(Kind.INVALID_HIT, error.detail, describe_fault(error, fields, header_key))
+        case DurabilityUnavailable():  # a later retry would fail, too
+            return Problem(Kind.DURABILITY_UNAVAILABLE, str(error), {"field": "Hitcounter-Durability"})
+        case IntakeFull():
+            return _unavailable(Kind.INTAKE_FULL, error, {"outcome": Outcome.REFUSED})
         case StreamUnavailable():
-            return _unavailable(Kind.STREAM_UNAVAILABLE, error.summary, error.retry_after_seconds)
-        case NoPlace():
-            return _unavailable(Kind.READS_FULL, error.summary, error.retry_after_seconds)
+            return _unavailable(Kind.STREAM_UNAVAILABLE, error, {"outcome": error.outcome} if is_write else None)
+        case TooManyCalls():
+            return _unavailable(Kind.READS_FULL, error)
         case IndexUnavailable():
-            return _unavailable(Kind.INDEX_UNAVAILABLE, error.summary, error.retry_after_seconds)
+            return _unavailable(Kind.INDEX_UNAVAILABLE, error)
         case _:
             return Problem(Kind.INTERNAL, INTERNAL_DETAIL)
 
 
-def problem_of_refusal(refusal: Refusal) -> Problem:
-    """Return the problem of hits that were not acknowledged."""
-    kind = _KIND_OF_REFUSAL[refusal.reason]
-    if kind is Kind.DURABILITY_UNAVAILABLE:  # a later retry would fail, too
-        return Problem(kind, refusal.detail, {"field": "Hitcounter-Durability"})
-    return _unavailable(kind, refusal.detail, refusal.retry_after_seconds, {"outcome": refusal.outcome})
-
-
-def problem_of_hit(error: InvalidHit, fields: object, header_key: str | None) -> Problem:
-    """Return the problem of one hit, with the value that broke the rule."""
-    return Problem(Kind.INVALID_HIT, error.detail, describe_fault(error, fields, header_key))
+def count_problem(metrics: ApiMetrics, problem: Problem) -> None:
+    """Count a request that the client must change, or that met a bug."""
+    if problem.kind.is_invalid:
+        metrics.count_invalid(problem.kind.slug, problem.members.get("field"))
+    elif problem.kind is Kind.INTERNAL:
+        metrics.internal_errors.inc()
 
 
 def describe_fault(error: InvalidHit, fields: object = None, header_key: str | None = None) -> dict[str, object]:
@@ -161,7 +168,7 @@ def show(value: object) -> object:
 
 async def send_problem(send: Callable[[dict[str, object]], Awaitable[None]], problem: Problem) -> None:
     """Send the problem as a complete HTTP response."""
-    headers, body = problem.render_answer()
+    headers, body = problem.render()
     await send(
         {
             "type": "http.response.start",
@@ -172,8 +179,6 @@ async def send_problem(send: Callable[[dict[str, object]], Awaitable[None]], pro
     await send({"type": "http.response.body", "body": body})
 
 
-def _unavailable(
-    kind: Kind, detail: str, retry_after_seconds: float, members: Mapping[str, object] | None = None
-) -> Problem:
-    retry_after = str(max(1, math.ceil(retry_after_seconds)))
-    return Problem(kind, detail, members, headers=[("retry-after", retry_after)])
+def _unavailable(kind: Kind, error: TransientError, members: Mapping[str, object] | None = None) -> Problem:
+    retry_after = str(max(1, math.ceil(error.retry_after_seconds)))
+    return Problem(kind, error.summary, members, headers=[("retry-after", retry_after)])

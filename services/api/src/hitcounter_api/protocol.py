@@ -25,13 +25,13 @@ import re
 from typing import Any, ClassVar, Final
 
 import httptools
+from hitcounter.errors import HitcounterError
 from hitcounter.logs import get_logger
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hitcounter_api.hot_path import PATH, HotPath
-from hitcounter_api.intake import Refusal
-from hitcounter_api.problems import INTERNAL_DETAIL, Kind, Problem, problem_of_refusal
+from hitcounter_api.problems import Kind, Problem, count_problem, problem_of
 from hitcounter_api.requests import HIT_MAX_BYTES
 
 HEAD_MAX_BYTES: Final = 64 * 1024
@@ -202,7 +202,7 @@ class ApiProtocol(HttpToolsProtocol):
             head, body = self._head, self._body
             self._head = self.headers = []  # an idle connection keeps nothing of its last request
             self._body = self.url = b""
-            self.hot_path.take(head, body, cycle)
+            self.hot_path.take(head, body, cycle.answer)
         elif not self.parser.should_upgrade():
             self.headers = []
             self.url = b""
@@ -487,15 +487,13 @@ class ApiProtocol(HttpToolsProtocol):
                 problem = Problem(Kind.MALFORMED_REQUEST, f"this cannot be read as HTTP/1.1: {cause}")
             case _:
                 log.error("a request could not be read: a bug", exc_info=cause or error)
-                self.hot_path.metrics.internal_errors.inc()
-                problem = Problem(Kind.INTERNAL, INTERNAL_DETAIL)
+                problem = problem_of(error)
         self._hang_up(problem)
 
     def _hang_up(self, problem: Problem) -> None:
         """Send the problem and close. If a complete request waits, do not send it: its hit may be counted."""
         self._fast_cycle = None
-        if problem.kind.is_invalid:
-            self.hot_path.metrics.count_invalid(problem.kind.slug, None)
+        count_problem(self.hot_path.metrics, problem)
         cycle = self.cycle
         may_answer = cycle is None or cycle.response_complete or cycle.more_body
         if may_answer and not self.pipeline:
@@ -504,7 +502,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def render_problem(self, problem: Problem, *, keep_alive: bool) -> bytes:
         """Return the complete response."""
-        headers, body = problem.render_answer()
+        headers, body = problem.render()
         if not keep_alive:
             headers.append(("connection", "close"))
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
@@ -552,16 +550,12 @@ class _FastCycle:
         self.disconnected = False
         self.response_complete = False
 
-    def answer(self, refusal: Refusal | None) -> None:
+    def answer(self, error: HitcounterError | None) -> None:
         """Write the response: accepted, or the problem."""
-        if refusal is None:
+        if error is None:
             self._write(_no_content.render(self._protocol.server_state.default_headers, keep_alive=self.keep_alive))
         else:
-            self.answer_problem(problem_of_refusal(refusal))
-
-    def answer_problem(self, problem: Problem) -> None:
-        """Write a problem."""
-        self._write(self._protocol.render_problem(problem, keep_alive=self.keep_alive))
+            self._write(self._protocol.render_problem(problem_of(error), keep_alive=self.keep_alive))
 
     def _write(self, answer: bytes) -> None:
         self.response_complete = True

@@ -18,7 +18,7 @@ from hitcounter.ledger import StreamMemory, StreamStatus
 from hitcounter.logs import get_logger
 from hitcounter.metrics import QueueMetrics
 
-from hitcounter_api.flights import Flights
+from hitcounter_api.coalescing import Coalescer
 
 REDIS: Final = "redis"
 _POLL_SECONDS: Final = 1.0
@@ -59,7 +59,7 @@ class QueueWatch:
         self._stream = stream
         self._metrics = metrics
         self._readiness = readiness
-        self._looks: Flights[str, StreamStatus] = Flights(
+        self._looks: Coalescer[str, StreamStatus] = Coalescer(
             places=1, max_waiting=1, max_wait_seconds=2 * _LOOK_MAX_SECONDS
         )
         self._freshness = Freshness(None, None)

@@ -2,7 +2,7 @@
 
 It never returns 0 for a count that it could not read. Reads do not pile up when Elasticsearch is slow: each has a
 timeout, and the number of reads in progress, the number of waiting reads and their waiting time are limited. Equal
-reads share a search (flights.py). Reads do not call Redis: their as-of is the last one that queue_watch.py has seen,
+reads share a search (coalescing.py). Reads do not call Redis: their as-of is the last one that queue_watch.py has seen,
 and an as-of stays true.
 """
 
@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from hitcounter.errors import IndexUnavailable
 from hitcounter.logs import get_logger
 
+from hitcounter_api.coalescing import Coalescer, TooManyCalls
 from hitcounter_api.counts import Counts, Steps
-from hitcounter_api.flights import Flights, NoPlace
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.queue_watch import Freshness
 
@@ -76,7 +76,7 @@ class Reads:
         self._reader = reader
         self._freshness = freshness
         self._metrics = metrics
-        self._flights: Flights[tuple[str, Steps | None], Answer] = Flights(
+        self._searches: Coalescer[tuple[str, Steps | None], Answer] = Coalescer(
             places=max_concurrent,
             max_waiting=max_concurrent * _WAITING_PER_PLACE,
             max_wait_seconds=max_wait_seconds,
@@ -91,29 +91,29 @@ class Reads:
 
         Raises:
             IndexUnavailable: Elasticsearch is down and the id was not read recently.
-            NoPlace: too many reads are in progress.
+            TooManyCalls: too many reads are in progress.
         """
 
         async def search() -> Answer:
             answer = await self._search(clock_ms, lambda now_ms: self._reader.read(id_, now_ms))
-            # This never replaces a newer answer by an older one: the flights of one id run one after the other.
+            # This never replaces a newer answer by an older one: the searches of one id run one after the other.
             self._remember(id_, answer)
             return answer
 
-        return await self._measure(self._flights.share((id_, None), search), id_)
+        return await self._measure(self._searches.share((id_, None), search), id_)
 
     async def read_history(self, id_: str, steps: Steps, clock_ms: Callable[[], int]) -> Answer:
         """Return the hits of the id in each step up to now. Histories are never stale: nothing is kept.
 
         Raises:
             IndexUnavailable: Elasticsearch is down.
-            NoPlace: too many reads are in progress.
+            TooManyCalls: too many reads are in progress.
         """
 
         async def search() -> Answer:
             return await self._search(clock_ms, lambda now_ms: self._reader.read_history(id_, now_ms, steps))
 
-        return await self._measure(self._flights.share((id_, steps), search), None)
+        return await self._measure(self._searches.share((id_, steps), search), None)
 
     async def _search(self, clock_ms: Callable[[], int], read: Callable[[int], Awaitable[Counts]]) -> Answer:
         # Before the search, because hits that become countable later may be missing in its result.
@@ -126,7 +126,7 @@ class Reads:
         started = time.perf_counter()
         try:
             answer = await reading
-        except NoPlace:
+        except TooManyCalls:
             self._metrics.reads.labels("full").inc()
             raise
         except IndexUnavailable as error:

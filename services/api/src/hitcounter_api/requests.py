@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -13,8 +14,8 @@ from hitcounter.entries import Durability
 from hitcounter.errors import InvalidHit
 from hitcounter.hits import check_id
 
-from hitcounter_api.intake import Refusal, RefusalReason
-from hitcounter_api.problems import Kind, Problem, problem_of_hit, problem_of_refusal, show
+from hitcounter_api.intake import IntakeFull
+from hitcounter_api.problems import Kind, Problem, problem_of, show
 
 Scope = Mapping[str, Any]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -36,39 +37,47 @@ class ClientGone(Exception):
 
 
 class BodyRoom:
-    """Limits the memory of all bodies that are arriving."""
+    """Limits the memory of all bodies that are arriving or in progress."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._taken_bytes = 0
 
-    def take(self, size_bytes: int) -> None:
-        """Reserve memory for a part of a body.
+    @contextlib.contextmanager
+    def reserve(self) -> Iterator[Callable[[int], None]]:
+        """Return a function that reserves memory for a part of one body. All of it is released when the block ends.
 
-        Raises:
-            Problem: the limit is reached.
+        The function raises IntakeFull if the limit is reached.
         """
-        if self._taken_bytes + size_bytes > self._max_bytes:
-            detail = f"request bodies that are arriving already take {self._taken_bytes:,} bytes"
-            raise problem_of_refusal(Refusal(RefusalReason.FULL, detail))
-        self._taken_bytes += size_bytes
+        body_bytes = 0
 
-    def give_back(self, size_bytes: int) -> None:
-        """Release the memory of a body."""
-        self._taken_bytes -= size_bytes
+        def take(size_bytes: int) -> None:
+            nonlocal body_bytes
+            if self._taken_bytes + size_bytes > self._max_bytes:
+                raise IntakeFull(f"the bodies of batches already take {self._taken_bytes:,} bytes")
+            self._taken_bytes += size_bytes
+            body_bytes += size_bytes
+
+        try:
+            yield take
+        finally:
+            self._taken_bytes -= body_bytes
 
 
-async def read_body(receive: Receive, declared_bytes: int, max_bytes: int, room: BodyRoom | None = None) -> bytes:
+async def read_body(
+    receive: Receive, declared_bytes: int, max_bytes: int, reserve: Callable[[int], None] | None = None
+) -> bytes:
     """Read the body, at most max_bytes of it.
 
     Args:
         receive: the ASGI channel of the request.
         declared_bytes: its Content-Length; 0 if there is none.
         max_bytes: the limit.
-        room: the common limit of all bodies that are arriving.
+        reserve: called with the size of each part: see BodyRoom.
 
     Raises:
-        Problem: it is too large or too slow, or the common limit is reached.
+        Problem: it is too large or too slow.
+        IntakeFull: the common limit is reached.
         ClientGone: the client closed the connection before the end.
     """
     check_size(declared_bytes, max_bytes)
@@ -81,8 +90,8 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int, room:
                     raise ClientGone
                 piece = message.get("body", b"")
                 check_size(len(body) + len(piece), max_bytes)
-                if room is not None:
-                    room.take(len(piece))
+                if reserve is not None:
+                    reserve(len(piece))
                 body += piece
                 if not message.get("more_body", False):
                     return bytes(body)
@@ -94,9 +103,6 @@ async def read_body(receive: Receive, declared_bytes: int, max_bytes: int, room:
             {"limit": BODY_MAX_SECONDS},
             headers=[("connection", "close")],
         ) from error
-    finally:
-        if room is not None:
-            room.give_back(len(body))
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:
@@ -210,4 +216,4 @@ def read_id(raw_path: bytes, prefix: bytes) -> str:
     try:
         return check_id(id_)
     except InvalidHit as error:
-        raise problem_of_hit(error, {"id": id_}, None) from error
+        raise problem_of(error, {"id": id_}) from error

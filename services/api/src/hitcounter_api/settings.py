@@ -87,8 +87,8 @@ class IntakeSettings(Section):
         32,
         ge=1,
         le=10_000,
-        description="Maximum number of batches (POST /analytics/batch) processed at once, from the end of the body to "
-        "the response; further ones get 503. Bodies that are still arriving may take this many MiB of memory in total.",
+        description="Maximum memory for the bodies of batches (POST /analytics/batch), in MiB, which is the maximum "
+        "size of one: from the arrival of a body to its response. Further batches get 503.",
     )
 
 

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from hitcounter.entries import Durability
-from hitcounter.hits import BATCH_MAX_HITS, Hit
+from hitcounter.errors import HitcounterError
+from hitcounter.hits import BATCH_MAX_HITS
 
 from hitcounter_api.batches import read_hits
 from hitcounter_api.hot_path import PATH
-from hitcounter_api.intake import Intakes, Refusal, RefusalReason
+from hitcounter_api.intake import Intakes
 from hitcounter_api.openapi import problem_responses, schema_ref
-from hitcounter_api.problems import Kind, Problem, problem_of_refusal
+from hitcounter_api.problems import Kind, Problem, problem_of
 from hitcounter_api.requests import BATCH_MAX_BYTES, HIT_MAX_BYTES, BodyRoom, read_body, read_headers
 from hitcounter_api.schemas import EXAMPLE_ID
 from hitcounter_api.schemas import Hit as HitSchema
@@ -53,49 +54,38 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
         responses={204: {"description": "All hits are accepted and will be counted."}, **_PROBLEMS},
         openapi_extra={"requestBody": _BATCH_BODY, "parameters": [_DURABILITY_HEADER]},
     )
-    async def track_batch(request: Request) -> Response:
-        if (refusal := await batches.take(request)) is not None:
-            raise problem_of_refusal(refusal)
-        return Response(status_code=204)
+    async def track_batch(request: Request) -> None:
+        if (error := await batches.take(request)) is not None:
+            raise problem_of(error)  # a new one: all requests of an entry share the error
 
 
 class _Batches:
-    """Limits batches: the memory of bodies that are arriving, and the number of batches after that.
+    """Reads batches. The memory of their bodies is limited, from the first byte to the response.
 
-    A body that is arriving only takes memory for the bytes received so far. If it took a place, a few clients that send
-    only a head could block all others.
+    A body takes memory for the bytes that have arrived, and not for its Content-Length: otherwise a few clients that
+    send only a head could block all others. Few batches are decoded at once, because each decodes one slice per
+    iteration of the event loop. A small one costs little more than single hits, and does not wait for large ones.
     """
 
-    def __init__(self, intakes: Intakes, clock_ms: Callable[[], int], limit: int) -> None:
+    def __init__(self, intakes: Intakes, clock_ms: Callable[[], int], max_requests: int) -> None:
         self._intakes = intakes
         self._clock_ms = clock_ms
-        self._limit = limit
-        self._room = BodyRoom(limit * BATCH_MAX_BYTES)
-        self._under_way = 0
-        self._check = asyncio.Lock()
+        self._room = BodyRoom(max_requests * BATCH_MAX_BYTES)
+        self._small = asyncio.Semaphore(8)
+        self._large = asyncio.Semaphore(1)
 
-    async def take(self, request: Request) -> Refusal | None:
+    async def take(self, request: Request) -> HitcounterError | None:
         """Read and check a batch and queue its hits. Return None if they are acknowledged, else why they are not."""
-        declared_bytes, header_key, durability = read_headers(request.scope["headers"])
-        if header_key is not None:
+        head = read_headers(request.scope["headers"])
+        if head.key is not None:
             detail = "a batch must not have an Idempotency-Key; give each of its hits a key"
             raise Problem(Kind.INVALID_BATCH, detail, {"field": "Idempotency-Key"})
-        body = await read_body(request.receive, declared_bytes, BATCH_MAX_BYTES, self._room)
-        received_ms = self._clock_ms()
-        if self._under_way >= self._limit:
-            return Refusal(RefusalReason.FULL, f"{self._under_way:,} batches are in progress")
-        self._under_way += 1
-        try:
-            hits = await self._check_hits(body, received_ms)
-            return await self._intakes.choose(durability).add_all(hits)
-        finally:
-            self._under_way -= 1
-
-    async def _check_hits(self, body: bytes, received_ms: int) -> list[Hit]:
-        if len(body) <= HIT_MAX_BYTES:  # costs no more than single hits, and need not wait for a large batch
-            return await read_hits(body, received_ms)
-        async with self._check:
-            return await read_hits(body, received_ms)
+        with self._room.reserve() as reserve:
+            body = await read_body(request.receive, head.declared_bytes, BATCH_MAX_BYTES, reserve)
+            received_ms = self._clock_ms()
+            async with self._small if len(body) <= HIT_MAX_BYTES else self._large:
+                answer = self._intakes.choose(head.durability).add_all(await read_hits(body, received_ms))
+            return await answer
 
 
 _PROBLEMS: Final = problem_responses(400, 408, 413, 415, 422, 500, 503)

@@ -1,4 +1,4 @@
-"""Which parts a hit passes: the usual ones, unless traces are on; and off means that nothing of them is even loaded."""
+"""Who observes hits: nobody, unless tracing is enabled, and then nothing of it is even loaded."""
 
 from __future__ import annotations
 
@@ -8,43 +8,41 @@ import sys
 import pytest
 from hitcounter.errors import ConfigurationError
 from hitcounter.settings import TracingSettings
-from hitcounter_api.__main__ import Makers, choose_makers
-from hitcounter_api.hot_path import HotPath
-from hitcounter_api.intake import Intake
+from hitcounter_api.__main__ import open_observer
 
 OF_TRACES = ["hitcounter.tracing", "hitcounter_api.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporter"]
 """What is loaded for traces. The interface of OpenTelemetry is not among it: FastAPI always brings it along."""
 
 LOAD = """
 import sys
-from hitcounter_api.__main__ import choose_makers
+from hitcounter_api.__main__ import open_observer
 from hitcounter.settings import TracingSettings
 
-with choose_makers(TracingSettings(enabled={enabled}, endpoint="http://127.0.0.1:9")):
+with open_observer(TracingSettings(enabled={enabled}, endpoint="http://127.0.0.1:9")):
     print(*sys.modules, sep="\\n")
 """
 
 
 def loaded_modules(*, enabled: bool) -> set[str]:
-    """Return what a process has loaded once its parts are chosen."""
+    """Return what a process has loaded once it knows its observer."""
     command = [sys.executable, "-c", LOAD.format(enabled=enabled)]
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
 
-def test_parts_that_trace_are_loaded_only_where_traces_are_on() -> None:
+def test_tracing_is_loaded_only_where_it_is_enabled() -> None:
     assert not loaded_modules(enabled=False) & set(OF_TRACES)
     assert loaded_modules(enabled=True) >= set(OF_TRACES)
 
 
-def test_without_traces_the_parts_are_the_very_usual_ones() -> None:
-    with choose_makers(TracingSettings()) as makers:
-        assert makers == Makers(Intake, HotPath)
+def test_without_tracing_nobody_observes() -> None:
+    with open_observer(TracingSettings()) as observer:
+        assert observer is None
 
 
 def test_traces_without_the_extra_are_a_mistake_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hitcounter.tracing", None)
     with (
         pytest.raises(ConfigurationError, match=r"HITCOUNTER_TRACING__ENABLED: .*extra `tracing`"),
-        choose_makers(TracingSettings(enabled=True)),
+        open_observer(TracingSettings(enabled=True)),
     ):
         pass
