@@ -118,7 +118,7 @@ def test_nothing_in_a_document_is_markup_where_it_is_shown() -> None:
     assert "<i>" not in page
 
 
-@pytest.mark.parametrize("operation_id", ["trackHit", "trackBatch", "readCounts", "readStatus"])
+@pytest.mark.parametrize("operation_id", ["trackHit", "trackBatch", "readCounts", "readHistory", "readStatus"])
 def test_the_api_does_what_its_document_says(server: Server, operation_id: str) -> None:
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json", config=CONFIG)
     operation = schema.find_operation_by_id(operation_id)

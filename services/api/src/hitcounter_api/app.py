@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from hitcounter import __version__
 from hitcounter.errors import HitcounterError
 from hitcounter.logs import bind_traceparent
@@ -20,7 +21,7 @@ from hitcounter_api.intake import Intakes
 from hitcounter_api.listeners import Observer
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.openapi import add_schemas
-from hitcounter_api.problems import Kind, Problem, count_problem, problem_of
+from hitcounter_api.problems import Kind, Problem, count_problem, problem_of, show
 from hitcounter_api.queue_watch import QueueWatch
 from hitcounter_api.reads import Reads
 from hitcounter_api.requests import ClientGone, read_traceparent
@@ -115,6 +116,8 @@ def _answer_with_problems(app: FastAPI, metrics: ApiMetrics) -> None:
             return Response(status_code=400)  # nobody receives it
         if isinstance(error, HTTPException):
             problem = _problem_of_routing(request, error)
+        elif isinstance(error, RequestValidationError):
+            problem = _problem_of_parameter(error)
         else:
             problem = problem_of(error, is_write=False)  # routes with hits raise a Problem
         count_problem(metrics, problem)
@@ -122,8 +125,19 @@ def _answer_with_problems(app: FastAPI, metrics: ApiMetrics) -> None:
         return Response(body, problem.kind.status, headers=dict(headers))
 
     app.add_exception_handler(Exception, answer)
-    for kind in (HTTPException, ClientGone, HitcounterError):
+    for kind in (HTTPException, RequestValidationError, ClientGone, HitcounterError):
         app.add_exception_handler(kind, answer)
+
+
+def _problem_of_parameter(error: RequestValidationError) -> Problem:
+    """Return the problem of the first parameter that FastAPI refused. None of our routes lets it read a body."""
+    fault = error.errors()[0]
+    field = str(fault["loc"][-1])
+    members = {"field": field, "value": show(fault["input"])}
+    if expected := fault.get("ctx", {}).get("expected"):
+        members["limit"] = expected.replace("'", "")
+        return Problem(Kind.INVALID_QUERY, f"the {field} must be {members['limit']}", members)
+    return Problem(Kind.INVALID_QUERY, f"{field}: {fault['msg']}", members)
 
 
 def _problem_of_routing(request: Request, error: HTTPException) -> Problem:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Path, Request, Response
+from hitcounter.hits import ID_MAX_BYTES
 from starlette.convertors import Convertor, register_url_convertor
 
 from hitcounter_api.counts import WINDOWS
@@ -16,7 +17,6 @@ from hitcounter_api.requests import read_id
 from hitcounter_api.schemas import EXAMPLE_ID, Counts
 from hitcounter_api.times import format_time
 
-PREFIX: Final = b"/analytics/"
 AS_OF: Final = "Hitcounter-As-Of"
 BACKLOG: Final = "Hitcounter-Backlog"
 STALE: Final = "Hitcounter-Stale"
@@ -36,6 +36,25 @@ class _AnyText(Convertor[str]):
 
 register_url_convertor("any_text", _AnyText())
 
+_PathParameter = Annotated[
+    str,
+    Path(
+        alias="id",
+        description=f"The id, up to {ID_MAX_BYTES} bytes of UTF-8.",
+        json_schema_extra={"minLength": 1, "maxLength": ID_MAX_BYTES},  # of bytes, which requests.py checks
+        examples=[EXAMPLE_ID],
+    ),
+]
+
+
+def id_after(prefix: bytes) -> Any:
+    """Return the dependency that reads the id behind the prefix from the raw path: the decoded path is not exact."""
+
+    def read(request: Request, _documented: _PathParameter) -> str:
+        return read_id(request.scope["raw_path"], prefix)
+
+    return Depends(read)
+
 
 def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
     """Add the route that answers counts."""
@@ -49,11 +68,10 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         "Everything after `/analytics/` is the id: percent-encode reserved characters; slashes may stay as they are.",
         response_model=Counts,
         responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 422, 500, 503)},
-        openapi_extra={"parameters": [ID_PARAMETER]},
     )
-    async def read_counts(request: Request) -> Response:
-        id_ = read_id(request.scope["raw_path"], PREFIX)
+    async def read_counts(id_: Annotated[str, id_after(b"/analytics/")]) -> Response:
         answer = await reads.read(id_, clock_ms)
+        # Its bytes are an interface, so they are not left to the serializer of the framework.
         return Response(render(id_, answer), headers=build_headers(answer), media_type="application/json")
 
 
@@ -94,13 +112,4 @@ ANSWER_HEADERS: Final = {
         "description": "Elasticsearch is down: these are the last known counts, as of `Hitcounter-As-Of`.",
         "schema": {"type": "string", "enum": ["true"]},
     },
-}
-
-ID_PARAMETER: Final = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "description": "The id, up to 512 bytes of UTF-8.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 512},
-    "example": EXAMPLE_ID,
 }

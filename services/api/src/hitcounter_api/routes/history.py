@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final, Literal
 
-import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 
 from hitcounter_api.counts import HISTORIES, Steps
 from hitcounter_api.openapi import problem_responses
 from hitcounter_api.problems import Kind, Problem, show
-from hitcounter_api.reads import Answer, Reads
-from hitcounter_api.requests import read_id
-from hitcounter_api.routes.counts import ANSWER_HEADERS, ID_PARAMETER, build_headers
+from hitcounter_api.reads import Reads
+from hitcounter_api.routes.counts import ANSWER_HEADERS, build_headers, id_after
 from hitcounter_api.schemas import History
 from hitcounter_api.times import format_time
 
-PREFIX: Final = b"/history/"
+_Step = Annotated[
+    Literal["minute", "hour"],
+    Query(description="The length of a step: `minute` for the last hour, `hour` for the last 3 days."),
+]
 _DEFAULT_STEP: Final = "hour"
 
 
@@ -32,42 +33,32 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         description="Returns steps of equal length without gaps; the last one ends now: the 60 minutes of the last "
         "hour, or the 72 hours of the last 3 days. Their sum is the count of that window. A history is always fresh: "
         "while Elasticsearch is down, the response is an error.",
-        response_model=History,
         responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 422, 500, 503)},
-        openapi_extra={"parameters": [ID_PARAMETER, _STEP_PARAMETER]},
     )
-    async def read_history(request: Request) -> Response:
-        id_ = read_id(request.scope["raw_path"], PREFIX)
-        steps = choose_steps(request.query_params.getlist("step"))
+    async def read_history(
+        id_: Annotated[str, id_after(b"/history/")],
+        steps: Annotated[Steps, Depends(choose_steps)],
+        response: Response,
+    ) -> History:
         answer = await reads.read_history(id_, steps, clock_ms)
-        return Response(render(id_, steps, answer), headers=build_headers(answer), media_type="application/json")
+        response.headers.update(build_headers(answer))
+        return History(
+            id=id_,
+            step_seconds=steps.length_ms // 1000,
+            end=format_time(answer.end_ms),
+            counts=list(answer.counts),
+        )
 
 
-def choose_steps(values: list[str]) -> Steps:
+def choose_steps(request: Request, step: _Step = _DEFAULT_STEP) -> Steps:
     """Return the steps that the query asks for.
 
     Raises:
-        Problem: the step is unknown, or there is more than one.
+        Problem: there is more than one. FastAPI would take the last one.
     """
-    try:
-        (step,) = values or [_DEFAULT_STEP]
-        return HISTORIES[step]
-    except (KeyError, ValueError):
+    values = request.query_params.getlist("step")
+    if len(values) > 1:
         known = " or ".join(HISTORIES)
         members = {"field": "step", "value": show(",".join(values)), "limit": known}
-        raise Problem(Kind.INVALID_QUERY, f"the step must be {known}", members) from None
-
-
-def render(id_: str, steps: Steps, answer: Answer) -> bytes:
-    """Return the body."""
-    end = format_time(answer.end_ms)
-    return orjson.dumps({"id": id_, "step_seconds": steps.length_ms // 1000, "end": end, "counts": answer.counts})
-
-
-_STEP_PARAMETER: Final = {
-    "name": "step",
-    "in": "query",
-    "required": False,
-    "description": "The length of a step: `minute` for the last hour, `hour` for the last 3 days.",
-    "schema": {"type": "string", "enum": list(HISTORIES), "default": _DEFAULT_STEP},
-}
+        raise Problem(Kind.INVALID_QUERY, f"the step must be {known}", members)
+    return HISTORIES[step]

@@ -5,7 +5,8 @@ It calls no other server. /readyz on the management port reports whether this pr
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 
 PATH = "/livez"
 
@@ -13,7 +14,6 @@ PATH = "/livez"
 def add_routes(app: FastAPI) -> None:
     """Add the liveness path."""
 
-    async def tell(_request: Request) -> Response:
-        return Response(b"alive\n", headers={"Cache-Control": "no-store"}, media_type="text/plain")
-
-    app.add_route(PATH, tell, methods=["GET"], include_in_schema=False)
+    @app.get(PATH, include_in_schema=False)
+    async def tell() -> PlainTextResponse:
+        return PlainTextResponse("alive\n", headers={"Cache-Control": "no-store"})

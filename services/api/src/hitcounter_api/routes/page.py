@@ -12,7 +12,8 @@ import re
 from base64 import b64encode
 from importlib import resources
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 PATH = "/"
 
@@ -27,10 +28,9 @@ def add_routes(app: FastAPI) -> None:
         "X-Content-Type-Options": "nosniff",
     }
 
-    async def show_page(_request: Request) -> Response:
-        return Response(page, headers=headers, media_type="text/html")
-
-    app.add_route(PATH, show_page, methods=["GET"], include_in_schema=False)
+    @app.get(PATH, include_in_schema=False)
+    async def show_page() -> HTMLResponse:
+        return HTMLResponse(page, headers=headers)
 
 
 def build_policy(page: str) -> str:

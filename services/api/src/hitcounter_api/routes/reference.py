@@ -15,7 +15,8 @@ from string import Template
 from typing import Any, Final
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 from hitcounter_api.routes.page import hash_of
 
@@ -48,11 +49,10 @@ def add_routes(app: FastAPI) -> None:
             "X-Content-Type-Options": "nosniff",
         }
 
-    async def show_reference(_request: Request) -> Response:
+    @app.get(PATH, include_in_schema=False)
+    async def show_reference() -> HTMLResponse:
         page, headers = build()
-        return Response(page, headers=headers, media_type="text/html")
-
-    app.add_route(PATH, show_reference, methods=["GET"], include_in_schema=False)
+        return HTMLResponse(page, headers=headers)
 
 
 def render(document: Json) -> str:
