@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import pytest
-from hitcounter.ledger import Ledger
+from hitcounter.ledger import IndexerWork, Ledger
 from hitcounter.stream import GROUP, HitStream
 from redis.asyncio import Redis
 
@@ -32,6 +33,33 @@ async def test_consumers_are_counted_whether_or_not_they_have_entries(
     for name in ("one", "two", "three"):
         await raw.xgroup_createconsumer(stream.keys.stream, GROUP, name)
     assert (await stream.monitor.status()).indexers == 3
+
+
+async def test_work_of_several_indexers_is_added_up_beside_a_ledger_that_an_older_version_made(
+    stream: HitStream, other_stream: HitStream, raw: Redis
+) -> None:
+    await raw.hset(stream.keys.ledger, mapping={"accepted": 7, "indexed": 5})
+    assert (await stream.monitor.status()).work == IndexerWork()
+    await stream.consumer.book_work(IndexerWork(busy_ms=900, hits=5000))
+    await other_stream.consumer.book_work(IndexerWork(busy_ms=100, hits=70, pushed_back=3))
+    status = await stream.monitor.status()
+    assert (status.work, status.ledger) == (IndexerWork(1000, 5070, 3), Ledger(accepted=7, indexed=5))
+
+
+async def test_work_is_booked_while_redis_is_full(stream: HitStream, raw: Redis) -> None:
+    used = (await raw.info("memory"))["used_memory"]
+    await raw.config_set("maxmemory", used // 2)
+    try:
+        await stream.consumer.book_work(IndexerWork(busy_ms=900, pushed_back=50))
+    finally:
+        await raw.config_set("maxmemory", 0)
+    assert (await stream.monitor.status()).work == IndexerWork(busy_ms=900, pushed_back=50)
+
+
+async def test_audit_is_exact_though_work_is_booked_meanwhile(stream: HitStream) -> None:
+    audit = await stream.monitor.audit()
+    await stream.consumer.book_work(IndexerWork(busy_ms=1))
+    assert replace(audit, after=(await stream.monitor.audit()).after).is_exact
 
 
 async def test_memory_is_that_of_the_server_and_its_limit_the_maxmemory(stream: HitStream, raw: Redis) -> None:

@@ -20,6 +20,7 @@ from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.hits import Hit
 from hitcounter.indices import TemplateCheck, TemplateState
+from hitcounter.ledger import IndexerWork
 from hitcounter.stream import StreamConsumer
 from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS
 from hitcounter_indexer.documents import Action
@@ -97,6 +98,7 @@ class FakeConsumer(FailsOnDemand, StreamConsumer):
         self.settlements: dict[str, Settlement] = {}
         self.renewed: list[list[str]] = []
         self.handed_over: list[str] = []
+        self.booked: list[IndexerWork] = []
         self.has_left: bool | None = None
         self.readers = 0
         self.most_readers = 0
@@ -154,6 +156,10 @@ class FakeConsumer(FailsOnDemand, StreamConsumer):
         ours = [settlement for settlement in settlements if self.pending.pop(settlement.entry_id, None)]
         self.settlements |= {settlement.entry_id: settlement for settlement in ours}
         return [settlement.entry_id for settlement in ours]
+
+    async def book_work(self, work: IndexerWork) -> None:
+        self._note("book", work)
+        self.booked.append(work)
 
     async def leave(self, consumer: str) -> bool:
         self._fail_if_told("leave")

@@ -75,6 +75,19 @@ def test_time_is_counted_while_the_lanes_take_turns_and_one_is_always_at_work(mo
         assert registry.get_sample_value("busy_seconds_total") == 2
 
 
+def test_time_is_counted_up_to_the_moment_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, now = CollectorRegistry(), [100.0]
+    monkeypatch.setattr("hitcounter_indexer.metrics.time.monotonic", lambda: now[0])
+    clock = BusyClock(Counter("busy_seconds", "Time.", registry=registry))
+    with clock.running():
+        now[0] = 103.0
+        assert clock.read_seconds() == 3.0
+        now[0] = 104.0
+    now[0] = 200.0
+    assert clock.read_seconds() == 4.0
+    assert registry.get_sample_value("busy_seconds_total") == 4.0
+
+
 def test_lane_that_fails_is_no_longer_at_work() -> None:
     registry = CollectorRegistry()
     clock = BusyClock(Counter("busy_seconds", "Time.", registry=registry))

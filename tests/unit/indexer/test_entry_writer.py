@@ -18,6 +18,7 @@ from hitcounter_indexer.outcomes import ItemResult
 
 from tests.unit.indexer.fakes import (
     BUSY,
+    DUPLICATE,
     INVALID,
     NOW_MS,
     RED,
@@ -125,6 +126,37 @@ async def test_failure_of_the_whole_request_never_makes_a_dead_letter(rig: Rig, 
     rig.stream.add(hit("a"), deliveries=TOO_OFTEN - 1)
     await rig.indexer().run_until_empty()
     assert rig.stream.settlements["1-0"] == Settlement("1-0", indexed=1, dead_letters=[])
+
+
+async def test_work_has_all_settled_hits_and_the_documents_that_were_pushed_back_or_not_answered(rig: Rig) -> None:
+    rig.sink.failures = [SINK_AWAY, IndexUnavailable("overloaded", status=429)]
+    rig.sink.rule = answers(BUSY, BUSY, ids=["b"])
+    rig.stream.add(hit("a"), hit("b"), hit("c"))
+    indexer = rig.indexer()
+    await indexer.run_until_empty()
+    await indexer.book_work_once()
+    (work,) = rig.stream.booked
+    assert (work.hits, work.pushed_back) == (3, 3 + 3 + 2)
+
+
+async def test_work_has_hits_that_are_duplicates_or_dead(rig: Rig) -> None:
+    rig.sink.rule = lambda id_: {"a": DUPLICATE, "b": REJECTED}.get(id_)
+    rig.stream.add(hit("a"), hit("b"), hit("c"))
+    indexer = rig.indexer()
+    await indexer.run_until_empty()
+    await indexer.book_work_once()
+    assert [(work.hits, work.pushed_back) for work in rig.stream.booked] == [(3, 0)]
+
+
+@pytest.mark.parametrize("refusal", [REFUSED, RED])
+async def test_documents_that_an_index_refuses_are_no_backpressure(rig: Rig, refusal: ItemResult) -> None:
+    rig.sink.rule = answers(refusal, ids=["b"])
+    rig.stream.add(hit("a"), hit("b"))
+    indexer = rig.indexer()
+    await indexer.run_once()
+    await indexer.book_work_once()
+    assert sum(work.pushed_back for work in rig.stream.booked) == 0
+    assert rig.metric("hitcounter_bulk_items_total", outcome=refusal.outcome.value) >= 1
 
 
 async def test_push_back_is_said_in_readiness_and_metrics_until_it_is_over(rig: Rig) -> None:

@@ -10,6 +10,7 @@ from hitcounter.codec import READER_VERSION
 from hitcounter.entries import Entry
 from hitcounter.errors import IndexUnavailable
 from hitcounter.hits import Hit
+from hitcounter.ledger import IndexerWork
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 
 from tests.unit.indexer.fakes import BUSY, NOW_MS, REDIS_AWAY, REFUSED, SINK_AWAY, Rig, running, until
@@ -89,6 +90,53 @@ async def test_indexer_that_still_waits_for_its_servers_can_be_stopped(rig: Rig)
     async with running(rig.indexer()):
         await until(lambda: len(rig.calls("group")) > 2)
     assert rig.calls("read") == []
+
+
+# ── booking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_backpressure_is_booked_while_nothing_can_be_settled(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hitcounter_indexer.indexer._BOOK_WORK_SECONDS", 0.01)
+    rig.sink.rule = lambda _id: BUSY
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: sum(work.pushed_back for work in rig.stream.booked) > 10)
+        assert rig.stream.settlements == {}
+        rig.sink.rule = lambda _id: None
+
+
+async def test_all_work_is_booked_once_when_the_indexer_has_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hitcounter_indexer.indexer._BOOK_WORK_SECONDS", 0.005)
+    async with running(rig.indexer()):
+        for number in range(50):
+            rig.stream.add(hit(str(number)))
+            await until(lambda: len(rig.stream.settlements) == number + 1)  # noqa: B023 - called before the next turn
+    assert sum(work.hits for work in rig.stream.booked) == 50
+    assert sum(work.busy_ms for work in rig.stream.booked) == int(rig.metric("hitcounter_busy_seconds_total") * 1000)
+    assert IndexerWork() not in rig.stream.booked
+
+
+async def test_work_of_the_last_second_is_booked_when_the_indexer_stops(rig: Rig) -> None:
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: rig.stream.settlements)
+    assert [work.hits for work in rig.stream.booked] == [1]
+
+
+async def test_work_is_lost_rather_than_booked_twice_when_the_answer_to_its_booking_is_lost(rig: Rig) -> None:
+    indexer = rig.indexer()
+    rig.stream.add(hit("a"))
+    await indexer.run_until_empty()
+    rig.stream.fail("book", REDIS_AWAY, ZeroDivisionError())
+    await indexer.book_work_once()
+    rig.stream.add(hit("b"))
+    await indexer.run_until_empty()
+    await indexer.book_work_once()
+    rig.stream.add(hit("c"), hit("d"))
+    await indexer.run_until_empty()
+    await indexer.book_work_once()
+    assert [work.hits for work in rig.stream.booked] == [2]
+    assert rig.metric("hitcounter_failures_total", where="indexer") == 1
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────

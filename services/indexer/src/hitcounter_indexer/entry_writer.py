@@ -31,6 +31,7 @@ from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import decode
 from hitcounter.entries import DeadLetter, Entry, Settlement
 from hitcounter.errors import EntryTooNew, IndexUnavailable, UndecodableEntry
+from hitcounter.ledger import IndexerWork
 from hitcounter.logs import get_logger
 from hitcounter.stream import StreamConsumer
 
@@ -108,6 +109,7 @@ class EntryWriter:
         self._lifecycle = lifecycle
         self._conditions = conditions
         self._busy = BusyClock(metrics.busy_seconds)
+        self._settled_hits = self._pushed_back_documents = 0
         self._writes = asyncio.Semaphore(max(1, settings.bulks_in_flight - 1))
         """One bulk is prepared while the others are written. Concurrent writes to one index create more segments, which
         Elasticsearch has to merge."""
@@ -145,6 +147,10 @@ class EntryWriter:
             await self._lifecycle.pause(backoff_seconds(failures))
             failures += 1
         return Unsettled(too_new, work.deferred, work.unsettled)
+
+    def read_work(self) -> IndexerWork:
+        """Return what this process has done since its start."""
+        return IndexerWork(int(self._busy.read_seconds() * 1000), self._settled_hits, self._pushed_back_documents)
 
     def is_cut_off(self, for_seconds: float) -> bool:
         """Return whether Elasticsearch has not responded to any request for so long."""
@@ -277,6 +283,7 @@ class EntryWriter:
         """
         self._metrics.retried_documents.labels(_NO_ANSWER.reason).inc(len(chunk))
         self._metrics.items.labels(ItemOutcome.RETRY.value).inc(len(chunk))
+        self._pushed_back_documents += len(chunk)
         indices = {item.action.index_name for item in chunk}
         if error.status is None:
             work.split_by_index(last=indices)
@@ -402,6 +409,7 @@ class EntryWriter:
             if result.outcome is ItemOutcome.RETRY:
                 self._metrics.retried_documents.labels(result.reason).inc()
             if result.is_backpressure:
+                self._pushed_back_documents += 1
                 pushed_back = IndexUnavailable(f"{index} pushes back: {_describe(result)}")
             elif result.outcome in _NOT_WRITTEN and (index not in refusing or result.is_shard_refusal):
                 refusing[index] = result
@@ -439,10 +447,14 @@ class EntryWriter:
         Only the ledger is exact: if the response to a settle is lost, no process counts it.
         """
         hits = self._metrics.settled_hits
-        hits.labels("indexed").inc(sum(settlement.indexed for settlement in settlements))
-        hits.labels("duplicate").inc(sum(settlement.duplicate for settlement in settlements))
+        indexed = sum(settlement.indexed for settlement in settlements)
+        duplicate = sum(settlement.duplicate for settlement in settlements)
+        self._settled_hits += indexed + duplicate
+        hits.labels("indexed").inc(indexed)
+        hits.labels("duplicate").inc(duplicate)
         for settlement in settlements:
             for letter in settlement.dead_letters:
+                self._settled_hits += letter.hits
                 hits.labels("dead").inc(letter.hits)
                 log.error("dead letter", entry=settlement.entry_id, reason=letter.reason, detail=letter.detail)
 

@@ -22,6 +22,7 @@ from hitcounter.entries import Entry
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.indices import TemplateState, indices_to_prepare
+from hitcounter.ledger import IndexerWork
 from hitcounter.logs import get_logger
 from hitcounter.stream import StreamConsumer
 
@@ -36,6 +37,7 @@ from hitcounter_indexer.sink import Sink
 
 _MAINTAIN_INDICES_SECONDS = 60.0
 _BREAKER_CHECK_SECONDS = 1.0
+_BOOK_WORK_SECONDS = 1.0
 _BAD_REQUEST = 400
 _CLAIM_MAX_ENTRIES = 1000
 """Maximum number of entries in one command, so that it does not block Redis for others."""
@@ -77,6 +79,7 @@ class Indexer:
         self._reading = asyncio.Lock()
         self._in_progress: set[str] = set()
         self._deferred = DeferredEntries()
+        self._booked = IndexerWork()
         self._next_reclaim = 0.0
         self._hits_per_entry = 1.0
         """Average hits per entry in the last cycle."""
@@ -88,7 +91,7 @@ class Indexer:
         with contextlib.suppress(StreamUnavailable):  # it was stopped before Redis was up
             await retry_redis(self._stream.ensure_group, self.lifecycle, self._conditions)
         async with asyncio.TaskGroup() as group:
-            loops = (self._renew_claims(), self._maintain_indices(), self._check_breakers())
+            loops = (self._renew_claims(), self._maintain_indices(), self._check_breakers(), self._book_work())
             helpers = [group.create_task(loop) for loop in loops]
             workers = [group.create_task(self._run_worker()) for _ in range(self._settings.bulks_in_flight)]
             await asyncio.wait(workers)
@@ -96,6 +99,7 @@ class Indexer:
                 helper.cancel()
         await self.abandon()
         await self._leave()
+        await self.book_work_once()
 
     def stop(self) -> None:
         """Stop reading; `run` returns when the current cycles are done."""
@@ -283,6 +287,30 @@ class Indexer:
             except Exception:
                 self._metrics.failures.labels("indexer").inc()
                 log.exception("could not check the circuit breakers")
+
+    async def _book_work(self) -> None:
+        """Book the work in the ledger for autoscaling.
+
+        This is a call of its own, and not part of a settle, because backpressure must be known while nothing can be
+        settled, and because one call a second costs Redis less than more commands in each settle (decision 37).
+        """
+        while True:
+            await asyncio.sleep(_BOOK_WORK_SECONDS)
+            await self.book_work_once()
+
+    async def book_work_once(self) -> None:
+        """Book what was done since the last call. If the call fails, this is lost: it must not be booked twice."""
+        done = self._writer.read_work()
+        work, self._booked = done - self._booked, done
+        if work == IndexerWork():
+            return
+        try:
+            await self._stream.book_work(work)
+        except StreamUnavailable:
+            log.debug("could not book the work")  # the workers report it
+        except Exception:
+            self._metrics.failures.labels("indexer").inc()
+            log.exception("could not book the work")
 
     async def _resume(self, index: str) -> None:
         ids = self._deferred.take(index)

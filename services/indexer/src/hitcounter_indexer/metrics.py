@@ -183,12 +183,13 @@ def _begin_at_zero(metrics: IndexerMetrics) -> None:
 class BusyClock:
     """Counts the seconds in which at least one worker is busy. Workers that are busy at the same time count once.
 
-    It counts whenever a worker starts or stops: under full load there is always a busy one.
+    It counts whenever a worker starts or stops, and when it is read.
     """
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
         self._workers = 0
+        self._seconds = 0.0
         self._counted_until = 0.0
 
     @contextmanager
@@ -202,8 +203,14 @@ class BusyClock:
             self._count()
             self._workers -= 1
 
+    def read_seconds(self) -> float:
+        """Return the seconds counted so far, up to now."""
+        self._count()
+        return self._seconds
+
     def _count(self) -> None:
         now = time.monotonic()
         if self._workers:
             self._counter.inc(now - self._counted_until)
+            self._seconds += now - self._counted_until
         self._counted_until = now
