@@ -65,7 +65,7 @@ class Load:
         """Hits acknowledged so far."""
         return self.record.acknowledged_attempts
 
-    def wait_for(self, hits: int, timeout_seconds: float = 30.0) -> None:
+    def wait_for(self, hits: int, timeout_seconds: float = 120.0) -> None:
         """Wait until so many more were acknowledged."""
         goal = self.acknowledged + hits
         wait_until(lambda: self.acknowledged, lambda seen: seen >= goal, timeout_seconds)

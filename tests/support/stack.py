@@ -125,7 +125,7 @@ class ApiClient:
         with urllib.request.urlopen(f"{self.url}/analytics/{urllib.parse.quote(id_, safe='')}", timeout=10) as answer:
             return {window["reference"]: window["count"] for window in json.load(answer)["counts"]}
 
-    def wait_drained(self, timeout_seconds: float = 30.0) -> dict[str, Any]:
+    def wait_drained(self, timeout_seconds: float = 90.0) -> dict[str, Any]:
         """Wait until every accepted hit is settled and countable, and return the status then."""
         started = time.time()
 

@@ -22,6 +22,7 @@ MEBIBYTE = 1024 * 1024
 def test_large_bodies_of_no_hits_delay_no_single_hit(redis_server: RedisServer, folder: Path, body: bytes) -> None:
     with Stack(redis_server.url, NOWHERE, folder) as stack:
         api = stack.api()
+        alone = statistics.median(track(api).seconds for _ in range(50))
         is_over = threading.Event()
         statuses = []
 
@@ -36,4 +37,4 @@ def test_large_bodies_of_no_hits_delay_no_single_hit(redis_server: RedisServer, 
         sender.join()
         assert len(statuses) > 3
         assert set(statuses) <= {413, 422}
-        assert statistics.median(seconds) < 0.03
+        assert statistics.median(seconds) < 0.03 + 3 * alone

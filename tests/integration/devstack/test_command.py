@@ -93,7 +93,7 @@ def api_of(running: Running) -> str:
     return f"http://127.0.0.1:{port_of(running.text[running.text.index('curl -i') :])}/analytics"
 
 
-def wait_until(condition: Callable[[], bool], timeout_seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition never became true"

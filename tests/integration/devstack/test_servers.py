@@ -71,7 +71,7 @@ def elasticsearch_request(server: ElasticsearchServer, method: str, path: str, b
         connection.close()
 
 
-def wait_until(condition: Callable[[], bool], timeout_seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition never became true"

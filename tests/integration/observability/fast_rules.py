@@ -1,9 +1,9 @@
-"""Rules in a hurry: the same rules, with every duration a hundredth of what it is.
+"""The rules of the chart, with every duration a hundredth of what it is.
 
     [5m] → [8s]      for: 15m → for: 9s      oldest age > 60 → > 5      30 s of arrivals → 5 s
 
 Ranges stay long enough for a rate, and for a stack that stands still for some seconds while the machine has other work;
-ages stay well above those of a calm installation. Expressions are otherwise left alone: what is tried here is what the
+ages stay well above those under normal load. Expressions are otherwise left alone: what is tried here is what the
 chart ships.
 """
 
@@ -15,14 +15,14 @@ from typing import Any
 
 import yaml
 
-HURRY = 100
+SPEED_UP = 100
 LEAST_RANGE_SECONDS = 8.0
 LEAST_AGE_SECONDS = 5
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def shorten_rules(source: Path, target: Path) -> Path:
-    """Write the rules of one file into another, in a hurry; return that one."""
+    """Write the rules of one file into another, with shorter durations; return that one."""
     rules = yaml.safe_load(source.read_text())
     for group in rules["groups"]:
         group["rules"] = [shorten_rule(rule) for rule in group["rules"]]
@@ -31,21 +31,21 @@ def shorten_rules(source: Path, target: Path) -> Path:
 
 
 def shorten_rule(rule: dict[str, Any]) -> dict[str, Any]:
-    """Return a rule in a hurry."""
-    hurried = {**rule, "expr": shorten_expression(rule["expr"])}
+    """Return a rule with shorter durations."""
+    shortened = {**rule, "expr": shorten_expression(rule["expr"])}
     if "for" in rule:
-        hurried["for"] = _show(_read(rule["for"]) / HURRY)
-    return hurried
+        shortened["for"] = _show(_read(rule["for"]) / SPEED_UP)
+    return shortened
 
 
 def shorten_expression(expression: str) -> str:
     """Return an expression with shorter ranges, horizons and ages."""
 
     def shorten_range(found: re.Match[str]) -> str:
-        return f"[{_show(max(LEAST_RANGE_SECONDS, _read(found[1]) / HURRY))}]"
+        return f"[{_show(max(LEAST_RANGE_SECONDS, _read(found[1]) / SPEED_UP))}]"
 
     def shorten_age(found: re.Match[str]) -> str:
-        return f"{found[1]}{max(LEAST_AGE_SECONDS, int(found[2]) // HURRY)}{found[3]}"
+        return f"{found[1]}{max(LEAST_AGE_SECONDS, int(found[2]) // SPEED_UP)}{found[3]}"
 
     expression = re.sub(r"\[(\d+[smh])\]", shorten_range, expression)
     expression = re.sub(r"(predict_linear\(.*\], )(\d+)(\))", shorten_age, expression)

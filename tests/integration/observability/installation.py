@@ -64,7 +64,7 @@ def run_installation(folder: Path, rules: Path, *, interval_seconds: float) -> I
     with own_redis(folder) as redis, own_elasticsearch(folder) as elasticsearch:
         elasticsearch.start().wait_ready()
         with Stack(redis.url, elasticsearch.url, folder) as stack:
-            # A frozen Elasticsearch lets each read wait that long, and the ranges of rules in a hurry are short.
+            # A frozen Elasticsearch lets each read wait that long, and the ranges of shortened rules are short.
             api = stack.api(HITCOUNTER_READS__TIMEOUT_SECONDS="0.5")
             indexer = stack.indexer()
             parts = {"api": api.service, "indexer": indexer}

@@ -1,6 +1,6 @@
-"""A real Prometheus over a real installation: dashboards show data, alerts fire in staged incidents, and in no calm.
+"""A real Prometheus over a real installation: dashboards show data, and alerts fire in staged incidents only.
 
-The rules are those of the chart, in a hurry (hurry.py). Those about scaling need a Kubernetes:
+The rules are those of the chart, with shorter durations (fast_rules.py). Those about scaling need a Kubernetes:
 tests/chart/test_rules.py tries them.
 """
 
@@ -180,8 +180,8 @@ def test_every_alert_fires_in_its_incident_and_all_resolve_when_it_is_over(insta
     assert ALERTS.keys() - fired == OF_SCALING
 
 
-def test_rules_in_a_hurry_differ_from_the_chart_s_in_durations_alone() -> None:
+def test_shortened_rules_differ_from_those_of_the_chart_in_durations_alone() -> None:
     assert shorten_expression('rate(x{a=~".*"}[5m]) > 14.4 * 0.001') == 'rate(x{a=~".*"}[8000ms]) > 14.4 * 0.001'
     for rule in ALERTS.values():
-        hurried = shorten_expression(rule["expr"])
-        assert len(json.dumps(hurried).split()) == len(json.dumps(rule["expr"]).split())
+        shortened = shorten_expression(rule["expr"])
+        assert len(json.dumps(shortened).split()) == len(json.dumps(rule["expr"]).split())

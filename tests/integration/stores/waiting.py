@@ -9,7 +9,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-async def until(condition: Callable[[], Awaitable[_T]], timeout_seconds: float = 10.0) -> _T:
+async def until(condition: Callable[[], Awaitable[_T]], timeout_seconds: float = 60.0) -> _T:
     """Wait until what the condition returns is true, and return that.
 
     Raises:

@@ -191,7 +191,7 @@ class Scenarios:
             load.stop()
         self._note_fault(seen, survivor)
         wire.heal()
-        seen.status = api.wait_drained(30)
+        seen.status = api.wait_drained(90)
         seen.sent = {"today": load.sent}
         seen.counted = {"today": api.counts("today")[LONGEST]}
         return seen

@@ -31,7 +31,7 @@ def test_indexer_killed_between_bulk_and_settle_loses_and_doubles_nothing(stack:
         wire.hold_requests_with(_SETTLE)
         with RecordingClient([api.url]) as client:
             client.wait_for(500)
-            assert wire.held.wait(10), "the indexer never came to settle"
+            assert wire.held.wait(60), "the indexer never came to settle"
             victim.kill()
             client.wait_for(100)
     assert api.status()["indexed"] == 0, "nothing may be booked before it is settled"
@@ -48,7 +48,7 @@ def test_indexer_killed_after_its_settle_was_sent_leaves_nothing_to_be_done_agai
     with FaultyWire(stack.redis_url) as wire:
         wire.swallow_answers_to(_SETTLE, is_silent=True)
         victim = stack.indexer(HITCOUNTER_REDIS__URL=wire.url, HITCOUNTER_INDEXER__BULKS_IN_FLIGHT="1")
-        assert wire.held.wait(10), "the indexer never came to settle"
+        assert wire.held.wait(60), "the indexer never came to settle"
         victim.kill()
     settled = api.status()
     assert settled["indexed"] > 0, "Redis should have settled what the indexer had sent"
@@ -120,11 +120,11 @@ def test_a_second_signal_ends_an_indexer_at_once_and_another_takes_its_entries_o
         wire.hold_requests_with(_BULK)
         with RecordingClient([api.url]) as client:
             client.wait_for(200)
-            assert wire.held.wait(10), "the indexer never wrote"
+            assert wire.held.wait(60), "the indexer never wrote"
             leaving.send_signal(signal.SIGTERM)
             wait_until(leaving.log_text, lambda text: "finishing the bulks under way" in text)
             leaving.send_signal(signal.SIGTERM)
-            leaving.wait(5)
+            leaving.wait(60)
     assert api.status()["indexed"] == 0
     stack.indexer()
     assert_counted_exactly(api, client)
