@@ -154,6 +154,7 @@ def test_status_shows_the_ledger_and_the_queue(server: Server) -> None:
         "entries": 0,
         "oldest_age_seconds": 0.0,
         "as_of": "2026-11-24T08:00:00.000Z",
+        "indexers_wanted": None,
         "versions": reply.json["versions"],
     }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hitcounter.errors import StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.ledger import StreamMemory, StreamStatus
 from hitcounter.metrics import QueueMetrics
+from hitcounter.scaling import Policy
 from hitcounter_api.queue_watch import REDIS, QueueWatch
 from prometheus_client import CollectorRegistry
 
@@ -20,11 +22,11 @@ AWAY = StreamUnavailable("Redis does not answer")
 class Rig:
     """A watch over a fake stream."""
 
-    def __init__(self, stream: FakeStream | None = None) -> None:
+    def __init__(self, stream: FakeStream | None = None, policy: Policy | None = None) -> None:
         self.stream = stream or FakeStream()
         self.registry = CollectorRegistry()
         self.readiness = Readiness(REDIS)
-        self.watch = QueueWatch(self.stream, QueueMetrics(self.registry), self.readiness)
+        self.watch = QueueWatch(self.stream, QueueMetrics(self.registry), self.readiness, policy)
 
 
 async def test_it_is_not_ready_before_the_first_contact_and_says_what_it_waits_for() -> None:
@@ -130,6 +132,74 @@ async def test_what_may_lose_hits_is_told_by_readiness_log_and_metrics_while_it_
     await rig.watch.watch_once()
     assert not rig.readiness.warnings
     assert rig.registry.get_sample_value("hitcounter_redis_may_evict") == 0
+
+
+# ── how many indexers are wanted ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Course:
+    """A watch over a stream whose ledger and clocks a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rig: Rig | None = None) -> None:
+        self.rig = rig or Rig()
+        self.seconds = 0.0
+        monkeypatch.setattr("hitcounter_api.queue_watch.time.monotonic", lambda: self.seconds)
+
+    async def watch(self, *, accepted: int, indexed: int = 0, after_seconds: float = 1.0) -> int | None:
+        self.seconds += after_seconds
+        status = build_status(accepted=accepted, indexed=indexed)
+        self.rig.stream.status_now = replace(status, now_ms=status.now_ms + round(self.seconds * 1000))
+        await self.rig.watch.watch_once()
+        return self.shown()
+
+    def shown(self) -> int | None:
+        shown = self.rig.registry.get_sample_value("hitcounter_indexers_wanted")
+        assert shown == self.rig.watch.indexers_wanted
+        return None if shown is None else int(shown)
+
+
+async def test_number_of_indexers_wanted_is_shown_from_the_second_look_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    course = Course(monkeypatch)
+    assert await course.watch(accepted=1000) is None
+    assert await course.watch(accepted=15_000, indexed=13_000) == 3
+    assert await course.watch(accepted=15_000, indexed=15_000, after_seconds=5.0) == 0
+
+
+async def test_number_of_indexers_wanted_rises_though_no_indexer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    course = Course(monkeypatch)
+    numbers = [await course.watch(accepted=20_000 * second) for second in range(60)]
+    assert numbers[1:] == sorted(number for number in numbers if number is not None)
+    assert (numbers[1], numbers[-1]) == (5, 9)
+
+
+async def test_number_of_indexers_wanted_is_absent_while_redis_is_away_and_is_not_averaged_over_the_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    course = Course(monkeypatch)
+    for second in range(6):
+        await course.watch(accepted=14_000 * second, indexed=14_000 * second)
+    assert course.shown() == 2
+    course.rig.stream.trouble = AWAY
+    await course.rig.watch.watch_once()
+    assert course.shown() is None
+    course.rig.stream.trouble = None
+    assert await course.watch(accepted=80_000, indexed=80_000, after_seconds=30.0) is None
+    assert await course.watch(accepted=94_000, indexed=94_000) == 2
+
+
+async def test_ledger_that_went_back_is_no_sudden_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    course = Course(monkeypatch)
+    await course.watch(accepted=1_000_000, indexed=1_000_000)
+    assert await course.watch(accepted=1_014_000, indexed=1_014_000) == 2
+    assert await course.watch(accepted=0) is None
+    assert await course.watch(accepted=14_000, indexed=14_000) == 2
+
+
+async def test_number_of_indexers_wanted_follows_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(policy=Policy(hits_per_busy_second=1000, target_utilization=1.0))
+    course = Course(monkeypatch, rig)
+    await course.watch(accepted=0)
+    assert await course.watch(accepted=14_000, indexed=14_000) == 14
 
 
 # ── many who ask ────────────────────────────────────────────────────────────────────────────────────────────────────

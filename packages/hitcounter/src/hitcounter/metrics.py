@@ -62,6 +62,7 @@ class QueueMetrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._status: StreamStatus | None = None
         self._memory: StreamMemory | None = None
+        self._indexers_wanted: int | None = None
         self._as_of_ms: int | None = None
         self._lag_seconds = 0.0
         self._meter = FreshnessMeter()
@@ -89,7 +90,9 @@ class QueueMetrics(Collector):
         self._fresh_hits, self._late_hits = (self._judged_hits.labels(result) for result in ("fresh", "late"))
         registry.register(self)
 
-    def show(self, status: StreamStatus, memory: StreamMemory | None = None) -> None:
+    def show(
+        self, status: StreamStatus, memory: StreamMemory | None = None, indexers_wanted: int | None = None
+    ) -> None:
         """Export a new status of the stream. It must be newer than the previous one."""
         report = self._meter.observe(status)
         self._fresh_hits.inc(report.fresh_hits)
@@ -97,16 +100,23 @@ class QueueMetrics(Collector):
         for age_seconds in report.ages_seconds:
             self._freshness_seconds.observe(age_seconds)
         self._status, self._memory, self._lag_seconds = status, memory, report.lag_seconds
+        self._indexers_wanted = indexers_wanted
         if status.as_of_ms is not None:
             self._as_of_ms = status.as_of_ms
 
     def hide(self) -> None:
         """Stop exporting what only Redis knows, because Redis does not answer."""
-        self._status = self._memory = None
+        self._status = self._memory = self._indexers_wanted = None
 
     def describe(self) -> Iterable[Metric]:
         """Return every metric, without values."""
-        return (_build_ledger(None), *_build_queue(None, 0.0), _build_as_of(None), *_build_redis(None))
+        return (
+            _build_ledger(None),
+            *_build_queue(None, 0.0),
+            _build_wanted(None),
+            _build_as_of(None),
+            *_build_redis(None),
+        )
 
     def collect(self) -> Iterator[Metric]:
         """Return what is known."""
@@ -115,6 +125,8 @@ class QueueMetrics(Collector):
         if self._status is not None:
             yield _build_ledger(self._status)
             yield from _build_queue(self._status, self._lag_seconds)
+        if self._indexers_wanted is not None:
+            yield _build_wanted(self._indexers_wanted)
         if self._memory is not None:
             yield from _build_redis(self._memory)
 
@@ -174,6 +186,22 @@ def _build_queue(status: StreamStatus | None, lag_seconds: float) -> tuple[Metri
         oldest.add_metric([], status.oldest_age_seconds)
         lag.add_metric([], lag_seconds)
     return hits, entries, oldest, lag
+
+
+def _build_wanted(indexers: int | None) -> Metric:
+    wanted = GaugeMetricFamily(
+        "hitcounter_indexers_wanted",
+        explain(
+            "Number of indexers that the arrival rate and the backlog need, before bounds. Autoscalers use its maximum "
+            "over all processes. Absent while it is unknown: for a second after a start, while Redis does not answer, "
+            "after Redis lost data, and while Elasticsearch accepts nothing.",
+            "If it stays above the maximum number of replicas: raise that, if Elasticsearch keeps up. Absent for long: "
+            "check Redis and Elasticsearch.",
+        ),
+    )
+    if indexers is not None:
+        wanted.add_metric([], indexers)
+    return wanted
 
 
 def _build_as_of(as_of_ms: int | None) -> Metric:

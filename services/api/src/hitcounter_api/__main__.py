@@ -23,6 +23,7 @@ from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import EmbeddedServer, Readiness, format_address, open_socket, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import QueueMetrics, create_registry
+from hitcounter.scaling import Policy
 from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
 from hitcounter.stream import StreamProducer, open_stream
 from prometheus_client import CollectorRegistry
@@ -150,7 +151,7 @@ async def _open_server(
             open_client(settings.elasticsearch, connections=settings.reads.max_concurrent)
         )
         intakes = _build_intakes(stream.producer, metrics, settings.intake, observer)
-        watch = QueueWatch(stream.monitor, QueueMetrics(registry), readiness)
+        watch = QueueWatch(stream.monitor, QueueMetrics(registry), readiness, Policy(**settings.scaling.model_dump()))
         reader = CountReader(
             client, settings.elasticsearch.index_prefix, timeout_seconds=settings.reads.timeout_seconds
         )

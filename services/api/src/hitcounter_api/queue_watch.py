@@ -1,5 +1,6 @@
 """Watches the queue: ledger, backlog and as-of for reads, /status and Prometheus, and whether Redis answers.
 
+It also computes how many indexers are wanted, which autoscalers read from Prometheus or /status (hitcounter.scaling).
 The API exports the queue even while no indexer runs, because then the backlog matters most. Once a second it also
 checks memory and persistence of Redis, because a setting that was changed at run time may lose hits: see
 `hitcounter.stream.StreamMonitor.memory`.
@@ -8,6 +9,7 @@ checks memory and persistence of Redis, because a setting that was changed at ru
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,6 +19,7 @@ from hitcounter.health import Readiness
 from hitcounter.ledger import StreamMemory, StreamStatus
 from hitcounter.logs import get_logger
 from hitcounter.metrics import QueueMetrics
+from hitcounter.scaling import Memory, Policy, Sample, explain, recommend
 
 from hitcounter_api.coalescing import Coalescer
 
@@ -55,10 +58,15 @@ class Freshness:
 class QueueWatch:
     """Reads the state of the queue on request, and once a second while `run` runs; keeps the last result."""
 
-    def __init__(self, stream: StatusSource, metrics: QueueMetrics, readiness: Readiness) -> None:
+    def __init__(
+        self, stream: StatusSource, metrics: QueueMetrics, readiness: Readiness, policy: Policy | None = None
+    ) -> None:
         self._stream = stream
         self._metrics = metrics
         self._readiness = readiness
+        self._policy = policy or Policy()
+        self._scaling = Memory()
+        self._indexers_wanted: int | None = None
         self._looks: Coalescer[str, StreamStatus] = Coalescer(
             places=1, max_waiting=1, max_wait_seconds=2 * _LOOK_MAX_SECONDS
         )
@@ -73,6 +81,11 @@ class QueueWatch:
         failed.
         """
         return self._freshness
+
+    @property
+    def indexers_wanted(self) -> int | None:
+        """The number of indexers wanted at the last check; None if it is unknown."""
+        return self._indexers_wanted
 
     async def look(self) -> StreamStatus:
         """Return the state of the queue at a time after this call. Concurrent calls share a request.
@@ -109,12 +122,16 @@ class QueueWatch:
         """Check once, export the result, and return whether Redis answers and does not evict hits."""
         try:
             memory = await self._look_at_redis()
-            self._metrics.show(await self.look(), memory)
+            status = await self.look()
+            self._recommend(Sample(status, time.monotonic()))
+            self._metrics.show(status, memory, self._indexers_wanted)
         except StreamUnavailable as error:
+            self._recommend(None)
             self._metrics.hide()
             self._note_trouble(str(error))
             return False
         except Exception:  # the top of a loop: whatever it is, the next look may succeed
+            self._recommend(None)
             self._metrics.hide()
             log.exception("the queue could not be watched")
             return False
@@ -126,6 +143,13 @@ class QueueWatch:
             return False
         self._note_contact()
         return True
+
+    def _recommend(self, sample: Sample | None) -> None:
+        recommendation = recommend(sample, self._scaling, self._policy)
+        self._scaling = recommendation.memory
+        if recommendation.indexers_wanted != self._indexers_wanted:
+            log.debug("indexers wanted", indexers=recommendation.indexers_wanted, explanation=explain(recommendation))
+        self._indexers_wanted = recommendation.indexers_wanted
 
     async def _look_at_redis(self) -> StreamMemory:
         try:

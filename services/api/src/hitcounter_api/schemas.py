@@ -112,6 +112,11 @@ class Status(BaseModel):
         description="Completeness time: every hit accepted before it is countable or a dead letter. null until an "
         "indexer has published it.",
     )
+    indexers_wanted: int | None = Field(
+        ge=0,
+        description="Number of indexers that the arrival rate and the backlog need, before bounds, about a second ago. "
+        "null while it is unknown; then the number should not change.",
+    )
     versions: Versions
 
 

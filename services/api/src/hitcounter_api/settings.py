@@ -119,6 +119,37 @@ class ReadSettings(Section):
     )
 
 
+class ScalingSettings(Section):
+    """How many indexers are wanted: the formula in docs/autoscaling.md."""
+
+    target_utilization: float = Field(
+        0.7,
+        ge=0.05,
+        le=1,
+        description="Share of its time that an indexer should be busy; the rest is reserve. Lower: more indexers.",
+    )
+    drain_target_seconds: float = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Seconds in which a backlog should be drained. Lower: more indexers in a spike.",
+    )
+    start_seconds: float = Field(
+        20,
+        ge=1,
+        le=300,
+        description="Seconds from the creation of an indexer until it is ready. Too low: in a spike, too few indexers "
+        "are wanted at first.",
+    )
+    hits_per_busy_second: float = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Hits that one indexer settles per busy second. Used until indexers have been busy for about a "
+        "minute, and then measured.",
+    )
+
+
 class ApiManagementSettings(ManagementSettings):
     """The management port of the API."""
 
@@ -133,6 +164,7 @@ class ApiSettings(SettingsBase):
     management: ApiManagementSettings = ApiManagementSettings()
     intake: IntakeSettings = IntakeSettings()
     reads: ReadSettings = ReadSettings()
+    scaling: ScalingSettings = ScalingSettings()
     tracing: TracingSettings = TracingSettings()
 
 

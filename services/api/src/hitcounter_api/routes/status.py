@@ -24,10 +24,10 @@ def add_routes(app: FastAPI, watch: QueueWatch) -> None:
         responses=problem_responses(500, 503),
     )
     async def read_status() -> Status:
-        return build_status(await watch.look())
+        return build_status(await watch.look(), watch.indexers_wanted)
 
 
-def build_status(status: StreamStatus) -> Status:
+def build_status(status: StreamStatus, indexers_wanted: int | None) -> Status:
     """Return the status as it is shown."""
     ledger = status.ledger
     return Status(
@@ -40,5 +40,6 @@ def build_status(status: StreamStatus) -> Status:
         entries=status.entries,
         oldest_age_seconds=status.oldest_age_seconds,
         as_of=None if status.as_of_ms is None else format_time(status.as_of_ms),
+        indexers_wanted=indexers_wanted,
         versions=Versions(hitcounter=__version__),
     )
