@@ -67,6 +67,12 @@ class Settlement:
     duplicate: int = 0
     dead_letters: Sequence[DeadLetter] = ()
 
+    @classmethod
+    def reject(cls, entry: Entry, reason: str, detail: str) -> Settlement:
+        """Return the settlement that makes the whole entry a dead letter."""
+        positions = None if entry.positions is None else sorted(entry.positions)
+        return cls(entry.entry_id, dead_letters=[DeadLetter(reason, detail, entry.hits, entry.payload, positions)])
+
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:

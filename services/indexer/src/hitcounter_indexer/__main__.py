@@ -25,7 +25,7 @@ from hitcounter.metrics import create_registry
 from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
 from hitcounter.stream import HitStream, open_stream
 
-from hitcounter_indexer import dead_letters, pending_entries
+from hitcounter_indexer import commands
 from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.entry_writer import EntryWriter
@@ -105,7 +105,7 @@ def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="print one line for each dead letter, oldest first")
     actions.add_parser("show", help="print one dead letter as JSON").add_argument("letter", help="its id")
     replay = actions.add_parser("replay", help="move one or all dead letters back into the backlog")
-    replay.add_argument("letter", help=f"its id, or {dead_letters.ALL}")
+    replay.add_argument("letter", help=f"its id, or {commands.ALL}")
     discard = actions.add_parser("discard", help="delete a dead letter permanently; its hits still count as dead")
     discard.add_argument("letter", help="its id")
 
@@ -259,19 +259,19 @@ async def _audit(settings: IndexerSettings) -> int:
 async def _dead_letters(settings: IndexerSettings, action: str, letter_id: str) -> int:
     async with open_stream(settings.redis) as stream:
         if action == "list":
-            return await dead_letters.list_letters(stream.dead_letters)
+            return await commands.list_dead_letters(stream.dead_letters)
         if action == "show":
-            return await dead_letters.show_letter(stream.dead_letters, letter_id)
+            return await commands.show_dead_letter(stream.dead_letters, letter_id)
         if action == "replay":
-            return await dead_letters.replay_letters(stream.dead_letters, letter_id)
-        return await dead_letters.discard_letter(stream.dead_letters, letter_id)
+            return await commands.replay_dead_letters(stream.dead_letters, letter_id)
+        return await commands.discard_dead_letter(stream.dead_letters, letter_id)
 
 
 async def _entries(settings: IndexerSettings, options: argparse.Namespace) -> int:
     async with open_stream(settings.redis) as stream:
         if options.entries_action == "list":
-            return await pending_entries.list_entries(stream, older_than_seconds=options.older_than)
-        return await pending_entries.reject_entry(stream, options.entry)
+            return await commands.list_entries(stream, older_than_seconds=options.older_than)
+        return await commands.reject_entry(stream, options.entry)
 
 
 async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import decode
-from hitcounter.entries import DeadLetter, Entry, Settlement
+from hitcounter.entries import Entry, Settlement
 from hitcounter.errors import EntryTooNew, IndexUnavailable, UndecodableEntry
 from hitcounter.ledger import IndexerWork
 from hitcounter.logs import get_logger
@@ -213,12 +213,12 @@ class EntryWriter:
                 self._metrics.entries.labels("left").inc()
                 log.warning("left an entry to a newer indexer", entry=entry.entry_id, reason=str(error))
             except UndecodableEntry as error:
-                rejected.append(_reject(entry, "undecodable", str(error)))
+                rejected.append(Settlement.reject(entry, "undecodable", str(error)))
             except Exception as error:  # a bug that only this entry triggers: it must not delay the other entries
                 self._metrics.entries.labels("failed").inc()
                 log.exception("an entry could not be handled", entry=entry.entry_id, deliveries=entry.deliveries)
                 if entry.deliveries > self._settings.max_deliveries:
-                    rejected.append(_reject(entry, "failed_too_often", f"{type(error).__name__}: {error}"))
+                    rejected.append(Settlement.reject(entry, "failed_too_often", f"{type(error).__name__}: {error}"))
         if rejected:
             await self._settle(rejected)
         return Work(readable), too_new
@@ -457,11 +457,6 @@ class EntryWriter:
                 self._settled_hits += letter.hits
                 hits.labels("dead").inc(letter.hits)
                 log.error("dead letter", entry=settlement.entry_id, reason=letter.reason, detail=letter.detail)
-
-
-def _reject(entry: Entry, reason: str, detail: str) -> Settlement:
-    positions = None if entry.positions is None else sorted(entry.positions)
-    return Settlement(entry.entry_id, dead_letters=[DeadLetter(reason, detail, entry.hits, entry.payload, positions)])
 
 
 def _indices_of(
