@@ -71,6 +71,11 @@ async def renew(stream: HitStream) -> None:
     await stream.consumer.renew("c", [await add_and_read(stream)])
 
 
+async def find_pending(stream: HitStream) -> None:
+    entry_id = await add_and_read(stream)
+    assert await stream.consumer.find_pending([entry_id]) == {entry_id}
+
+
 async def hand_over(stream: HitStream) -> None:
     await stream.consumer.hand_over("c", [await add_and_read(stream)], idle_ms=1)
 
@@ -107,6 +112,7 @@ BY_INDEXER: dict[str, Call] = {
     "consumer.ensure_group": lambda stream: stream.consumer.ensure_group(),
     "consumer.read": add_and_read,
     "consumer.reclaim": lambda stream: stream.consumer.reclaim("d", min_idle_ms=0, count=5),
+    "consumer.find_pending": find_pending,
     "consumer.renew": renew,
     "consumer.hand_over": hand_over,
     "consumer.settle": settle_as_dead,

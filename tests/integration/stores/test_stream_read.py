@@ -216,6 +216,19 @@ async def test_entry_that_is_handed_over_can_be_reclaimed_at_once(
 
 
 @pytest.mark.usefixtures("group")
+async def test_entries_are_pending_from_their_delivery_until_they_are_settled(
+    stream: HitStream, raw: Redis, producer: Producer
+) -> None:
+    await append(stream, *[producer.batch() for _ in range(2)])
+    ids = [entry.entry_id for entry in await stream.consumer.read("another", count=2, block_ms=0)]
+    await append(stream, producer.batch())
+    await stream.consumer.settle([Settlement(ids[0], indexed=1)])
+    assert await stream.consumer.find_pending([*ids, "9999999999999-0"]) == {ids[1]}
+    await raw.xgroup_destroy(stream.keys.stream, GROUP)
+    assert await stream.consumer.find_pending(ids) == set()
+
+
+@pytest.mark.usefixtures("group")
 async def test_renewing_entries_that_are_settled_does_not_bring_them_back(
     stream: HitStream, raw: Redis, producer: Producer
 ) -> None:

@@ -140,6 +140,10 @@ class FakeConsumer(FailsOnDemand, StreamConsumer):
         self._fail_if_told("reclaim")
         return self._deliver(self.silent, count)
 
+    async def find_pending(self, entry_ids: Sequence[str]) -> set[str]:
+        self._fail_if_told("find pending")
+        return {*entry_ids} & self.pending.keys()
+
     async def renew(self, consumer: str, entry_ids: Sequence[str]) -> None:
         self._fail_if_told("renew")
         self.renewed.append(list(entry_ids))
@@ -148,8 +152,8 @@ class FakeConsumer(FailsOnDemand, StreamConsumer):
         self._fail_if_told("hand over")
         self.handed_over += entry_ids
         for entry_id in entry_ids:
-            entry = self.pending.pop(entry_id)
-            self.silent.append(replace(entry, deliveries=entry.deliveries + 1))
+            if entry := self.pending.pop(entry_id, None):
+                self.silent.append(replace(entry, deliveries=entry.deliveries + 1))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[str]:
         self._note("settle", [settlement.entry_id for settlement in settlements])

@@ -74,34 +74,33 @@ def test_an_index_that_takes_something_in_between_begins_anew(breakers: CircuitB
 
 
 def test_one_probe_at_a_time_is_due_each_interval(opened: CircuitBreakers, clock: Clock) -> None:
-    opened.keep_for_probe(action(1))
+    opened.keep_for_probe("1-0", action(1))
     assert opened.take_due_probes() == {}
     clock.now += PROBE_SECONDS
-    assert opened.take_due_probes() == {YESTERDAY: [action(1)]}
+    assert opened.take_due_probes() == {YESTERDAY: [("1-0", action(1))]}
     clock.now += 100 * PROBE_SECONDS
     assert opened.take_due_probes() == {}, "the first is still under way"
-    opened.note_probed(YESTERDAY, is_accepted=False)
+    opened.note_probed(YESTERDAY, is_closing=False)
     assert opened.take_due_probes() == {}
     clock.now += PROBE_SECONDS
     assert opened.take_due_probes()
     assert opened.is_open(YESTERDAY)
 
 
-def test_probe_that_is_taken_closes_it(opened: CircuitBreakers, clock: Clock) -> None:
-    opened.keep_for_probe(action(1))
+def test_probe_can_close_it(opened: CircuitBreakers, clock: Clock) -> None:
+    opened.keep_for_probe("1-0", action(1))
     clock.now += PROBE_SECONDS
     opened.take_due_probes()
-    opened.note_probed(YESTERDAY, is_accepted=True)
+    opened.note_probed(YESTERDAY, is_closing=True)
     assert not opened.is_open(YESTERDAY)
-    assert opened.has_accepted_since(YESTERDAY, clock.now)
 
 
 def test_probe_sends_a_few_of_the_documents_that_were_left_last(opened: CircuitBreakers, clock: Clock) -> None:
     for position in range(1000):
-        opened.keep_for_probe(action(position))
-    opened.keep_for_probe(action(7, TODAY))
+        opened.keep_for_probe("1-0", action(position))
+    opened.keep_for_probe("1-0", action(7, TODAY))
     clock.now += PROBE_SECONDS
-    assert opened.take_due_probes() == {YESTERDAY: [action(position) for position in range(990, 1000)]}
+    assert opened.take_due_probes() == {YESTERDAY: [("1-0", action(position)) for position in range(990, 1000)]}
 
 
 def test_what_is_remembered_of_indices_is_bounded(breakers: CircuitBreakers, clock: Clock) -> None:

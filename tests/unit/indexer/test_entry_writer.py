@@ -271,6 +271,7 @@ async def open_breaker(rig: Rig, indexer: Indexer, refusal: ItemResult) -> None:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hitcounter_indexer.breaker.OPEN_AFTER_SECONDS", 0.02)
     monkeypatch.setattr("hitcounter_indexer.breaker.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("hitcounter_indexer.indexer._BREAKER_CHECK_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -311,6 +312,53 @@ async def test_probe_that_is_taken_closes_the_breaker_and_what_was_left_is_settl
     assert rig.counts == {"a": 1, "beside": 1, "late": 1}
     assert rig.readiness.warnings == {}
     assert rig.metric("hitcounter_left_entries") == 0
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_probe_writes_no_document_of_a_rejected_entry_and_the_breaker_closes_when_nothing_waits(rig: Rig) -> None:
+    indexer = rig.indexer()
+    await open_breaker(rig, indexer, REFUSED)
+    rig.sink.rule = lambda _id: None
+    await rig.stream.settle([Settlement("2-0")])  # as `entries reject` does
+    async with running(indexer):
+        await until(lambda: rig.metric("hitcounter_open_circuit_breakers") == 0)
+        await until(lambda: rig.metric("hitcounter_left_entries") == 0)
+    assert rig.counts == {"a": 1, "beside": 1}
+    assert rig.readiness.warnings == {}
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_redis_away_before_a_probe_is_no_end_of_probing(rig: Rig) -> None:
+    indexer = rig.indexer()
+    await open_breaker(rig, indexer, REFUSED)
+    rig.stream.fail("find pending", REDIS_AWAY, REDIS_AWAY)
+    rig.sink.rule = lambda _id: None
+    async with running(indexer):
+        await until(lambda: rig.counts == {"a": 1, "beside": 1, "late": 1})
+    assert rig.stream.failures["find pending"] == []
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_entries_resumed_while_a_reclaim_finds_nothing_are_reclaimed_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next reclaim would be due after a quarter of the silence: 7.5 s."""
+    indexer = rig.indexer()
+    await open_breaker(rig, indexer, REFUSED)
+    may_end, reclaim = asyncio.Event(), rig.stream.reclaim
+
+    async def reclaim_slowly(consumer: str, *, min_idle_ms: int, count: int) -> list[Entry]:
+        found = await reclaim(consumer, min_idle_ms=min_idle_ms, count=count)
+        await may_end.wait()
+        return found
+
+    monkeypatch.setattr(rig.stream, "reclaim", reclaim_slowly)
+    monkeypatch.setattr(indexer, "_next_reclaim", 0.0)
+    rig.sink.rule = lambda _id: None
+    async with running(indexer):
+        await until(lambda: rig.stream.silent)
+        may_end.set()
+        await until(lambda: not rig.stream.silent and not rig.stream.pending)
 
 
 @pytest.mark.usefixtures("_impatient")

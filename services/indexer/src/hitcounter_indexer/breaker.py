@@ -31,7 +31,7 @@ _REMEMBERED_INDICES: Final = 32
 @dataclass(slots=True)
 class _OpenBreaker:
     probe_at: float
-    probes: deque[Action] = field(default_factory=lambda: deque(maxlen=_PROBE_DOCUMENTS))
+    probes: deque[tuple[str, Action]] = field(default_factory=lambda: deque(maxlen=_PROBE_DOCUMENTS))
 
 
 class CircuitBreakers:
@@ -61,7 +61,7 @@ class CircuitBreakers:
         return self._accepted_at.get(index, -1.0) >= time
 
     def note_accepted(self, indices: Iterable[str]) -> None:
-        """Record that these indices accepted documents now. Only a probe closes an open breaker."""
+        """Record that these indices accepted documents now. This does not close an open breaker."""
         now = self._clock()
         for index in indices:
             self._accepted_at[index] = now
@@ -98,13 +98,16 @@ class CircuitBreakers:
 
     # ── probing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def keep_for_probe(self, action: Action) -> None:
+    def keep_for_probe(self, entry_id: str, action: Action) -> None:
         """Keep a skipped document for the next probe."""
         if breaker := self._open.get(action.index_name):
-            breaker.probes.append(action)
+            breaker.probes.append((entry_id, action))
 
-    def take_due_probes(self) -> dict[str, list[Action]]:
-        """Return the probes that are due. The next probe of an index is due PROBE_SECONDS after `note_probed`."""
+    def take_due_probes(self) -> dict[str, list[tuple[str, Action]]]:
+        """Return the documents of the probes that are due, with the ids of their entries.
+
+        The next probe of an index is due PROBE_SECONDS after `note_probed`.
+        """
         now = self._clock()
         due = {
             index: list(breaker.probes)
@@ -115,10 +118,9 @@ class CircuitBreakers:
             self._open[index].probe_at = float("inf")
         return due
 
-    def note_probed(self, index: str, *, is_accepted: bool) -> None:
-        """Record the result of a probe. If the index accepted a document, the breaker closes."""
-        if is_accepted:
+    def note_probed(self, index: str, *, is_closing: bool) -> None:
+        """Record that a probe has ended: close the breaker, or schedule the next probe."""
+        if is_closing:
             del self._open[index]
-            self.note_accepted([index])
         else:
             self._open[index].probe_at = self._clock() + PROBE_SECONDS

@@ -165,33 +165,46 @@ class EntryWriter:
     async def probe(self) -> None:
         """Send the probes that are due. If an index accepts its probe, its circuit breaker closes."""
         due = self._breakers.take_due_probes()
-        await asyncio.gather(*[self._probe(index, actions) for index, actions in due.items()])
+        await asyncio.gather(*[self._probe(index, documents) for index, documents in due.items()])
 
-    async def _probe(self, index: str, actions: Sequence[Action]) -> None:
-        # It does not queue with the bulks, because Elasticsearch may take as long for it as for a bulk. When the entry
-        # of its documents is delivered again, they are duplicates, and are flushed.
-        is_accepted, reason = False, ""
+    async def _probe(self, index: str, documents: Sequence[tuple[str, Action]]) -> None:
+        """Close the breaker if the index accepts a document, or if none waits any more: the next one is sent then."""
+        refusal: str | None = "not probed"
         try:
-            results = await self._sink.write(actions)
-            refusing = [result for result in results if result.outcome is ItemOutcome.RETRY or result.is_shard_refusal]
-            is_accepted = not refusing and any(result.outcome is not ItemOutcome.HOLD for result in results)
-            reason = next((_describe(result) for result in results if result.outcome not in _STORED), "")
-        except IndexUnavailable as error:
-            reason = str(error)
+            # Somebody may have rejected an entry meanwhile. Its hits count as dead, so they must not be written.
+            pending = await self._stream.find_pending([entry_id for entry_id, _ in documents])
+            actions = [action for entry_id, action in documents if entry_id in pending]
+            refusal = await self._send_probe(actions) if actions else None
         finally:
-            self._breakers.note_probed(index, is_accepted=is_accepted)
-        self._metrics.open_circuit_breakers.set(self._breakers.open_count)
-        if is_accepted:
+            self._breakers.note_probed(index, is_closing=refusal is None)
+            self._metrics.open_circuit_breakers.set(self._breakers.open_count)
+        if refusal is None:
             self._conditions.clear_degraded(index)
             log.info("circuit breaker closed", index=index)
         else:
-            self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
+            self._conditions.note_degraded(index, f"circuit breaker open: {refusal}")
+
+    async def _send_probe(self, actions: Sequence[Action]) -> str | None:
+        """Send documents of one index; return why it does not accept them, or None if it does.
+
+        They do not queue with the bulks, because Elasticsearch may take as long for them as for a bulk. When their
+        entries are delivered again, they are duplicates, and are flushed.
+        """
+        try:
+            results = await self._sink.write(actions)
+        except IndexUnavailable as error:
+            return str(error)
+        is_refusing = any(result.outcome is ItemOutcome.RETRY or result.is_shard_refusal for result in results)
+        if is_refusing or all(result.outcome is ItemOutcome.HOLD for result in results):
+            return next((_describe(result) for result in results if result.outcome not in _STORED), "")
+        self._breakers.note_accepted([actions[0].index_name])
+        return None
 
     def _defer(self, work: Work) -> None:
         """Skip the documents of indices with an open circuit breaker."""
         if self._breakers.open_count:
             for item in work.defer(self._breakers.is_open):
-                self._breakers.keep_for_probe(item.action)
+                self._breakers.keep_for_probe(item.progress.entry.entry_id, item.action)
 
     def _note_refused(self, index: str, reason: str, since: float) -> None:
         if self._breakers.note_refused(index, since):

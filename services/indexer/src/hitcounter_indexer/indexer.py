@@ -191,10 +191,11 @@ class Indexer:
         silence_seconds = self._settings.reclaim_after_seconds
         entries: list[Entry] = []
         while time.monotonic() >= self._next_reclaim and self._remaining_hits(entries) > 0:
+            due = self._next_reclaim
             found = await self._stream.reclaim(
                 self.consumer, min_idle_ms=int(silence_seconds * 1000), count=BLIND_READ_MAX_ENTRIES
             )
-            if not found:
+            if not found and self._next_reclaim == due:  # otherwise entries were resumed meanwhile
                 self._next_reclaim = time.monotonic() + silence_seconds / 4
             entries += [entry for entry in found if not self._is_claimed(entry.entry_id)]
         if self._deferred.is_full:
@@ -316,7 +317,7 @@ class Indexer:
         ids = self._deferred.take(index)
         self._metrics.deferred_entries.set(len(self._deferred))
         await self._hand_over(ids)
-        self._next_reclaim = 0.0
+        self._next_reclaim = time.monotonic()
         log.info("resumed entries that waited for an index", index=index, entries=len(ids))
 
     async def _maintain_indices(self) -> None:

@@ -82,8 +82,18 @@ class StreamConsumer:
                 return []
         return [build_entry(entry_id, fields, deliveries.get(entry_id, 2)) for entry_id, fields in claimed]
 
-    async def _count_deliveries(self, entry_ids: Sequence[bytes]) -> dict[bytes, int]:
-        """Return how often each entry was delivered.
+    async def find_pending(self, entry_ids: Sequence[str]) -> set[str]:
+        """Return those of the entries that are in flight: a consumer has them, and nobody has settled them."""
+        with translate_redis_errors("look up entries in flight"):
+            try:
+                return {entry_id.decode() for entry_id in await self._count_deliveries(entry_ids)}
+            except ResponseError as error:
+                if not is_group_lost(error):
+                    raise
+                return set()
+
+    async def _count_deliveries(self, entry_ids: Sequence[bytes | str]) -> dict[bytes, int]:
+        """Return how often each entry was delivered; settled ones are missing.
 
         It asks for single ids: a range may contain thousands of other entries of this consumer.
         """
