@@ -137,7 +137,7 @@ async def wired_stream(wire: FaultyWire, name: str) -> AsyncIterator[HitStream]:
         yield stream
 
 
-async def test_turn_that_dies_between_bulk_and_settle_is_finished_by_another_and_counts_nothing_twice(
+async def test_cycle_that_dies_between_bulk_and_settle_is_finished_by_another_and_counts_nothing_twice(
     indexers: Indexers,
     stream: HitStream,
     wired_stream: HitStream,
@@ -169,7 +169,7 @@ async def kill(turn: asyncio.Task[int]) -> None:
     assert turn.cancelled()
 
 
-async def test_turn_that_dies_before_its_bulk_is_done_by_another(
+async def test_cycle_that_dies_before_its_bulk_is_done_by_another(
     indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
 ) -> None:
     await append(stream, producer.batch("a", "b"))
@@ -238,7 +238,7 @@ async def test_publisher_that_reaches_redis_but_not_elasticsearch_leaves_the_as_
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_day_that_is_closed_holds_up_nobody_and_makes_no_dead_letters(
+async def test_day_that_is_closed_delays_nobody_and_makes_no_dead_letters(
     indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
 ) -> None:
     await append(stream, producer.batch("before", time_ms=NOW_MS))
@@ -273,7 +273,7 @@ async def test_day_that_is_closed_holds_up_nobody_and_makes_no_dead_letters(
     assert await count(client, name) == 13
 
 
-async def test_wiped_elasticsearch_gets_its_indices_back_and_the_turn_goes_on(
+async def test_wiped_elasticsearch_gets_its_indices_back_and_the_cycle_goes_on(
     indexers: Indexers, stream: HitStream, client: AsyncElasticsearch, name: str, producer: Producer
 ) -> None:
     await append(stream, producer.batch("before"))
@@ -319,7 +319,7 @@ async def test_undecodable_entry_is_a_dead_letter_whole_and_the_ledger_balances(
     await assert_balanced(stream)
 
 
-async def test_entries_of_strangers_hold_up_nobody(
+async def test_entries_that_others_wrote_delay_nobody(
     indexers: Indexers, stream: HitStream, raw: Redis, producer: Producer
 ) -> None:
     await raw.xadd(stream.keys.stream, {"greeting": "hello"})

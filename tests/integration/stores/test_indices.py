@@ -79,7 +79,7 @@ async def test_day_that_is_there_is_left_as_it_is(
     assert (settings["uuid"], settings["number_of_shards"]) == (uuid, "1")
 
 
-async def test_index_of_a_stranger_under_our_name_is_refused_with_the_reason_and_left_alone(
+async def test_index_of_somebody_else_under_our_name_is_refused_with_the_reason_and_left_alone(
     client: AsyncElasticsearch, indices: Indices, today: str
 ) -> None:
     await client.indices.create(index=today, mappings={"properties": {"id": {"type": "text"}}})
@@ -110,7 +110,7 @@ async def test_day_whose_aliases_somebody_removed_gets_them_back(
     assert (await describe(client, today))["aliases"] == {name: {}, write_alias(today): {}}
 
 
-async def test_day_is_looked_at_once_until_it_is_forgotten(
+async def test_day_is_checked_once_until_it_is_forgotten(
     client: AsyncElasticsearch, indices: Indices, today: str
 ) -> None:
     await indices.ensure([today])
@@ -188,7 +188,7 @@ async def durability(client: AsyncElasticsearch, index: str) -> str | None:
     return str(settings.get("translog", {}).get("durability"))
 
 
-async def test_day_syncs_each_bulk_whatever_the_template_of_a_stranger_says(
+async def test_day_syncs_each_bulk_whatever_the_template_of_somebody_else_says(
     client: AsyncElasticsearch, indices: Indices, name: str, today: str
 ) -> None:
     await client.indices.put_index_template(
@@ -202,7 +202,7 @@ async def test_day_syncs_each_bulk_whatever_the_template_of_a_stranger_says(
 
 
 @pytest.mark.parametrize("is_repaired", [True, False])
-async def test_day_that_would_answer_before_it_syncs_is_set_right_at_the_next_look(
+async def test_day_that_would_answer_before_it_syncs_is_repaired_by_the_next_check(
     client: AsyncElasticsearch, indices: Indices, today: str, is_repaired: bool
 ) -> None:
     await indices.ensure([today])
@@ -230,7 +230,7 @@ async def test_index_that_is_called_like_the_alias_is_named_with_the_cause_that_
 # ── the template ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_template_is_put_and_gives_a_day_that_a_stranger_creates_our_mapping(
+async def test_template_is_put_and_gives_a_day_that_somebody_else_creates_our_mapping(
     client: AsyncElasticsearch, indices: Indices, name: str, today: str
 ) -> None:
     await indices.ensure_template()
@@ -259,7 +259,7 @@ async def test_template_that_agrees_is_not_put_again(indices: Indices) -> None:
         ({"template": {"mappings": MAPPING}}, "template.settings.index.sort.field"),
     ],
 )
-async def test_template_that_somebody_changed_is_put_back_and_the_change_told(
+async def test_template_that_somebody_changed_is_put_back_and_the_change_reported(
     client: AsyncElasticsearch, indices: Indices, name: str, changes: dict[str, object], path: str
 ) -> None:
     await indices.ensure_template()
@@ -289,7 +289,7 @@ async def test_template_that_is_older_or_of_other_settings_is_brought_up_to_date
     assert current["_meta"]["settings"]["number_of_replicas"] == 0
 
 
-async def test_template_that_a_stranger_keeps_out_is_told_and_the_days_are_made_all_the_same(
+async def test_template_that_somebody_else_keeps_out_is_reported_and_the_days_are_made_all_the_same(
     client: AsyncElasticsearch, indices: Indices, name: str, index_settings: IndexSettings, today: str
 ) -> None:
     ours: Any = build_template(name, index_settings)
@@ -303,7 +303,7 @@ async def test_template_that_a_stranger_keeps_out_is_told_and_the_days_are_made_
     assert (await describe(client, today))["mappings"] == MAPPING
 
 
-async def test_day_that_the_template_of_a_stranger_makes_a_data_stream_is_refused_with_the_reason(
+async def test_day_that_the_template_of_somebody_else_makes_a_data_stream_is_refused_with_the_reason(
     client: AsyncElasticsearch, indices: Indices, name: str, today: str
 ) -> None:
     await client.indices.put_index_template(
@@ -341,7 +341,7 @@ async def test_days_that_lost_an_alias_get_it_back_and_the_others_are_left_alone
     assert (await indices.repair()).repaired == {}
 
 
-async def test_what_a_person_has_to_change_about_an_index_is_told_and_not_touched(
+async def test_what_a_person_has_to_change_about_an_index_is_reported_and_not_touched(
     client: AsyncElasticsearch, indices: Indices, name: str, today: str
 ) -> None:
     foreign = f"{name}-2026.11.25"
@@ -385,7 +385,7 @@ async def create_red(client: AsyncElasticsearch, index: str, **body: Any) -> Non
     await client.indices.create(index=index, settings=settings, wait_for_active_shards=0, **body)
 
 
-async def test_refresh_of_a_day_waits_for_no_other_index_and_for_no_stranger(
+async def test_refresh_of_a_day_waits_for_no_other_index_and_for_no_foreign_index(
     elasticsearch: ElasticsearchServer, client: AsyncElasticsearch, indices: Indices, name: str, today: str
 ) -> None:
     """Issue 14, 13: `hits-*` waited for a stranger's red index, for another installation's, and for days long over."""

@@ -176,7 +176,7 @@ async def test_index_that_was_wiped_is_made_again_by_us_and_never_by_elasticsear
     assert await count(client, name, term={"id": "a"}) == 1
 
 
-async def test_index_that_a_stranger_made_in_place_of_the_lost_one_gets_no_documents(
+async def test_index_that_somebody_else_made_in_place_of_the_lost_one_gets_no_documents(
     writer: Writer, client: AsyncElasticsearch, today: str
 ) -> None:
     await writer.write(Hit("before", NOW_MS))
@@ -202,7 +202,7 @@ async def test_index_that_an_older_version_made_in_place_of_the_lost_one_gets_th
         assert await writer.write_actions(actions) == [INDEXED]
 
 
-async def test_documents_that_a_foreign_mapping_rejects_are_held_and_not_condemned(
+async def test_documents_that_a_foreign_mapping_rejects_are_held_and_not_rejected(
     writer: Writer, client: AsyncElasticsearch, today: str
 ) -> None:
     await writer.write(Hit("before", NOW_MS))

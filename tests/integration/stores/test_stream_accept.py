@@ -231,7 +231,7 @@ async def test_redis_that_may_throw_hits_away_is_refused_with_the_setting_to_cha
     await append(stream, producer.batch())
 
 
-async def test_policy_that_changes_under_an_open_connection_is_refused_from_the_next_look_on(
+async def test_policy_that_changes_under_an_open_connection_is_refused_from_the_next_check_on(
     stream: HitStream, raw: Redis, producer: Producer
 ) -> None:
     await append(stream, producer.batch())
@@ -256,7 +256,7 @@ async def blind_settings(redis: RedisServer, redis_settings: RedisSettings, raw:
     await raw.acl_deluser(name)
 
 
-async def test_redis_that_does_not_show_its_policy_is_refused_with_the_setting_that_vouches_for_it(
+async def test_redis_that_does_not_show_its_policy_is_refused_with_the_setting_that_trusts_it(
     blind_settings: RedisSettings, producer: Producer
 ) -> None:
     async with open_stream(blind_settings) as stream:
@@ -272,7 +272,9 @@ async def test_redis_that_does_not_show_its_policy_is_refused_with_the_setting_t
 
 
 @pytest.mark.usefixtures("evicting_redis")
-async def test_policy_that_is_shown_is_not_vouched_for(redis_settings: RedisSettings, producer: Producer) -> None:
+async def test_policy_that_is_shown_needs_no_trust_and_gets_none(
+    redis_settings: RedisSettings, producer: Producer
+) -> None:
     async with open_stream(redis_settings.model_copy(update={"trust_memory_policy": True})) as stream:
         assert "allkeys-lru" in str(await refusal(stream, producer))
 

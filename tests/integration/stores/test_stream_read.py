@@ -81,7 +81,7 @@ async def test_group_that_is_there_is_left_as_it_is(stream: HitStream, producer:
 
 
 @pytest.mark.usefixtures("group")
-async def test_entry_of_a_stranger_is_read_as_one_without_batch_and_hits(stream: HitStream, raw: Redis) -> None:
+async def test_entry_of_somebody_else_is_read_as_one_without_batch_and_hits(stream: HitStream, raw: Redis) -> None:
     await raw.xadd(stream.keys.stream, {"greeting": "hello"})
     await raw.xadd(stream.keys.stream, {"batch": b"\xff", "hits": "many", "positions": "here,there"})
     await raw.xadd(stream.keys.stream, {"batch": b"", "hits": "9" * 5000, "positions": "9" * 5000})
@@ -241,7 +241,7 @@ async def test_renewing_entries_that_are_settled_does_not_bring_them_back(
 
 @pytest.mark.usefixtures("group")
 @pytest.mark.parametrize("order", ["before the others", "among the others", "behind the others"])
-async def test_all_entries_of_a_dead_indexer_are_found_in_one_look_while_hundreds_of_others_are_in_flight(
+async def test_all_entries_of_a_dead_indexer_are_found_at_once_while_hundreds_of_others_are_in_flight(
     stream: HitStream, other_stream: HitStream, raw: Redis, producer: Producer, order: str
 ) -> None:
     """At the default settings: 30 s of silence, 10 entries a call, and Redis looks at ten times as many in one go."""
@@ -297,7 +297,7 @@ async def test_reclaim_transfers_nothing_about_entries_that_it_did_not_take_over
 
 
 @pytest.mark.usefixtures("group")
-async def test_look_for_silent_entries_has_a_bound_and_the_next_ones_go_on_from_there_round_and_round(
+async def test_reclaim_examines_a_limited_number_of_entries_and_the_next_one_continues_there(
     stream: HitStream, other_stream: HitStream, raw: Redis
 ) -> None:
     """Thousands may be claimed anew all the time: those that were left until the shard of their day is back."""

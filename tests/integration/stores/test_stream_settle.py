@@ -188,9 +188,7 @@ async def test_full_redis_still_publishes_the_as_of(stream: HitStream) -> None:
 # ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_dead_letter_keeps_all_that_is_needed_to_look_at_it_and_to_try_again(
-    stream: HitStream, entry: Entry
-) -> None:
+async def test_dead_letter_keeps_all_that_is_needed_to_show_and_replay_it(stream: HitStream, entry: Entry) -> None:
     letters = [dead(entry, hits=2, positions=[1, 3]), dead(entry, hits=3, reason="other")]
     await stream.consumer.settle([Settlement(entry.entry_id, dead_letters=letters)])
     first, second = await stream.dead_letters.list_page()

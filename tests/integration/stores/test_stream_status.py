@@ -70,7 +70,7 @@ async def test_memory_is_that_of_the_server_and_its_limit_the_maxmemory(stream: 
     assert memory.capacity_bytes == info["total_system_memory"]
 
 
-async def test_append_only_file_that_is_switched_off_is_seen_and_said(stream: HitStream, raw: Redis) -> None:
+async def test_append_only_file_that_is_switched_off_is_seen_and_reported(stream: HitStream, raw: Redis) -> None:
     usual = (await raw.config_get("appendonly"))["appendonly"]
     try:
         await raw.config_set("appendonly", "yes")
@@ -137,7 +137,7 @@ async def test_walk_that_takes_too_long_finds_nothing(stream: HitStream, produce
 
 
 @pytest.mark.parametrize("entries", [499, 500, 501, 1500])
-async def test_walk_looks_at_every_entry_once(stream: HitStream, raw: Redis, entries: int) -> None:
+async def test_walk_visits_every_entry_once(stream: HitStream, raw: Redis, entries: int) -> None:
     async with raw.pipeline(transaction=False) as pipeline:
         for _ in range(entries):
             pipeline.xadd(stream.keys.stream, {"batch": "b", "hits": "3"})

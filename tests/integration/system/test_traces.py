@@ -92,7 +92,7 @@ def somebody_silent() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("listening", [nobody, somebody_silent])
-def test_a_collector_that_is_away_or_silent_holds_up_neither_hits_nor_the_end(
+def test_a_collector_that_is_away_or_silent_delays_neither_hits_nor_the_end(
     redis_server: RedisServer,
     elasticsearch_server: ElasticsearchServer,
     tmp_path: Path,

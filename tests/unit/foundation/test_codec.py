@@ -228,7 +228,7 @@ def test_batch_for_a_reader_that_will_never_be_is_damaged(field: str) -> None:
         decode(message.SerializeToString())
 
 
-def test_batch_for_a_newer_reader_is_judged_by_that_reader_alone() -> None:
+def test_batch_for_a_newer_reader_is_checked_by_that_reader_alone() -> None:
     message = valid_message()
     no_hits(message)  # what we see of it may make no sense to us
     message.min_reader = READER_VERSION + 1

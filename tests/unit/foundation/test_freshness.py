@@ -48,14 +48,14 @@ def test_hits_are_late_as_soon_as_their_time_is_over_and_only_once() -> None:
     assert (report.fresh_hits, report.late_hits, report.ages_seconds, report.lag_seconds) == (0, 0, [99.0], 0.0)
 
 
-def test_hits_that_were_not_looked_at_in_time_are_late_when_they_were() -> None:
+def test_hits_that_were_sampled_too_late_are_late() -> None:
     meter = FreshnessMeter()
     look(meter, 100, 0, 99)
     look(meter, 101, 7, 100)
     assert look(meter, 102 + FRESH_SECONDS, 7, 120).late_hits == 7
 
 
-def test_lag_tells_the_age_of_what_was_there_before_the_first_look() -> None:
+def test_lag_tells_the_age_of_what_was_there_before_the_first_sample() -> None:
     assert look(FreshnessMeter(), 100, 500, None, oldest=40).lag_seconds == 60
 
 

@@ -99,7 +99,7 @@ async def test_readyz_says_what_is_waited_for_and_why() -> None:
     }
 
 
-async def test_what_is_wrong_beside_its_job_is_said_and_keeps_no_part_from_being_ready() -> None:
+async def test_what_is_wrong_beside_its_job_is_reported_and_keeps_no_part_from_being_ready() -> None:
     readiness = Readiness()
     assert readiness.warn("as-of", ["it stands still"])
     assert not readiness.warn("as-of", ["it stands still"]), "it is no news"
@@ -114,7 +114,7 @@ async def test_readyz_of_a_ready_part_is_200() -> None:
     assert (status, orjson.loads(body)) == (200, {"ready": True, "waiting_for": {}, "warnings": {}, "pid": os.getpid()})
 
 
-async def test_livez_does_not_look_at_what_is_waited_for() -> None:
+async def test_livez_ignores_what_is_waited_for() -> None:
     assert (await get("/livez", readiness=Readiness("redis")))[0] == 200
 
 

@@ -370,7 +370,7 @@ def test_index_with_another_name_is_never_dropped_even_if_it_is_marked(name: str
         ({}, "no other clock is known to compare with"),
     ],
 )
-def test_clock_that_is_more_than_a_minute_from_another_is_doubted(others: dict[str, float], doubt: str | None) -> None:
+def test_clock_that_is_more_than_a_minute_from_another_is_reported(others: dict[str, float], doubt: str | None) -> None:
     assert find_clock_fault("this machine", NOW_MS, others) == doubt
 
 

@@ -24,7 +24,7 @@ def test_each_registry_is_one_of_its_own() -> None:
     assert create_registry("api") is not create_registry("api")
 
 
-def test_look_at_the_stream_shows_as_ledger_backlog_age_and_as_of() -> None:
+def test_status_is_exported_as_ledger_backlog_age_and_as_of() -> None:
     registry = CollectorRegistry()
     QueueMetrics(registry).show(STATUS)
     shown = {

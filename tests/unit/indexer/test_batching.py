@@ -186,7 +186,7 @@ def test_document_found_there_was_written_by_an_earlier_delivery_unless_a_client
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_read_asks_for_what_is_wanted_judged_by_the_size_of_the_entries() -> None:
+def test_read_asks_for_what_is_wanted_estimated_from_the_size_of_the_entries() -> None:
     assert next_read_count(3000, 1000, READ_MAX_ENTRIES) == 3
     assert next_read_count(100, 1000, READ_MAX_ENTRIES) == 1
     assert next_read_count(5000, 1, READ_MAX_ENTRIES) == READ_MAX_ENTRIES

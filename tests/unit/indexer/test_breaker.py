@@ -114,7 +114,7 @@ def test_what_is_remembered_of_indices_is_bounded(breakers: CircuitBreakers, clo
 # ── entries left ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_entries_are_left_by_the_index_they_wait_for() -> None:
+def test_entries_are_deferred_by_the_index_they_wait_for() -> None:
     left = DeferredEntries()
     left.add(YESTERDAY, ["1-0", "2-0"])
     left.add(TODAY, ["3-0"])

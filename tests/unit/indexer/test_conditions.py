@@ -33,7 +33,9 @@ async def test_pause_ends_when_the_indexer_is_to_stop_and_no_later_one_begins() 
 @pytest.mark.parametrize(
     ("error", "server"), [(StreamUnavailable("away"), REDIS), (IndexUnavailable("away"), ELASTICSEARCH)]
 )
-def test_problem_is_said_of_the_server_it_came_from(error: StreamUnavailable | IndexUnavailable, server: str) -> None:
+def test_problem_is_reported_for_the_server_it_came_from(
+    error: StreamUnavailable | IndexUnavailable, server: str
+) -> None:
     registry, readiness = CollectorRegistry(), Readiness()
     conditions = Conditions(readiness, create_metrics(registry))
     conditions.note_problem(error)
@@ -47,7 +49,7 @@ def test_problem_is_said_of_the_server_it_came_from(error: StreamUnavailable | I
 # ── the clock of the busy ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_time_in_which_several_lanes_are_at_work_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_in_which_several_workers_are_busy_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     registry, now = CollectorRegistry(), [100.0]
     monkeypatch.setattr("hitcounter_indexer.metrics.time.monotonic", lambda: now[0])
     clock = BusyClock(Counter("busy_seconds", "Time.", registry=registry))
@@ -62,7 +64,7 @@ def test_time_in_which_several_lanes_are_at_work_is_counted_once(monkeypatch: py
     assert registry.get_sample_value("busy_seconds_total") == 4.5
 
 
-def test_time_is_counted_while_the_lanes_take_turns_and_one_is_always_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_counted_while_workers_alternate_and_one_is_always_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     registry, now = CollectorRegistry(), [100.0]
     monkeypatch.setattr("hitcounter_indexer.metrics.time.monotonic", lambda: now[0])
     clock = BusyClock(Counter("busy_seconds", "Time.", registry=registry))
@@ -88,7 +90,7 @@ def test_time_is_counted_up_to_the_moment_when_it_is_read(monkeypatch: pytest.Mo
     assert registry.get_sample_value("busy_seconds_total") == 4.0
 
 
-def test_lane_that_fails_is_no_longer_at_work() -> None:
+def test_worker_that_fails_is_no_longer_busy() -> None:
     registry = CollectorRegistry()
     clock = BusyClock(Counter("busy_seconds", "Time.", registry=registry))
     with pytest.raises(ZeroDivisionError), clock.running():

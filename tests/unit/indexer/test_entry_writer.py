@@ -69,7 +69,7 @@ async def test_bulks_are_no_larger_than_asked_for(rig: Rig) -> None:
     assert len(rig.stream.settlements) == 1
 
 
-async def test_turn_that_finds_nothing_writes_nothing(rig: Rig) -> None:
+async def test_cycle_that_finds_nothing_writes_nothing(rig: Rig) -> None:
     assert await rig.indexer().run_until_empty() == 0
     assert rig.calls("write", "settle", "flush") == []
 
@@ -159,7 +159,7 @@ async def test_documents_that_an_index_refuses_are_no_backpressure(rig: Rig, ref
     assert rig.metric("hitcounter_bulk_items_total", outcome=refusal.outcome.value) >= 1
 
 
-async def test_push_back_is_said_in_readiness_and_metrics_until_it_is_over(rig: Rig) -> None:
+async def test_push_back_is_reported_in_readiness_and_metrics_until_it_is_over(rig: Rig) -> None:
     rig.sink.rule = lambda _id: BUSY
     rig.stream.add(hit("a"))
     turning = asyncio.create_task(rig.indexer().run_until_empty())
@@ -181,7 +181,7 @@ async def test_bulk_that_is_too_large_is_written_in_halves_until_it_fits(rig: Ri
     assert rig.writes[-1] == ["f", "g"]
 
 
-async def test_single_document_that_is_too_large_is_left_pending_and_holds_up_nobody(rig: Rig) -> None:
+async def test_single_document_that_is_too_large_is_left_pending_and_delays_nobody(rig: Rig) -> None:
     rig.sink.max_documents = 0
     rig.stream.add(hit("a"))
     indexer = rig.indexer()
@@ -218,7 +218,7 @@ async def test_dead_letter_sent_again_writes_only_the_documents_it_stands_for(ri
 # ── refusals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_refused_documents_are_kept_and_said_in_readiness_and_written_once_they_are_taken(rig: Rig) -> None:
+async def test_refused_documents_are_kept_and_reported_in_readiness_and_written_once_they_are_taken(rig: Rig) -> None:
     rig.sink.rule = lambda _id: REFUSED
     rig.stream.add(hit("a"))
     turning = asyncio.create_task(rig.indexer().run_until_empty())
@@ -276,7 +276,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("refusal", [REFUSED, RED])
-async def test_day_that_refuses_while_another_takes_is_left_aside_and_all_else_is_settled(
+async def test_day_that_refuses_while_another_takes_is_deferred_and_all_else_is_settled(
     rig: Rig, refusal: ItemResult
 ) -> None:
     indexer = rig.indexer()
@@ -288,7 +288,7 @@ async def test_day_that_refuses_while_another_takes_is_left_aside_and_all_else_i
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_nothing_is_sent_to_an_index_whose_breaker_is_open_and_no_turn_waits_for_it(rig: Rig) -> None:
+async def test_nothing_is_sent_to_an_index_whose_breaker_is_open_and_no_cycle_waits_for_it(rig: Rig) -> None:
     indexer = rig.indexer()
     await open_breaker(rig, indexer, REFUSED)
     rig.journal.clear()
@@ -301,7 +301,7 @@ async def test_nothing_is_sent_to_an_index_whose_breaker_is_open_and_no_turn_wai
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_probe_that_is_taken_closes_the_breaker_and_what_was_left_is_settled(rig: Rig) -> None:
+async def test_probe_that_is_taken_closes_the_breaker_and_deferred_entries_are_settled(rig: Rig) -> None:
     indexer = rig.indexer()
     await open_breaker(rig, indexer, REFUSED)
     async with running(indexer):
@@ -362,7 +362,7 @@ async def test_entries_resumed_while_a_reclaim_finds_nothing_are_reclaimed_at_on
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_claims_of_entries_that_were_left_are_renewed_so_that_nobody_takes_them_only_to_leave_them_again(
+async def test_claims_of_deferred_entries_are_renewed_so_that_nobody_reclaims_them_only_to_defer_them_again(
     rig: Rig,
 ) -> None:
     indexer = rig.indexer(reclaim_after_seconds=0.5)
@@ -385,7 +385,7 @@ async def test_index_that_does_not_answer_is_found_by_asking_index_by_index(rig:
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_index_that_never_answers_cannot_hold_a_lane_that_has_only_its_documents(rig: Rig) -> None:
+async def test_index_that_never_answers_cannot_block_a_worker_that_has_only_its_documents(rig: Rig) -> None:
     """No other index accepts anything meanwhile, so that no circuit breaker can open."""
     rig.sink.silent_indices = {YESTERDAY}
     rig.stream.add(late("late"))
@@ -398,7 +398,7 @@ async def test_index_that_never_answers_cannot_hold_a_lane_that_has_only_its_doc
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_index_that_pushes_back_without_end_cannot_hold_a_lane_that_has_only_its_documents(rig: Rig) -> None:
+async def test_index_that_pushes_back_without_end_cannot_block_a_worker_that_has_only_its_documents(rig: Rig) -> None:
     rig.sink.rule = lambda id_: BUSY if id_ == "late" else None
     rig.stream.add(late("late"))
     indexer = rig.indexer(reclaim_after_seconds=0.5)
@@ -436,7 +436,7 @@ async def test_refused_documents_are_no_push_back_for_the_autoscalers(rig: Rig) 
     assert rig.metric("hitcounter_retried_documents_total", reason="cluster_block_exception") == 0
 
 
-async def test_flush_that_fails_holds_up_only_the_duplicates_of_its_index(rig: Rig) -> None:
+async def test_flush_that_fails_delays_only_the_duplicates_of_its_index(rig: Rig) -> None:
     indexer = rig.indexer()
     entry = rig.stream.add(late("again"))
     await indexer.run_until_empty()
@@ -463,7 +463,7 @@ async def test_entries_that_came_back_often_are_written_together(rig: Rig) -> No
     assert [len(ids) for ids in rig.writes if isinstance(ids, list)] == [20]
 
 
-async def test_high_delivery_count_alone_condemns_nothing(rig: Rig) -> None:
+async def test_high_delivery_count_alone_rejects_nothing(rig: Rig) -> None:
     rig.stream.add(hit("a"), deliveries=10_000)
     await rig.indexer().run_until_empty()
     assert rig.stream.settlements["1-0"] == Settlement("1-0", indexed=1, dead_letters=[])
@@ -596,7 +596,7 @@ async def test_entry_for_a_newer_indexer_is_left_to_it_and_its_neighbours_are_in
 
 
 @pytest.mark.parametrize("deliveries", [1, TOO_OFTEN, 1000])
-async def test_entry_for_a_newer_indexer_is_never_condemned(rig: Rig, deliveries: int) -> None:
+async def test_entry_for_a_newer_indexer_is_never_rejected(rig: Rig, deliveries: int) -> None:
     entry = rig.stream.add(hit("b"), deliveries=deliveries)
     rig.stream.queued[0] = replace(entry, payload=newer(entry))
     await rig.indexer().run_until_empty()
@@ -617,7 +617,7 @@ def bug_met_by_unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("bug_met_by_unlucky")
-async def test_bug_in_handling_one_entry_does_not_hold_up_its_neighbours(rig: Rig) -> None:
+async def test_bug_in_handling_one_entry_does_not_delay_its_neighbours(rig: Rig) -> None:
     rig.stream.add(hit("a"))
     rig.stream.add(hit("unlucky"))
     rig.stream.add(hit("b"))

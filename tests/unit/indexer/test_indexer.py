@@ -142,7 +142,7 @@ async def test_work_is_lost_rather_than_booked_twice_when_the_answer_to_its_book
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_nothing_is_read_while_every_lane_tries_again(rig: Rig) -> None:
+async def test_nothing_is_read_while_every_worker_tries_again(rig: Rig) -> None:
     rig.sink.rule = lambda _id: BUSY
     for number in range(2):
         rig.stream.add(hit(str(number)))
@@ -157,7 +157,7 @@ async def test_nothing_is_read_while_every_lane_tries_again(rig: Rig) -> None:
         await until(lambda: len(rig.counts) == 3)
 
 
-async def test_one_lane_goes_on_while_another_tries_again(rig: Rig) -> None:
+async def test_one_worker_goes_on_while_another_tries_again(rig: Rig) -> None:
     rig.sink.rule = lambda id_: BUSY if id_ == "slow" else None
     rig.stream.add(hit("slow"))
     async with running(rig.indexer(bulk_max_documents=1, bulks_in_flight=2)):
@@ -182,14 +182,14 @@ async def test_no_more_bulks_are_in_flight_than_asked_for(rig: Rig) -> None:
         await until(lambda: len(rig.counts) == 4)
 
 
-async def test_a_single_lane_prepares_and_writes_in_turn(rig: Rig) -> None:
+async def test_a_single_worker_prepares_and_writes_alternately(rig: Rig) -> None:
     for number in range(3):
         rig.stream.add(hit(str(number)))
     async with running(rig.indexer(bulk_max_documents=1, bulks_in_flight=1)):
         await until(lambda: len(rig.counts) == 3)
 
 
-async def test_lanes_read_one_after_the_other_so_that_entries_are_not_scattered_over_small_bulks(rig: Rig) -> None:
+async def test_workers_read_one_after_the_other_so_that_entries_are_not_scattered_over_small_bulks(rig: Rig) -> None:
     async with running(rig.indexer(bulks_in_flight=3)):
         await until(lambda: len(rig.calls("read")) > 6)
     assert rig.stream.most_readers == 1
@@ -211,7 +211,7 @@ async def test_full_bulk_waits_for_nothing(rig: Rig) -> None:
         assert await rig.indexer(bulk_max_documents=2, bulk_max_age_ms=10_000).run_once() == 1
 
 
-async def test_entries_beyond_a_bulk_are_left_to_the_next_turn(rig: Rig) -> None:
+async def test_entries_beyond_a_bulk_are_left_to_the_next_cycle(rig: Rig) -> None:
     for number in range(10):
         rig.stream.add(*[hit(f"{number}-{position}") for position in range(100)])
     indexer = rig.indexer(bulk_max_documents=100)
@@ -221,7 +221,7 @@ async def test_entries_beyond_a_bulk_are_left_to_the_next_turn(rig: Rig) -> None
     assert await indexer.run_until_empty() == 10
 
 
-async def test_redis_away_while_reading_is_said_and_passes(rig: Rig) -> None:
+async def test_redis_away_while_reading_is_reported_and_passes(rig: Rig) -> None:
     async with running(rig.indexer()):
         await until(lambda: rig.readiness.is_ready)
         rig.stream.fail("read", *[REDIS_AWAY] * 30)
@@ -231,7 +231,7 @@ async def test_redis_away_while_reading_is_said_and_passes(rig: Rig) -> None:
         await until(lambda: rig.readiness.is_ready)
 
 
-async def test_bug_in_a_turn_is_counted_and_the_next_turn_goes_on(rig: Rig) -> None:
+async def test_bug_in_a_cycle_is_counted_and_the_next_cycle_goes_on(rig: Rig) -> None:
     rig.stream.fail("read", ZeroDivisionError("a bug"))
     rig.stream.add(hit("a"))
     async with running(rig.indexer()):
@@ -252,7 +252,7 @@ async def test_entries_of_silent_consumers_are_taken_over_first(rig: Rig) -> Non
     assert rig.metric("hitcounter_entries_total", origin="reclaimed") == 1
 
 
-async def test_entry_that_this_indexer_holds_itself_is_not_taken_twice(rig: Rig) -> None:
+async def test_entry_that_this_indexer_has_in_progress_is_not_reclaimed_twice(rig: Rig) -> None:
     entry = rig.stream.add(hit("a"))
     indexer = rig.indexer(reclaim_after_seconds=0.5)
     rig.sink.gate.clear()
@@ -266,7 +266,7 @@ async def test_entry_that_this_indexer_holds_itself_is_not_taken_twice(rig: Rig)
     assert rig.writes == [["a"]]
 
 
-async def test_entry_that_is_left_to_a_newer_indexer_is_not_snatched_from_it_before_a_whole_silence_is_over(
+async def test_entry_that_is_left_to_a_newer_indexer_is_not_reclaimed_before_a_whole_reclaim_period(
     rig: Rig,
 ) -> None:
     entry = rig.stream.add(hit("a"))
@@ -283,7 +283,7 @@ async def test_entry_that_is_left_to_a_newer_indexer_is_not_snatched_from_it_bef
     assert await indexer.run_once() == 1
 
 
-async def test_claims_are_renewed_while_a_turn_lasts(rig: Rig) -> None:
+async def test_claims_are_renewed_while_a_cycle_lasts(rig: Rig) -> None:
     rig.sink.gate.clear()
     rig.stream.add(hit("a"))
     rig.stream.fail("renew", REDIS_AWAY)
@@ -349,7 +349,7 @@ async def test_bulk_under_way_is_finished_and_settled_before_the_indexer_ends(ri
     assert rig.stream.has_left
 
 
-async def test_turn_that_is_stopped_while_it_tries_again_leaves_its_entries_to_others_at_once(rig: Rig) -> None:
+async def test_cycle_that_is_stopped_while_it_tries_again_leaves_its_entries_to_others_at_once(rig: Rig) -> None:
     rig.sink.rule = lambda id_: BUSY if id_ == "b" else None
     rig.stream.add(hit("a"))
     rig.stream.add(hit("b"))

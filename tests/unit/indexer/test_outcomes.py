@@ -44,7 +44,7 @@ def test_each_answer_has_its_outcome(status: int, type_: str, outcome: ItemOutco
 
 
 @given(st.integers(300, 599), st.text(max_size=40))
-def test_nothing_outside_of_the_closed_list_condemns_a_document(status: int, type_: str) -> None:
+def test_nothing_outside_of_the_closed_list_rejects_a_document(status: int, type_: str) -> None:
     outcome = read_item(answer(status, type_)).outcome
     if outcome is ItemOutcome.REJECT:
         assert (status, type_) in {(400, "document_parsing_exception"), (400, "mapper_parsing_exception")}

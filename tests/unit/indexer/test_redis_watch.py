@@ -39,7 +39,7 @@ async def test_an_indexer_warns_of_a_redis_that_may_lose_hits_and_stays_ready(
 
 
 @pytest.mark.parametrize("error", [StreamUnavailable("away"), ValueError("a bug")])
-async def test_a_look_that_fails_changes_nothing(error: Exception) -> None:
+async def test_a_check_that_fails_changes_nothing(error: Exception) -> None:
     redis, readiness = FakeRedis(), Readiness()
     readiness.warn("redis", ["Redis may evict hits"])
     redis.now = error

@@ -32,7 +32,7 @@ def traced_indexer(rig: Rig, recorder: Recorder, **settings: float) -> Indexer:
     return rig.indexer(build_writer=functools.partial(TracedEntryWriter, tracer=recorder.tracer), **settings)
 
 
-async def test_a_turn_begins_below_its_first_traced_entry_and_is_linked_to_each(rig: Rig) -> None:
+async def test_a_cycle_begins_below_its_first_traced_entry_and_is_linked_to_each(rig: Rig) -> None:
     recorder = Recorder()
     queue(rig, 1)
     queue(rig, 2, recorded(2))
@@ -48,7 +48,7 @@ async def test_a_turn_begins_below_its_first_traced_entry_and_is_linked_to_each(
     assert bulk.attributes == {"hitcounter.documents": 4, "hitcounter.documents.indexed": 4}
 
 
-async def test_a_turn_without_traced_entries_has_no_span(rig: Rig) -> None:
+async def test_a_cycle_without_traced_entries_has_no_span(rig: Rig) -> None:
     recorder = Recorder()
     queue(rig, 1)
     queue(rig, 2, UNRECORDED)
@@ -57,7 +57,7 @@ async def test_a_turn_without_traced_entries_has_no_span(rig: Rig) -> None:
     assert rig.counts == {"id-1": 1, "id-2": 1}
 
 
-async def test_a_turn_has_a_limited_number_of_links(rig: Rig) -> None:
+async def test_a_cycle_has_a_limited_number_of_links(rig: Rig) -> None:
     recorder = Recorder()
     for number in range(1, LINKS_MAX + 10):
         queue(rig, number, recorded(number))
@@ -76,7 +76,7 @@ async def test_an_entry_that_nobody_can_read_harms_no_trace(rig: Rig) -> None:
     assert linked_ids(recorder.named("index")[0]) == [f"{1:016x}"]
 
 
-async def test_each_bulk_of_a_turn_has_its_span_and_tells_what_became_of_its_documents(rig: Rig) -> None:
+async def test_each_bulk_of_a_cycle_has_its_span_and_tells_what_became_of_its_documents(rig: Rig) -> None:
     recorder = Recorder()
     queue(rig, 1, recorded(1))
     rig.sink.failures.append(SINK_AWAY)
