@@ -77,7 +77,7 @@ class Rule:
 
     victims: Sequence[str]
     least_seconds: float
-    most_seconds: float
+    max_seconds: float
     rest_seconds: float = 2.0
     """How long the victim is left alone afterwards."""
 
@@ -157,7 +157,7 @@ def build_schedule(seed: int, duration_seconds: float, *, gap_seconds: float = G
         kind, victim = found
         hand.remove(kind)
         rule = RULES[kind]
-        length = draw.uniform(rule.least_seconds, min(rule.most_seconds, left_seconds))
+        length = draw.uniform(rule.least_seconds, min(rule.max_seconds, left_seconds))
         faults.append(Fault(now, kind, victim, round(length, 2)))
         free_at[victim] = faults[-1].end_seconds + rule.rest_seconds
         now = round(now + draw.uniform(0.4, 1.6) * gap_seconds, 2)

@@ -37,7 +37,7 @@ def test_faults_obey_the_rule_of_their_kind(seed: int, duration: float) -> None:
     for fault in build_schedule(seed, duration):
         rule = RULES[fault.kind]
         assert fault.victim in rule.victims
-        assert rule.least_seconds - 0.01 <= fault.length_seconds <= rule.most_seconds + 0.01
+        assert rule.least_seconds - 0.01 <= fault.length_seconds <= rule.max_seconds + 0.01
 
 
 @given(seeds, durations)

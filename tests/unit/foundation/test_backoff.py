@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 @given(st.integers(0, 10**9), st.floats(0.001, 1), st.floats(1, 60))
 def test_wait_lies_between_half_of_a_doubling_bound_and_the_bound(attempt: int, first: float, most: float) -> None:
     bound = min(most, first * 2.0 ** min(attempt, 30))
-    assert bound / 2 <= backoff_seconds(attempt, first_seconds=first, most_seconds=most) <= bound
+    assert bound / 2 <= backoff_seconds(attempt, first_seconds=first, max_seconds=most) <= bound
 
 
 def test_waits_grow_to_the_most_and_no_further() -> None:
-    waits = [backoff_seconds(attempt, first_seconds=1, most_seconds=8) for attempt in range(10)]
+    waits = [backoff_seconds(attempt, first_seconds=1, max_seconds=8) for attempt in range(10)]
     assert waits[0] <= waits[2] <= waits[4]  # their ranges do not overlap
     assert max(waits) <= 8
 

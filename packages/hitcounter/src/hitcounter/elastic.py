@@ -280,7 +280,7 @@ class Indices:
     ) -> RetentionReport:
         """Delete expired indices, as a whole and only our own; return which.
 
-        An index must be expired by the clock of Elasticsearch, too.
+        An index must be expired by the clock of Elasticsearch, too (decision 33).
 
         Args:
             now_ms: the current time, by the earliest of the known clocks.
@@ -346,7 +346,7 @@ class Indices:
         await self._add_fields(index, found["mappings"])
 
     async def _add_fields(self, index: str, mapping: Mapping[str, Any]) -> None:
-        """Add the fields that an older version did not have. Several processes may do this at the same time."""
+        """Add the fields that an older version did not have (decision 32). Several processes may do this at once."""
         if missing := find_missing_fields(mapping):
             await self._client.indices.put_mapping(index=index, properties=missing, meta=find_newer_meta(mapping))
 

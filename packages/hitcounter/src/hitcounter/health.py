@@ -124,6 +124,7 @@ def format_address(host: str, port: int) -> str:
 
 
 _ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
+"""A 405 must have it (RFC 9110, 15.5.6)."""
 
 
 def _answer_nothing_more(_path: str) -> Answer | None:
@@ -142,8 +143,8 @@ def build_management_app(
         if path == "/livez":
             return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
         if path == "/readyz":
-            told = {"ready": readiness.is_ready, "waiting_for": readiness.problems, "warnings": readiness.warnings}
-            body = orjson.dumps({**told, "pid": os.getpid()})
+            state = {"ready": readiness.is_ready, "waiting_for": readiness.problems, "warnings": readiness.warnings}
+            body = orjson.dumps({**state, "pid": os.getpid()})
             return (200 if readiness.is_ready else 503), "application/json", body
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(registry)

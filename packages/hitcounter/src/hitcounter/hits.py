@@ -109,7 +109,7 @@ def parse_timestamp(text: str) -> int:
 
 
 def uuid7_time_ms(key: str) -> int | None:
-    """Return the time in a UUIDv7 in its canonical form (RFC 9562); None for any other key."""
+    """Return the time in a UUIDv7 in its canonical form (RFC 9562, 5.7); None for any other key."""
     return int(key[:8] + key[9:13], 16) if _UUID7.fullmatch(key) else None
 
 

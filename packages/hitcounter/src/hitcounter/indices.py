@@ -51,7 +51,7 @@ def write_alias(index: str) -> str:
     """Return the alias through which the documents of a day are written.
 
     Bulks use `require_alias`, and the alias exists only if hitcounter created the index. So an Elasticsearch that lost
-    the index refuses the documents, and does not create an index with a guessed mapping.
+    the index refuses the documents, and does not create an index with a guessed mapping (decision 4).
     """
     return f"{index}-write"
 
@@ -88,7 +88,8 @@ def document_id(prefix: str, position: int) -> str:
 def keyed_document_id(id_: str, key: str, time_ms: int) -> str:
     """Return the document id of a hit with an idempotency key: 32 characters, so it differs from all ids without a key.
 
-    The time of the hit is part of its identity: the time in the key (a UUIDv7), or the timestamp sent with it.
+    The time of the hit is part of its identity: the time in the key (a UUIDv7), or the timestamp sent with it. The time
+    selects the index, and Elasticsearch deduplicates only within an index (decision 3).
     """
     parts = (id_.encode(), key.encode())
     text = b"".join(len(part).to_bytes(2) + part for part in parts) + time_ms.to_bytes(8)
@@ -100,7 +101,7 @@ def keyed_document_id(id_: str, key: str, time_ms: int) -> str:
 
 DURABLE_SETTINGS: Final[Mapping[str, str]] = {"index.translog.durability": "request"}
 """Elasticsearch syncs each bulk before it responds, because entries are settled after the response. This is the
-default; it is set explicitly so that another template cannot change it."""
+default; it is set explicitly so that another template cannot change it (decision 32)."""
 
 
 def build_settings(settings: IndexSettings) -> dict[str, object]:
@@ -109,7 +110,8 @@ def build_settings(settings: IndexSettings) -> dict[str, object]:
         "number_of_shards": settings.shards,
         "number_of_replicas": settings.replicas,
         # Set explicitly, because by default shards that are rarely searched stop refreshing. It is long, because the
-        # publisher of the as-of refreshes twice a second; more refreshes cost Elasticsearch a fifth more CPU.
+        # publisher of the as-of refreshes twice a second; more refreshes cost Elasticsearch a fifth more CPU
+        # (decision 13).
         "refresh_interval": "30s",
         "sort.field": ["id", "timestamp"],  # the hits of one id are stored together, the newest first
         "sort.order": ["asc", "desc"],

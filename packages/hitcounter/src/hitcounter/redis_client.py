@@ -2,7 +2,8 @@
 
 AcceptConnection is the connection of the hot path. It runs one accept script at a time and avoids the overhead of the
 pool and client of redis-py. It is opened at first use and closed after any failure, so that a late response is never
-taken for the response to the next batch. A batch that reaches Redis late finds a higher sequence there and is refused.
+taken for the response to the next batch (decision 6). A batch that reaches Redis late finds a higher sequence there and
+is refused.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ class Intake:
                 self._metrics.append_failures.inc()
                 if error.outcome is Outcome.UNKNOWN:
                     outcome = Outcome.UNKNOWN  # for good: a later attempt says nothing about this one
-                pause = backoff_seconds(attempt, first_seconds=0.02, most_seconds=0.2)
+                pause = backoff_seconds(attempt, first_seconds=0.02, max_seconds=0.2)
                 least_seconds = self._budget_seconds / 10  # with less, even a healthy Redis could time out
                 if not error.is_worth_retrying or now() + pause + least_seconds > deadline:
                     return _with_outcome(error, outcome)

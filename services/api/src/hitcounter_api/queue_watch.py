@@ -116,7 +116,7 @@ class QueueWatch:
         while True:
             is_there = await self.watch_once()
             attempt = 0 if is_there else attempt + 1
-            await asyncio.sleep(_POLL_SECONDS if is_there else backoff_seconds(attempt, most_seconds=2.0))
+            await asyncio.sleep(_POLL_SECONDS if is_there else backoff_seconds(attempt, max_seconds=2.0))
 
     async def watch_once(self) -> bool:
         """Check once, export the result, and return whether Redis answers and does not evict hits."""

@@ -80,7 +80,8 @@ class BulkSize:
 
     A bulk that exceeds its timeout is wasted work: Elasticsearch continues with it while the same documents are sent
     again, so the next bulk may take too long, too. So bulks become smaller while responses are missing, until each one
-    finishes in time. Afterwards they grow again, slowly, because each bulk that is too large costs a timeout.
+    finishes in time. Afterwards they grow again, slowly, because each bulk that is too large costs a timeout
+    (decision 20).
     """
 
     def __init__(self, max_documents: int) -> None:

@@ -361,7 +361,7 @@ class EntryWriter:
         """Reject documents that were delivered too often and are refused while their index accepts others.
 
         Only the same request counts as proof. An index that is closed and opened repeatedly accepts documents of some
-        requests and refuses those of others, although all of them are valid.
+        requests and refuses those of others, although all of them are valid (decision 9).
         """
         working = _indices_of(chunk, results, _STORED)
         limit = self._settings.max_deliveries
@@ -378,9 +378,9 @@ class EntryWriter:
         """Make sure that duplicates are on disk before their entries are settled.
 
         A duplicate means that an earlier delivery of the entry wrote the document. It does not mean that Elasticsearch
-        has synced it: the indexer that waited for that may have died, and Elasticsearch may die next. A key that a
-        client sent twice needs no flush, because the first entry waits for its own response. If an index cannot be
-        flushed, its duplicates are retried.
+        has synced it: the indexer that waited for that may have died, and Elasticsearch may die next (decision 5). A
+        key that a client sent twice needs no flush, because the first entry waits for its own response. If an index
+        cannot be flushed, its duplicates are retried.
         """
         duplicates = {
             item.action.index_name

@@ -331,7 +331,7 @@ class Indexer:
                     self._conditions.note_available(ELASTICSEARCH)
                 await asyncio.sleep(_MAINTAIN_INDICES_SECONDS)
             else:
-                await asyncio.sleep(backoff_seconds(attempt, most_seconds=_MAINTAIN_INDICES_SECONDS))
+                await asyncio.sleep(backoff_seconds(attempt, max_seconds=_MAINTAIN_INDICES_SECONDS))
                 attempt += 1
 
     async def _ensure_indices(self) -> bool:

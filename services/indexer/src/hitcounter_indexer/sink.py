@@ -50,7 +50,7 @@ class ElasticsearchSink:
         self._bulk_parameters = {
             "require_alias": "true",
             # How long Elasticsearch waits for a shard without an active primary. The default is a minute: the client
-            # would time out first, and would get no result for all the other documents.
+            # would time out first, and would get no result for all the other documents (decision 30).
             "timeout": f"{int(request_timeout_seconds * 1000 / 3)}ms",
             "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by",
         }
