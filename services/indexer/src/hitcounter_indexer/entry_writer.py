@@ -41,7 +41,8 @@ from hitcounter_indexer.conditions import ELASTICSEARCH, Conditions, retry_redis
 from hitcounter_indexer.documents import Action, build_actions, build_documents
 from hitcounter_indexer.lifecycle import Lifecycle
 from hitcounter_indexer.metrics import BusyClock, IndexerMetrics
-from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult
+from hitcounter_indexer.outcomes import INDEXED, NOT_WRITTEN, STORED, ItemOutcome, ItemResult
+from hitcounter_indexer.prober import Prober
 from hitcounter_indexer.settings import IndexerSection
 from hitcounter_indexer.sink import Sink
 
@@ -52,8 +53,6 @@ _NOT_SENT = ItemResult(ItemOutcome.HOLD, "not_sent")
 _NOT_FLUSHED = "not_flushed"
 _SLOW_SECONDS = 1.0
 """While the indexer is stopping, it sends no further bulk after one that took longer than this."""
-_STORED = (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE)
-_NOT_WRITTEN = (ItemOutcome.RETRY, ItemOutcome.HOLD)
 
 log = get_logger()
 
@@ -115,6 +114,7 @@ class EntryWriter:
         Elasticsearch has to merge."""
         self._bulk_size = BulkSize(settings.bulk_max_documents)
         self._breakers = CircuitBreakers(time.monotonic)
+        self.prober = Prober(stream, sink, self._breakers, metrics, conditions)
         self._unanswered_since: float | None = None
         """When the first request without a response was sent, if none after it got a response either."""
 
@@ -141,7 +141,7 @@ class EntryWriter:
                 log.warning(
                     "left entries pending that Elasticsearch does not accept",
                     documents=len(work.open),
-                    **{index: _describe(result) for index, result in attempt.refused.items()},
+                    **{index: result.description for index, result in attempt.refused.items()},
                 )
                 break
             await self._lifecycle.pause(backoff_seconds(failures))
@@ -156,60 +156,11 @@ class EntryWriter:
         """Return whether Elasticsearch has not responded to any request for so long."""
         return self._unanswered_since is not None and time.monotonic() - self._unanswered_since >= for_seconds
 
-    # ── circuit breakers ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def is_open(self, index: str) -> bool:
-        """Return whether the circuit breaker of the index is open."""
-        return self._breakers.is_open(index)
-
-    async def probe(self) -> None:
-        """Send the probes that are due. If an index accepts its probe, its circuit breaker closes."""
-        due = self._breakers.take_due_probes()
-        await asyncio.gather(*[self._probe(index, documents) for index, documents in due.items()])
-
-    async def _probe(self, index: str, documents: Sequence[tuple[str, Action]]) -> None:
-        """Close the breaker if the index accepts a document, or if none waits any more: the next one is sent then."""
-        refusal: str | None = "not probed"
-        try:
-            # Somebody may have rejected an entry meanwhile. Its hits count as dead, so they must not be written.
-            pending = await self._stream.find_pending([entry_id for entry_id, _ in documents])
-            actions = [action for entry_id, action in documents if entry_id in pending]
-            refusal = await self._send_probe(actions) if actions else None
-        finally:
-            self._breakers.note_probed(index, is_closing=refusal is None)
-            self._metrics.open_circuit_breakers.set(self._breakers.open_count)
-        if refusal is None:
-            self._conditions.clear_degraded(index)
-            log.info("circuit breaker closed", index=index)
-        else:
-            self._conditions.note_degraded(index, f"circuit breaker open: {refusal}")
-
-    async def _send_probe(self, actions: Sequence[Action]) -> str | None:
-        """Send documents of one index; return why it does not accept them, or None if it does.
-
-        They do not queue with the bulks, because Elasticsearch may take as long for them as for a bulk. When their
-        entries are delivered again, they are duplicates, and are flushed.
-        """
-        try:
-            results = await self._sink.write(actions)
-        except IndexUnavailable as error:
-            return str(error)
-        is_refusing = any(result.outcome is ItemOutcome.RETRY or result.is_shard_refusal for result in results)
-        if is_refusing or all(result.outcome is ItemOutcome.HOLD for result in results):
-            return next((_describe(result) for result in results if result.outcome not in _STORED), "")
-        self._breakers.note_accepted([actions[0].index_name])
-        return None
-
     def _defer(self, work: Work) -> None:
         """Skip the documents of indices with an open circuit breaker."""
         if self._breakers.open_count:
             for item in work.defer(self._breakers.is_open):
                 self._breakers.keep_for_probe(item.progress.entry.entry_id, item.action)
-
-    def _note_refused(self, index: str, reason: str, since: float) -> None:
-        if self._breakers.note_refused(index, since):
-            self._metrics.open_circuit_breakers.set(self._breakers.open_count)
-            self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
 
     # ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,7 +224,7 @@ class EntryWriter:
             self._bulk_size.shrink()
         elif problem is None:
             self._bulk_size.grow()
-        refused = {index: result for index, result in refused.items() if not self.is_open(index)}
+        refused = {index: result for index, result in refused.items() if not self._breakers.is_open(index)}
         self._report(problem, refused)
         return Attempt(problem, refused)
 
@@ -281,7 +232,7 @@ class EntryWriter:
         """Report the result of an attempt in /readyz."""
         if problem is None and refused:
             index, result = next(iter(refused.items()))
-            problem = IndexUnavailable(f"{index} refuses documents: {_describe(result)}")
+            problem = IndexUnavailable(f"{index} refuses documents: {result.description}")
         if problem is None:
             self._conditions.note_available(ELASTICSEARCH)
         else:
@@ -302,7 +253,7 @@ class EntryWriter:
             work.split_by_index(last=indices)
             self._breakers.note_unanswered(indices, since)
             if len(indices) == 1:
-                self._note_refused(indices.pop(), str(error), since)
+                self.prober.note_refused(indices.pop(), str(error), since)
         return [_NO_ANSWER] * len(chunk)
 
     async def _write(self, chunk: Sequence[OpenAction], sent: Sent, *, is_repeat: bool) -> list[ItemResult]:
@@ -352,7 +303,7 @@ class EntryWriter:
             self._unanswered_since = sent_at
 
     async def _send_some(self, actions: Sequence[Action]) -> list[ItemResult]:
-        sent = [action for action in actions if not self.is_open(action.index_name)]
+        sent = [action for action in actions if not self._breakers.is_open(action.index_name)]
         results = iter(await self._sink.write(sent) if sent else ())
         indices = {action.index_name for action in sent}
         return [next(results) if action.index_name in indices else _NOT_SENT for action in actions]
@@ -363,10 +314,10 @@ class EntryWriter:
         Only the same request counts as proof. An index that is closed and opened repeatedly accepts documents of some
         requests and refuses those of others, although all of them are valid (decision 9).
         """
-        working = _indices_of(chunk, results, _STORED)
+        working = _indices_of(chunk, results, STORED)
         limit = self._settings.max_deliveries
         return [
-            ItemResult(ItemOutcome.REJECT, "refused_too_often", _describe(result))
+            ItemResult(ItemOutcome.REJECT, "refused_too_often", result.description)
             if result.may_be_invalid and item.progress.entry.deliveries > limit and item.action.index_name in working
             else result
             for item, result in zip(chunk, results, strict=True)
@@ -410,7 +361,7 @@ class EntryWriter:
             self._breakers.note_accepted({item.action.index_name for item in chunk})
             self._metrics.items.labels(ItemOutcome.INDEXED.value).inc(len(results))
             return None
-        accepting = _indices_of(chunk, results, _STORED)
+        accepting = _indices_of(chunk, results, STORED)
         self._breakers.note_accepted(accepting)
         pushed_back: IndexUnavailable | None = None
         refusing: dict[str, ItemResult] = {}
@@ -423,13 +374,13 @@ class EntryWriter:
                 self._metrics.retried_documents.labels(result.reason).inc()
             if result.is_backpressure:
                 self._pushed_back_documents += 1
-                pushed_back = IndexUnavailable(f"{index} pushes back: {_describe(result)}")
-            elif result.outcome in _NOT_WRITTEN and (index not in refusing or result.is_shard_refusal):
+                pushed_back = IndexUnavailable(f"{index} pushes back: {result.description}")
+            elif result.outcome in NOT_WRITTEN and (index not in refusing or result.is_shard_refusal):
                 refusing[index] = result
         for index, result in refusing.items():
             # A flush that fails says nothing about writes: a probe would close the breaker at once.
             if result.reason != _NOT_FLUSHED and (index not in accepting or result.is_shard_refusal):
-                self._note_refused(index, _describe(result), since)
+                self.prober.note_refused(index, result.description, since)
         refused |= refusing
         return pushed_back
 
@@ -476,7 +427,3 @@ def _indices_of(
     chunk: Sequence[OpenAction], results: Sequence[ItemResult], outcomes: Collection[ItemOutcome]
 ) -> set[str]:
     return {item.action.index_name for item, result in zip(chunk, results, strict=True) if result.outcome in outcomes}
-
-
-def _describe(result: ItemResult) -> str:
-    return f"{result.reason}: {result.detail}"

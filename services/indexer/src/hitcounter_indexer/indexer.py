@@ -279,9 +279,9 @@ class Indexer:
         while True:
             await asyncio.sleep(_BREAKER_CHECK_SECONDS)
             try:
-                await self._writer.probe()
+                await self._writer.prober.probe()
                 for index in self._deferred.indices:
-                    if not self._writer.is_open(index):
+                    if not self._writer.prober.is_open(index):
                         await self._resume(index)
             except StreamUnavailable:
                 log.debug("could not resume entries")  # the workers report it; they are reclaimed after a silence

@@ -37,6 +37,10 @@ class ItemOutcome(Enum):
     """The document can never be stored: a dead letter."""
 
 
+STORED = (ItemOutcome.INDEXED, ItemOutcome.DUPLICATE)
+NOT_WRITTEN = (ItemOutcome.RETRY, ItemOutcome.HOLD)
+
+
 class ItemResult(NamedTuple):
     """The response for one document."""
 
@@ -44,6 +48,11 @@ class ItemResult(NamedTuple):
     reason: str = ""
     detail: str = ""
     status: int = 0
+
+    @property
+    def description(self) -> str:
+        """The reason with its detail."""
+        return f"{self.reason}: {self.detail}"
 
     @property
     def is_index_missing(self) -> bool:

@@ -58,11 +58,11 @@ class ElasticsearchSink:
     async def write(self, actions: Sequence[Action]) -> list[ItemResult]:
         """Send one bulk (see Sink.write). Documents of an index that cannot be created or is foreign are not sent."""
         indices = {action.index_name for action in actions}
-        unfit = await self._find_unusable(indices)
-        if not unfit:
+        unusable = await self._find_unusable(indices)
+        if not unusable:
             return await self._bulk(actions)
-        written = iter(await self._bulk([action for action in actions if action.index_name not in unfit]))
-        return [unfit.get(action.index_name) or next(written) for action in actions]
+        written = iter(await self._bulk([action for action in actions if action.index_name not in unusable]))
+        return [unusable.get(action.index_name) or next(written) for action in actions]
 
     async def _find_unusable(self, indices: Collection[str]) -> dict[str, ItemResult]:
         """Return the result for documents of each index that cannot be written to.
@@ -70,28 +70,28 @@ class ElasticsearchSink:
         Raises:
             IndexUnavailable: none of the indices could be checked.
         """
-        unfit: dict[str, ItemResult] = {}
-        away: IndexUnavailable | None = None
+        unusable: dict[str, ItemResult] = {}
+        unreachable: IndexUnavailable | None = None
         for index in indices:
             try:
                 await self._indices.ensure([index])
             except IndexUnavailable as error:
                 if error.status in _TRANSIENT_STATUSES:
-                    away = error
-                    unfit[index] = ItemResult(ItemOutcome.RETRY, "index_not_made", str(error))
+                    unreachable = error
+                    unusable[index] = ItemResult(ItemOutcome.RETRY, "index_not_made", str(error))
                 else:
-                    unfit[index] = ItemResult(ItemOutcome.HOLD, "index_unfit", str(error))
-        if away is not None and len(unfit) == len(indices):
-            raise away
-        return unfit
+                    unusable[index] = ItemResult(ItemOutcome.HOLD, "index_unfit", str(error))
+        if unreachable is not None and len(unusable) == len(indices):
+            raise unreachable
+        return unusable
 
     async def _bulk(self, actions: Sequence[Action]) -> list[ItemResult]:
         if not actions:
             return []
         lines = [action.lines for action in actions]
         with translate_elasticsearch_errors("write documents"):
-            # Not client.bulk: it is a PUT, which aiohttp sends again by itself when a connection breaks. Documents of
-            # the first attempt would then be counted as duplicates.
+            # Not client.bulk: it is a PUT, which is idempotent (RFC 9110, 9.2.2), so aiohttp sends it again by itself
+            # when a connection breaks. Documents of the first attempt would then be counted as duplicates.
             answer = await self._client.perform_request(
                 "POST", "/_bulk", params=self._bulk_parameters, headers=_BULK_HEADERS, body=[b"".join(lines)]
             )
@@ -119,14 +119,16 @@ class ElasticsearchSink:
         }
         for index in suspect:
             self._indices.forget(index)
-        unfit = await self._find_unusable(suspect)
-        return [_resolve(result, unfit.get(action.index_name)) for action, result in zip(actions, results, strict=True)]
+        unusable = await self._find_unusable(suspect)
+        return [
+            _resolve(result, unusable.get(action.index_name)) for action, result in zip(actions, results, strict=True)
+        ]
 
 
-def _resolve(result: ItemResult, unfit: ItemResult | None) -> ItemResult:
+def _resolve(result: ItemResult, unusable: ItemResult | None) -> ItemResult:
     """Return the final result of a document, given the fault of its index, if there is one."""
     if result.is_index_missing:
-        return unfit or ItemResult(ItemOutcome.RETRY, result.reason, "the index was missing, and was created again")
-    if result.is_field_unknown:  # an older version created the index again
-        return unfit or result
-    return unfit or result if result.outcome is ItemOutcome.REJECT else result
+        return unusable or ItemResult(ItemOutcome.RETRY, result.reason, "the index was missing, and was created again")
+    if result.is_field_unknown or result.outcome is ItemOutcome.REJECT:  # an older version may have created the index
+        return unusable or result
+    return result
