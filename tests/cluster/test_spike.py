@@ -75,9 +75,9 @@ def test_spike_is_absorbed_and_every_hit_counts_once(install: Install, mode: str
     installation = install(f"spike-{mode}", addons=addons)
     installation.apply(SMALL, values=merge(SLOW, values))
     profile = (
-        Stretch(BEFORE_SECONDS, QUIET, QUIET),
-        Stretch(SPIKE_SECONDS, SPIKE, SPIKE),
-        Stretch(AFTER_SECONDS, QUIET, QUIET),
+        Stretch(BEFORE_SECONDS, QUIET),
+        Stretch(SPIKE_SECONDS, SPIKE),
+        Stretch(AFTER_SECONDS, QUIET),
     )
     end = BEFORE_SECONDS + SPIKE_SECONDS
     with (

@@ -40,14 +40,3 @@ def test_durations_beyond_the_range_are_counted_as_the_longest() -> None:
     assert histogram.total == 2
     assert histogram.percentile_ns(50) == 0
     assert histogram.percentile_ns(100) == (1 << 42) - 1
-
-
-def test_recent_percentile_forgets_what_came_before() -> None:
-    histogram = Histogram()
-    for _ in range(1000):
-        histogram.record(5_000_000)
-    since = histogram.snapshot()
-    for _ in range(10):
-        histogram.record(100)
-    assert histogram.recent_percentile_ns(99, since) == 100
-    assert histogram.percentile_ns(50) >= 5_000_000

@@ -7,8 +7,6 @@ from hitcounter_benchmark.schedule import (
     OpenLoop,
     Profile,
     intended_times_ns,
-    parse_profile,
-    ramp,
     spike,
     steady,
 )
@@ -34,34 +32,11 @@ def test_spike_is_a_multiple_of_the_rate_in_the_middle_fifth() -> None:
     assert count_between(profile, 6, 10) == 400
 
 
-def test_ramp_goes_evenly_from_nothing_to_the_rate() -> None:
-    profile = ramp(1000, 10)
-    assert count_between(profile, 0, 10) == 5000
-    assert count_between(profile, 0, 5) == pytest.approx(1250, abs=1)
-    assert count_between(profile, 9, 10) == pytest.approx(950, abs=1)
-
-
-@pytest.mark.parametrize("profile", [steady(333.3, 3), spike(77, 3.3), ramp(501, 2.7)])
+@pytest.mark.parametrize("profile", [steady(333.3, 3), spike(77, 3.3)])
 def test_times_are_in_order_and_within_the_run(profile: Profile) -> None:
     times = list(intended_times_ns(profile))
     assert times == sorted(times)
     assert 0 <= times[0] <= times[-1] <= sum(stretch.seconds for stretch in profile) * SECOND_NS
-
-
-def test_profile_file_gives_multiples_of_the_rate() -> None:
-    profile = parse_profile("# warm up\n2 0 1\n\n3 1 1  # then stay\n", rate=100)
-    assert count_between(profile, 0, 2) == 100
-    assert count_between(profile, 2, 5) == 300
-
-
-def test_falling_rate_ends_at_nothing() -> None:
-    assert len(list(intended_times_ns(parse_profile("2 1 0", rate=100)))) == 100
-
-
-@pytest.mark.parametrize("text", ["", "1 2", "one 1 1", "-1 1 1", "1 -1 1", "5 0 0"])
-def test_senseless_profile_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"profile never sends|is not 'SECONDS|must be above zero"):
-        parse_profile(text, rate=100)
 
 
 def test_closed_loop_is_due_at_once_until_the_time_is_over() -> None:

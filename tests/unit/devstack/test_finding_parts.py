@@ -15,7 +15,6 @@ from hitcounter_devstack.distributions import (
     ElasticsearchRelease,
     require_elasticsearch,
 )
-from hitcounter_devstack.docker import ELASTICSEARCH_IMAGE, REDIS_IMAGE, Image, build_command
 from hitcounter_devstack.errors import DevstackError, MissingPartError
 from hitcounter_devstack.java import MODULES_OF_9, Java, JavaNeed
 from hitcounter_devstack.ports import FALLBACK_PORTS, free_port, hold_port, is_free
@@ -92,14 +91,6 @@ def test_a_part_whose_usual_port_is_taken_gets_a_free_one_and_says_so() -> None:
         taken = holder.getsockname()[1]
         port = choose_port("redis", taken, Console(told))
     assert f"port {taken} is taken: redis gets {port}" in told.getvalue()
-
-
-@pytest.mark.parametrize("image", [REDIS_IMAGE, ELASTICSEARCH_IMAGE], ids=lambda image: image.name)
-def test_a_container_is_reachable_from_this_machine_only_and_goes_when_it_ends(image: Image, tmp_path: Path) -> None:
-    command = build_command(image, 12345, tmp_path)
-    assert "--rm" in command
-    assert f"--publish=127.0.0.1:12345:{image.port}" in command
-    assert f"{image.repository}:{image.tag}" in command
 
 
 def test_only_warnings_of_the_stores_are_shown() -> None:

@@ -37,7 +37,6 @@ def parse_arguments(argv: Sequence[str], settings: BenchmarkSettings) -> Argumen
     options = parser.parse_args(argv)
     try:
         plan = _build_plan(options, settings)
-        plan.build_pace()  # a profile's file is found wrong here rather than after the first reads
     except ValueError as error:
         parser.error(str(error))
     return Arguments(plan, options.json)
@@ -92,8 +91,8 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--seconds", type=parse_number(0.01, 86_400), help=f"how long to send (default {DEFAULT_SECONDS:g})")
     add("--requests", type=parse_whole(1, 1_000_000_000), help="maximum number of requests to send")
     add("--rate", type=parse_number(0.1, _MAX_RATE), help="open loop: hits per second, however slow the responses are")
-    profiles = f"{', '.join(PROFILES)}, or a file of lines SECONDS START END in multiples of the rate"
-    add("--profile", default="steady", help=f"shape of the rate: {profiles} (a spike is {SPIKE_FACTOR} times the rate)")
+    shape = f"shape of the rate; a spike is {SPIKE_FACTOR} times the rate in the middle fifth (%(default)s)"
+    add("--profile", choices=PROFILES, default="steady", help=shape)
     held = "pause while more hits than this are queued, to measure the rate of the whole path"
     add("--max-backlog", type=parse_whole(0, 1_000_000_000), metavar="HITS", help=held)
     add(

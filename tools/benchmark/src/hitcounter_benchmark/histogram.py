@@ -44,15 +44,6 @@ class Histogram:
         """Return the duration that ``percent`` of the recorded ones do not exceed; 0 when nothing was recorded."""
         return min(_percentile_ns(self._counts, percent), self.max_ns)
 
-    def snapshot(self) -> tuple[int, ...]:
-        """Return the counts as they are now, for `recent_percentile_ns`."""
-        return tuple(self._counts)
-
-    def recent_percentile_ns(self, percent: float, since: Sequence[int]) -> int:
-        """Return the percentile among the durations recorded after ``since`` was taken."""
-        recent = [now - before for now, before in zip(self._counts, since, strict=True)]
-        return min(_percentile_ns(recent, percent), self.max_ns)
-
 
 def _percentile_ns(counts: Sequence[int], percent: float) -> int:
     remaining = sum(counts) * percent / 100

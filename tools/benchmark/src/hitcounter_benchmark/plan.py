@@ -1,9 +1,8 @@
-"""The plan of a run: the checked settings, and the schedule that follows. Pure, except for the profile file."""
+"""The plan of a run: the checked settings, and the schedule that follows. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from hitcounter_benchmark.mix import Skew
@@ -12,9 +11,7 @@ from hitcounter_benchmark.schedule import (
     ClosedLoop,
     OpenLoop,
     Pace,
-    Profile,
     intended_times_ns,
-    parse_profile,
 )
 from hitcounter_benchmark.target import Target
 
@@ -62,33 +59,17 @@ class Plan:
     @property
     def planned_seconds(self) -> float:
         """How long the load may last at most, answers still awaited at the end aside."""
-        if self.rate is not None and self.profile not in PROFILES:
-            return sum(stretch.seconds for stretch in self._profile())
         if self.seconds is not None:
             return self.seconds
         return _LONGEST_SECONDS if self.requests is not None else DEFAULT_SECONDS
 
     def build_pace(self) -> Pace:
-        """Build the pace of this run.
-
-        Raises:
-            ValueError: The profile is neither a known name nor a readable file of the right form.
-        """
+        """Build the pace of this run."""
         if self.rate is None:
             return ClosedLoop(seconds=self.planned_seconds, requests=self.requests)
-        intended_ns = islice(intended_times_ns(self._profile()), self.requests)
+        profile = PROFILES[self.profile](self.rate / (self.batch or 1), self.planned_seconds)
+        intended_ns = islice(intended_times_ns(profile), self.requests)
         return OpenLoop(intended_ns, give_up_seconds=self.planned_seconds + self.timeout_seconds)
-
-    def _profile(self) -> Profile:
-        requests_per_second = (self.rate or 0) / (self.batch or 1)
-        build = PROFILES.get(self.profile)
-        if build is not None:
-            return build(requests_per_second, self.planned_seconds)
-        try:
-            text = Path(self.profile).read_text()
-        except OSError as error:
-            raise ValueError(f"no profile {self.profile!r}: it is {', '.join(PROFILES)} or a file") from error
-        return parse_profile(text, requests_per_second)
 
     def describe(self) -> str:
         """Return the plan as one line for people."""
@@ -100,23 +81,6 @@ class Plan:
 
     def as_settings(self) -> dict[str, object]:
         """Return the plan as settings for the record."""
-        return {
-            "url": self.target.url,
-            "id": self.ids[0],
-            "ids": len(self.ids),
-            "workers": self.workers,
-            "skew": self.skew,
-            "batch": self.batch,
-            "seconds": self.planned_seconds,
-            "requests": self.requests,
-            "rate": self.rate,
-            "profile": self.profile if self.rate is not None else None,
-            "max_backlog": self.max_backlog,
-            "read_id": (self.read_id or self.ids[0]) if self.read_rate else None,
-            "read_rate": self.read_rate,
-            "timeout_seconds": self.timeout_seconds,
-            "settle_seconds": self.settle_seconds,
-            "probe_every_seconds": self.probe_every_seconds,
-            "verified": self.is_verified,
-            "seed": self.seed,
-        }
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {"target": self.target.url, "id": self.ids[0], "ids": len(self.ids), "seconds": self.planned_seconds}
+        return {**settings, **named}

@@ -33,13 +33,13 @@ async def _show(load: Load) -> None:
     every_seconds, end = (_TERMINAL_SECONDS, "\r") if sys.stderr.isatty() else (_LOG_SECONDS, "\n")
     loop = asyncio.get_running_loop()
     started = before_time = loop.time()
-    before_hits, before_latency = 0, load.latency.snapshot()
+    before_hits = 0
     while True:
         await asyncio.sleep(every_seconds)
-        time, hits, latency = loop.time(), load.tally.acknowledged_hits, load.latency.snapshot()
+        time, hits = loop.time(), load.tally.acknowledged_hits
         rate = (hits - before_hits) / (time - before_time)
-        p90_ms = load.latency.recent_percentile_ns(90, since=before_latency) / 1e6
+        p90_ms = load.latency.percentile_ns(90) / 1e6
         errors = load.tally.errors.total()
         line = f"{time - started:6.1f} s  {rate:10,.0f} hits/s   p90 {p90_ms:8.2f} ms   errors {errors:,}"
         print(line, end=end, file=sys.stderr, flush=True)
-        before_time, before_hits, before_latency = time, hits, latency
+        before_time, before_hits = time, hits

@@ -7,7 +7,6 @@ only those that could be sent (this avoids coordinated omission).
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Final, Protocol
 
 SPIKE_FACTOR: Final = 5
@@ -16,24 +15,15 @@ SPIKE_FACTOR: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of a profile in which the rate goes evenly from one value to another."""
+    """A part of a profile with one rate."""
 
     seconds: float
-    start_per_second: float
-    end_per_second: float
+    per_second: float
 
     @property
     def expected(self) -> float:
         """How many sends fall into this stretch."""
-        return self.seconds * (self.start_per_second + self.end_per_second) / 2
-
-    def seconds_until(self, sends: float) -> float:
-        """Return when the given number of sends is reached: the inverse of the rate's integral."""
-        slope = (self.end_per_second - self.start_per_second) / self.seconds
-        if not slope:
-            return sends / self.start_per_second
-        root = sqrt(max(self.start_per_second**2 + 2 * slope * sends, 0.0))
-        return (root - self.start_per_second) / slope
+        return self.seconds * self.per_second
 
 
 Profile = Sequence[Stretch]
@@ -41,50 +31,16 @@ Profile = Sequence[Stretch]
 
 def steady(rate: float, seconds: float) -> Profile:
     """The same rate all along."""
-    return (Stretch(seconds, rate, rate),)
+    return (Stretch(seconds, rate),)
 
 
 def spike(rate: float, seconds: float) -> Profile:
     """The rate, and `SPIKE_FACTOR` times as much in the middle fifth."""
-    high = SPIKE_FACTOR * rate
-    return (
-        Stretch(0.4 * seconds, rate, rate),
-        Stretch(0.2 * seconds, high, high),
-        Stretch(0.4 * seconds, rate, rate),
-    )
+    before = Stretch(0.4 * seconds, rate)
+    return (before, Stretch(0.2 * seconds, SPIKE_FACTOR * rate), before)
 
 
-def ramp(rate: float, seconds: float) -> Profile:
-    """From nothing up to the rate at the end."""
-    return (Stretch(seconds, 0.0, rate),)
-
-
-PROFILES: Final = {"steady": steady, "spike": spike, "ramp": ramp}
-
-
-def parse_profile(text: str, rate: float) -> Profile:
-    """Read a profile from lines ``SECONDS START END``, where START and END are multiples of the rate.
-
-    Empty lines and everything after ``#`` are passed over.
-
-    Raises:
-        ValueError: A line is not three numbers, or nothing would ever be sent.
-    """
-    lines = [line.split("#")[0].split() for line in text.splitlines()]
-    profile = tuple(_parse_stretch(words, rate) for words in lines if words)
-    if not sum(stretch.expected for stretch in profile):
-        raise ValueError("the profile never sends anything")
-    return profile
-
-
-def _parse_stretch(words: list[str], rate: float) -> Stretch:
-    try:
-        seconds, start, end = (float(word) for word in words)
-    except ValueError as error:
-        raise ValueError(f"{' '.join(words)!r} is not 'SECONDS START END'") from error
-    if seconds <= 0 or start < 0 or end < 0:
-        raise ValueError(f"{' '.join(words)!r}: seconds must be above zero, and no rate below")
-    return Stretch(seconds, start * rate, end * rate)
+PROFILES: Final = {"steady": steady, "spike": spike}
 
 
 def intended_times_ns(profile: Profile) -> Iterator[int]:
@@ -95,7 +51,7 @@ def intended_times_ns(profile: Profile) -> Iterator[int]:
     for stretch in profile:
         after_sends = before_sends + stretch.expected
         while number < after_sends - 1e-6:  # a hair of tolerance: a share of the seconds is not exact in binary
-            yield int((before_seconds + stretch.seconds_until(max(number - before_sends, 0.0))) * 1e9)
+            yield int((before_seconds + max(number - before_sends, 0.0) / stretch.per_second) * 1e9)
             number += 1
         before_seconds += stretch.seconds
         before_sends = after_sends

@@ -105,7 +105,7 @@ class Image:
 def _require(program: str) -> Path:
     path = shutil.which(program)
     if path is None:
-        raise MissingPartError(f"There is no {program} in PATH for the substitutes images", f"install {program}")
+        raise MissingPartError(f"There is no {program} in PATH for the substitute images", f"install {program}")
     return Path(path)
 
 

@@ -14,7 +14,6 @@ from hitcounter_devstack.distributions import (
     ElasticsearchRelease,
     require_elasticsearch,
 )
-from hitcounter_devstack.docker import has_docker
 from hitcounter_devstack.errors import MissingPartError
 from hitcounter_devstack.java import find_java, install_java_hint, require_java
 from hitcounter_devstack.prometheus import INSTALL_PROMETHEUS, find_prometheus, prometheus_at_hand
@@ -61,8 +60,6 @@ def examine() -> list[Finding]:
     findings.append(Finding("Chromium", None if browser is None else str(browser), INSTALL_BROWSER))
     prometheus = prometheus_at_hand()
     findings.append(Finding("Prometheus", None if prometheus is None else str(prometheus), INSTALL_PROMETHEUS))
-    docker = "nothing to do: it would only be used in place of the above"
-    findings.append(Finding("Docker", shutil.which("docker") if has_docker() else None, docker))
     return findings
 
 
@@ -74,11 +71,11 @@ def print_findings(findings: Iterable[Finding], console: Console) -> None:
 
 
 def can_run(findings: Iterable[Finding]) -> bool:
-    """Say whether `run` would find a Redis and an Elasticsearch with its Java, or a Docker, as things are."""
+    """Say whether `run` would find a Redis and an Elasticsearch with its Java, as things are."""
     here = {finding.what for finding in findings if finding.found is not None}
     has_redis = any(f"Redis {line}" in here for line in REDIS_LINES)
     has_elasticsearch = any(_names(release) <= here for release in RELEASES)
-    return (has_redis and has_elasticsearch) or "Docker" in here
+    return has_redis and has_elasticsearch
 
 
 def fetch_all(console: Console) -> None:

@@ -25,20 +25,10 @@ import time
 GROUP_GONE_SECONDS = 3.0
 
 
-def end_group(child: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
-    """End the child's whole process group: at once, or by SIGTERM first when it was given grace."""
-    if grace_seconds > 0:
-        signal_group(child.pid, signal.SIGTERM)
-        signal_group(child.pid, signal.SIGCONT)  # a paused process would not see the SIGTERM
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(grace_seconds)
-    signal_group(child.pid, signal.SIGKILL)
-
-
-def signal_group(group: int, number: int) -> None:
-    """Send a signal to a process group that may be gone already."""
+def kill_group(group: int) -> None:
+    """Kill a process group that may be gone already."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when only zombies are left
-        os.killpg(group, number)
+        os.killpg(group, signal.SIGKILL)
 
 
 def end_leftovers(group: int) -> None:
@@ -72,9 +62,9 @@ def main() -> None:
     def end_with_parent() -> None:
         while os.read(sys.stdin.fileno(), 1):
             pass
-        end_group(child, options["grace_seconds"])
+        kill_group(child.pid)
 
-    signal.signal(signal.SIGTERM, lambda *_: end_group(child, options["grace_seconds"]))
+    signal.signal(signal.SIGTERM, lambda *_: kill_group(child.pid))
     report.write(f"{child.pid}\n")
     threading.Thread(target=end_with_parent, daemon=True).start()
     exit_code = child.wait()

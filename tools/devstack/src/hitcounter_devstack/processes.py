@@ -35,7 +35,6 @@ class GuardedProcess:
         user: the account to run as; None stays who we are.
         on_line: also called with each line of its output, on a thread of its own.
         held_lock: an open file descriptor that the guard holds as long as the process lives.
-        grace_seconds: when the parent dies, SIGTERM and this much time before SIGKILL. 0 kills at once.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class GuardedProcess:
         user: User | None = None,
         on_line: LineHandler | None = None,
         held_lock: int | None = None,
-        grace_seconds: float = 0.0,
     ) -> None:
         report_end, guard_end = os.pipe()
         options = {
@@ -56,7 +54,6 @@ class GuardedProcess:
             "cwd": None if folder is None else str(folder),
             "uid": None if user is None else user.uid,
             "gid": None if user is None else user.gid,
-            "grace_seconds": grace_seconds,
         }
         with log_file.open("ab") as log:
             self._guard = subprocess.Popen(

@@ -25,13 +25,11 @@ class Command:
         arguments: the program and its arguments.
         environment: added to ours.
         user: the account to run as; None stays who we are.
-        grace_seconds: what the guard gives it to end by itself when we have died; 0 for a program that any crash suits.
     """
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     user: User | None = None
-    grace_seconds: float = 0.0
 
 
 class Server(Part):
@@ -83,7 +81,6 @@ class Server(Part):
                 user=command.user,
                 on_line=self._on_line,
                 held_lock=lock,
-                grace_seconds=command.grace_seconds,
             )
         finally:
             os.close(lock)  # the guard has its copy, for as long as the server lives

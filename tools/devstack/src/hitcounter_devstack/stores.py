@@ -1,6 +1,5 @@
-"""Chooses the Redis and the Elasticsearch of `run`: a given one, else one of this machine, else one from Docker."""
+"""Chooses the Redis and the Elasticsearch of `run`: a given one, or else one of this machine."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from hitcounter_devstack.distributions import (
     ElasticsearchRelease,
     require_elasticsearch,
 )
-from hitcounter_devstack.docker import ELASTICSEARCH_IMAGE, REDIS_IMAGE, DockerServer, has_docker
 from hitcounter_devstack.elasticsearch import DEFAULT_PORT as ELASTICSEARCH_PORT
 from hitcounter_devstack.elasticsearch import ElasticsearchServer
-from hitcounter_devstack.errors import MissingPartError
 from hitcounter_devstack.java import find_java, require_java
 from hitcounter_devstack.ports import hold_port
 from hitcounter_devstack.redis import DEFAULT_PORT as REDIS_PORT
@@ -39,12 +36,7 @@ def choose_redis(url: str | None, folder: Path, console: Console) -> Store:
     if url:
         return GivenStore("redis", url)
     port = choose_port("redis", REDIS_PORT, console)
-    on_line = console.lines_of("redis", is_redis_warning)
-    return _or_docker(
-        lambda: RedisServer(folder / "redis", port=port, on_line=on_line),
-        lambda: DockerServer(REDIS_IMAGE, folder / "redis-docker", port=port, on_line=on_line),
-        console,
-    )
+    return RedisServer(folder / "redis", port=port, on_line=console.lines_of("redis", is_redis_warning))
 
 
 def choose_elasticsearch(url: str | None, folder: Path, console: Console) -> Store:
@@ -52,19 +44,11 @@ def choose_elasticsearch(url: str | None, folder: Path, console: Console) -> Sto
     if url:
         return GivenStore("elasticsearch", url)
     port = choose_port("elasticsearch", ELASTICSEARCH_PORT, console)
+    release = require_release()
+    # A folder for each major version: an older one could not read what a newer one wrote.
+    data_dir = folder / f"elasticsearch-{release.version.split('.')[0]}"
     on_line = console.lines_of("elasticsearch", is_elasticsearch_warning)
-
-    def on_this_machine() -> Server:
-        release = require_release()
-        # A folder for each major version: an older one could not read what a newer one wrote.
-        data_dir = folder / f"elasticsearch-{release.version.split('.')[0]}"
-        return ElasticsearchServer(data_dir, release=release, port=port, on_line=on_line)
-
-    return _or_docker(
-        on_this_machine,
-        lambda: DockerServer(ELASTICSEARCH_IMAGE, folder / "elasticsearch-docker", port=port, on_line=on_line),
-        console,
-    )
+    return ElasticsearchServer(data_dir, release=release, port=port, on_line=on_line)
 
 
 def require_release() -> ElasticsearchRelease:
@@ -86,13 +70,3 @@ def choose_port(name: str, usual: int, console: Console) -> int:
     if port != usual:
         console.say(f"port {usual} is taken: {name} gets {console.strong(str(port))}")
     return port
-
-
-def _or_docker(native: Callable[[], Server], container: Callable[[], Server], console: Console) -> Server:
-    try:
-        return native()
-    except MissingPartError as error:
-        if not has_docker():
-            raise
-        console.say(f"{error.what}: using Docker")
-        return container()
