@@ -54,22 +54,18 @@ def render(dashboard: Json) -> Json:
             {**others, "asDropdown": False, "includeVars": True, "keepTime": True},
             {"type": "link", "title": "Runbook", "url": RUNBOOK, "targetBlank": True, "icon": "doc"},
         ],
-        "templating": {"list": list(build_variables(dashboard.get("parameters", {})))},
+        "templating": {"list": list(build_variables())},
         "annotations": {"list": build_annotations()},
         "panels": list(lay_out(dashboard["rows"])),
     }
 
 
-def build_variables(parameters: Json) -> Iterator[Json]:
-    """Yield the variables at the top: data source, namespace and release, and the parameters of the formula."""
+def build_variables() -> Iterator[Json]:
+    """Yield the variables at the top: data source, namespace and release."""
     source = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
     yield {**source, "refresh": 1, "hide": 0}
     yield _choice("namespace", "label_values(hitcounter_build_info, namespace)")
     yield _choice("release", 'label_values(hitcounter_build_info{namespace=~"$namespace"}, release)')
-    for name, (label, value) in parameters.items():
-        chosen = {"selected": True, "text": value, "value": value}
-        box = {"name": name, "label": label, "type": "textbox", "query": value}
-        yield {**box, "current": chosen, "options": [chosen], "hide": 0}
 
 
 def _choice(name: str, query: str) -> Json:

@@ -24,10 +24,7 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "hpa-metric": {
             "autoscaling": {
                 "mode": "hpa",
-                "hpa": {
-                    "targetCPUUtilization": None,
-                    "externalMetric": {"name": "hitcounter_backlog_hits", "matchLabels": {"release": "hc"}},
-                },
+                "hpa": {"targetCPUUtilization": None, "externalMetric": {"enabled": True}},
             }
         },
         "keda": {"autoscaling": {"mode": "keda", "minReplicas": 0, "keda": {"prometheus": PROMETHEUS}}},
@@ -46,7 +43,10 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
                 "keda": {"prometheus": {**PROMETHEUS, "authentication": "bearer", "existingSecret": "yours"}},
             }
         },
-        "keda-status": {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}},
+        "keda-status": {
+            "operator": {"enabled": True},
+            "autoscaling": {"mode": "keda", "keda": {"source": "status"}},
+        },
         "keda-extras": {
             "autoscaling": {
                 "mode": "keda",
@@ -73,10 +73,6 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             }
         },
         "external": {"operator": {"enabled": True}, "autoscaling": {"mode": "external"}},
-        "keda-operator": {
-            "operator": {"enabled": True},
-            "autoscaling": {"mode": "keda", "minReplicas": 2, "keda": {"source": "operator"}},
-        },
         "operator": {
             "operator": {"enabled": True},
             "autoscaling": {"mode": "operator", "operator": {"cooldownSeconds": 60}},
@@ -232,7 +228,7 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }
 
 IMPOSSIBLE = {
-    (("scaling", scaling), ("retention", "off")) for scaling in ("keda-operator", "operator", "observed", "external")
+    (("scaling", scaling), ("retention", "off")) for scaling in ("keda-status", "operator", "observed", "external")
 }
 """Positions that the chart refuses together."""
 

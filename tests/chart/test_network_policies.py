@@ -24,7 +24,6 @@ KEDA = {"kubernetes.io/metadata.name": "keda"}
 INGRESS = {"name": "ingress"}
 STATUS: Values = {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}}
 OPERATOR: Values = {"operator": {"enabled": True}}
-ASKED: Values = {**OPERATOR, "autoscaling": {"mode": "keda", "keda": {"source": "operator"}}}
 NOTHING: Values = {}
 WALLED: Values = {"networkPolicy": {"apiFrom": [{"namespaceSelector": {"matchLabels": INGRESS}}]}}
 UNWATCHED: Values = {"networkPolicy": {"prometheusFrom": []}}
@@ -130,12 +129,6 @@ def test_keda_is_let_in_only_where_it_reads_the_status() -> None:
         rules = policy_of(render(Case("", values)), "api")["ingress"]
         assert lets_through(rules, "from", 8001, {}, KEDA) is is_let_in
         assert lets_through(rules, "from", 8001, {}, INGRESS)
-
-
-def test_keda_is_let_in_to_the_operator_only_where_it_asks_it() -> None:
-    for values, is_let_in in ((OPERATOR, False), (ASKED, True)):
-        rules = policy_of(render(Case("", merge(values, UNWATCHED))), "operator")["ingress"]
-        assert lets_through(rules, "from", 8083, {}, KEDA) is is_let_in
 
 
 def test_operator_alone_reaches_kubernetes_at_the_ports_of_the_values() -> None:

@@ -200,7 +200,7 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
     (
         "nothing to look at",
         {"autoscaling": {"mode": "hpa", "hpa": {"targetCPUUtilization": None}}},
-        "set autoscaling.hpa.targetCPUUtilization, autoscaling.hpa.externalMetric.name or autoscaling.hpa.metrics",
+        "set autoscaling.hpa.targetCPUUtilization, autoscaling.hpa.externalMetric.enabled or autoscaling.hpa.metrics",
     ),
     (
         "a share of nothing",
@@ -218,22 +218,24 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         "autoscaling.mode is operator but the operator is not enabled: set operator.enabled=true",
     ),
     (
-        "KEDA that asks nobody",
-        {"autoscaling": {"mode": "keda", "keda": {"source": "operator"}}},
-        "autoscaling.keda.source is operator but the operator is not enabled: set operator.enabled=true",
+        "KEDA that asks the operator",
+        {"operator": {"enabled": True}, "autoscaling": {"mode": "keda", "keda": {"source": "operator"}}},
+        "autoscaling.keda.source is operator: set it to prometheus or status.",
+    ),
+    (
+        "a target of the backlog",
+        {"autoscaling": {"hpa": {"externalMetric": {"averageValue": 1000}}}},
+        "autoscaling.hpa.externalMetric.averageValue no longer exists: the metric is the number of indexers wanted",
+    ),
+    (
+        "a metric that is not used",
+        {"autoscaling": {"hpa": {"externalMetric": {"name": "backlog"}}}},
+        "set autoscaling.hpa.externalMetric.enabled=true if the metric is the number of indexers wanted",
     ),
     (
         "none at all by the operator",
         {"operator": {"enabled": True}, "autoscaling": {"mode": "operator", "minReplicas": 0}},
-        "set autoscaling.minReplicas to 1 or more, or let KEDA read the backlog",
-    ),
-    (
-        "none at all by KEDA that asks the operator",
-        {
-            "operator": {"enabled": True},
-            "autoscaling": {"mode": "keda", "minReplicas": 0, "keda": {"source": "operator"}},
-        },
-        "set autoscaling.minReplicas to 1 or more, or let KEDA read the backlog",
+        "set autoscaling.minReplicas to 1 or more, or autoscaling.mode to keda.",
     ),
     (
         "an operator without a password",

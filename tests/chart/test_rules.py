@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.consistency.workspace import run
 
 RULES = CHART / "files/rules/hitcounter.yaml"
 Course = Callable[[int], float]
-"""What a gauge shows, or a counter grows by, in each minute; the last minute is 0, those before it are negative."""
+"""What a gauge shows (nan: it is not shown), or a counter grows by, in each minute; the last minute is 0."""
 
 
 def since(minute: int, then: float, before: float = 0.0) -> Course:
@@ -41,6 +42,7 @@ CALM: Mapping[str, Course | None] = {
     "fresh": always(60_000),
     "late": always(0),
     "backlog": always(500),
+    "wanted_by_the_api": always(2),
     "oldest_age": always(0.5),
     "dead": always(3),
     "difference": always(0),
@@ -124,6 +126,7 @@ class Situation:
             }
             gauges |= {
                 f'hitcounter_backlog_hits{{{ours},pod="{pod}"}}': course["backlog"],
+                f'hitcounter_indexers_wanted{{{ours},pod="{pod}"}}': course["wanted_by_the_api"],
                 f'hitcounter_oldest_age_seconds{{{ours},pod="{pod}"}}': course["oldest_age"],
                 f'hitcounter_ledger_hits{{{ours},pod="{pod}",state="dead"}}': course["dead"],
                 f'hitcounter_redis_memory_bytes{{{ours},pod="{pod}"}}': course["memory"],
@@ -236,6 +239,11 @@ SCENARIOS: Mapping[str, tuple[Situation, set[str]]] = {
     "more on their way": (Situation(wanted_indexers=always(9), oldest_age=always(40)), set()),
     "a scaler that cannot see": (Situation(blind_scaler=since(-12, 1)), {"ScalingBlind"}),
     "a scaler at rest": (Situation(blind_scaler=always(1), backlog=always(0)), set()),
+    "a number of indexers that nobody knows": (Situation(wanted_by_the_api=None), {"ScalingUnknown"}),
+    "a number of indexers that nobody knows for nine minutes": (
+        Situation(wanted_by_the_api=lambda now: 2.0 if now < -9 else nan),
+        set(),
+    ),
     "no operator": (Situation(turns=None), set()),
     "as many indexers as the operator may have, and too few": (
         Situation(limited=always(1), oldest_age=always(40)),
@@ -252,6 +260,7 @@ SCENARIOS: Mapping[str, tuple[Situation, set[str]]] = {
         Situation(
             others={
                 'hitcounter_backlog_hits{namespace="other",release="hc"}': always(500),
+                'hitcounter_indexers_wanted{namespace="other",release="hc"}': always(1),
                 'hitcounter_settled_hits_total{namespace="other",release="hc"}': lambda now: 1e6 + now,
             }
         ),
@@ -301,7 +310,7 @@ def test_exactly_these_alerts_fire(name: str, rules: Path, tmp_path: Path) -> No
             {
                 "interval": "1m",
                 "input_series": [
-                    {"series": name, "values": " ".join(f"{value:g}" for value in values)}
+                    {"series": name, "values": " ".join("stale" if isnan(value) else f"{value:g}" for value in values)}
                     for name, values in situation.series()
                 ],
                 "promql_expr_test": [{"expr": firing, "eval_time": f"{situation.minutes}m", "exp_samples": samples}],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from tests.chart.promtool import Sample, assert_query
 from tests.chart.rendering import ROOT, Manifest, Rendering
 from tools.docgen import read_metrics
 
@@ -29,6 +33,41 @@ def test_sample_for_the_adapter_serves_what_the_other_samples_ask_for(renderings
         for kind, field in {"custom": "pods", "external": "external"}.items()
     }
     assert asked == {kind: set(rules) for kind, rules in SERVED.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "group_by", "series", "expected"),
+    [
+        (
+            "hitcounter_indexers_wanted",
+            "release",
+            {
+                'hitcounter_indexers_wanted{namespace="n",release="hc",pod="a"}': "3x40",
+                'hitcounter_indexers_wanted{namespace="n",release="hc",pod="b"}': "3x40",
+                'hitcounter_indexers_wanted{namespace="n",release="other",pod="a"}': "7x40",
+            },
+            [Sample('{release="hc"}', 3)],
+        ),
+        (
+            "hitcounter_track_requests_per_second",
+            "pod",
+            {
+                'hitcounter_track_duration_seconds_count{namespace="n",release="hc",pod="a"}': "0+1500x40",
+                'hitcounter_track_duration_seconds_count{namespace="n",release="hc",pod="b"}': "0+3000x40",
+            },
+            [Sample('{pod="a"}', 100), Sample('{pod="b"}', 200)],
+        ),
+    ],
+)
+def test_adapter_serves_one_number_for_each_release_or_pod(
+    tmp_path: Path, name: str, group_by: str, series: dict[str, str], expected: list[Sample]
+) -> None:
+    (rule,) = [rules[name] for rules in SERVED.values() if name in rules]
+    # The way the adapter fills in its template.
+    words = {"Series": rule["seriesQuery"].partition("{")[0], "GroupBy": group_by}
+    words["LabelMatchers"] = 'namespace="n",release="hc"'
+    query = re.sub(r"<<\.(\w+)>>", lambda word: words[word[1]], rule["metricsQuery"])
+    assert_query(tmp_path, query, series, expected, at="5m")
 
 
 def test_adapter_reads_only_metrics_that_the_code_declares() -> None:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hitcounter_operator.resource import Mode, ScalingSpec
 
 from tests.chart.cases import merge
+from tests.chart.promtool import Sample, assert_query
 from tests.chart.rendering import (
     CHART,
     KUBERNETES,
     NAMESPACE,
+    RELEASE,
     ROOT,
     Case,
     Manifest,
     Rendering,
     Values,
     component_of,
-    find_tool,
     render,
 )
 from tests.chart.schemas import find_faults
@@ -32,8 +30,6 @@ from tools.docgen import read_metrics
 OPENAPI: dict[str, Any] = json.loads((ROOT / "docs/openapi.json").read_text())
 SERVER = {"serverAddress": "http://prometheus:9090", "selector": 'job="hc"'}
 KEDA: Values = {"autoscaling": {"mode": "keda", "keda": {"prometheus": SERVER}}}
-BLIND = " ".join(["NaN"] * 30)
-"""A gauge that shows for 7.5 minutes that it does not know, as promtool wants it."""
 STATUS: Values = {"autoscaling": {"mode": "keda", "keda": {"source": "status"}}}
 
 
@@ -120,7 +116,6 @@ def test_bounds_and_behaviour_are_the_values(mode: str) -> None:
 # ── the operator ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 OPERATOR: Values = {"operator": {"enabled": True}, "autoscaling": {"mode": "operator"}}
-ASKED: Values = {"operator": {"enabled": True}, "autoscaling": {"mode": "keda", "keda": {"source": "operator"}}}
 
 
 def test_operator_says_what_it_would_do_where_another_scales(renderings: list[Rendering]) -> None:
@@ -194,28 +189,10 @@ def test_there_is_one_operator_and_never_two() -> None:
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
-def test_keda_asks_the_address_of_the_operator_for_its_number() -> None:
-    rendering = render(Case("", ASKED))
-    service = rendering.one("Service", "operator")
-    (hitcounter,) = rendering.all("HitCounter")
-    (trigger,) = rendering.one("ScaledObject", "indexer")["spec"]["triggers"]
-    host = f"{service['metadata']['name']}.{NAMESPACE}:{service['spec']['ports'][0]['port']}"
-    assert trigger["metadata"]["url"] == f"http://{host}/v1/scale/{NAMESPACE}/{hitcounter['metadata']['name']}"
-    assert (trigger["metadata"]["valueLocation"], trigger["metadata"]["targetValue"]) == ("desiredReplicas", "1")
-    assert (trigger["type"], trigger["metricType"]) == ("metrics-api", "AverageValue")
-
-
-def test_operator_has_a_service_only_for_keda(renderings: list[Rendering]) -> None:
-    for rendering in renderings:
-        services = [item for item in rendering.all("Service") if component_of(item) == "operator"]
-        source = rendering.case.values.get("autoscaling", {}).get("keda", {}).get("source")
-        assert len(services) == (source == "operator"), rendering.case.name
-
-
 # ── KEDA ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("values", [KEDA, STATUS, ASKED], ids=["prometheus", "status", "operator"])
+@pytest.mark.parametrize("values", [KEDA, STATUS], ids=["prometheus", "status"])
 def test_keda_that_cannot_see_holds(values: Values) -> None:
     assert scaled_object(values)["fallback"]["behavior"] == "currentReplicasIfHigher"
 
@@ -235,27 +212,31 @@ def test_keda_asks_the_address_of_the_api_where_it_reads_the_status() -> None:
     assert trigger["metadata"]["url"] == f"http://{name}.{namespace}:{service['spec']['ports'][0]['port']}/status"
 
 
-def test_keda_reads_a_number_that_the_status_always_has() -> None:
+def test_keda_reads_the_number_of_indexers_wanted_from_the_status() -> None:
     (trigger,) = scaled_object(STATUS)["triggers"]
     operation = OPENAPI["paths"]["/status"]["get"]
     status = OPENAPI["components"]["schemas"]["Status"]
     field = trigger["metadata"]["valueLocation"]
+    assert field == "indexers_wanted"
+    assert trigger["metadata"]["targetValue"] == "1"
     assert trigger["metadata"]["format"] == "json"
-    assert status["properties"][field]["type"] == "integer"
-    assert field in status["required"]
+    assert "integer" in str(status["properties"][field])
+    assert field in status["required"], "KEDA takes null for an error, and so it should while the number is unknown"
     assert "security" not in operation, "KEDA would have to sign in"
     assert "authenticationRef" not in trigger
+
+
+@pytest.mark.parametrize("values", [KEDA, STATUS], ids=["prometheus", "status"])
+def test_the_first_hit_wakes_an_installation_without_indexers(values: Values) -> None:
+    spec = scaled_object(merge(values, {"autoscaling": {"minReplicas": 0}}))
+    metadata = spec["triggers"][0]["metadata"]
+    assert spec["minReplicaCount"] == 0
+    assert metadata.get("activationThreshold", metadata.get("activationTargetValue")) == "0"
 
 
 def test_status_without_redis_is_an_error_to_keda_and_so_the_fallbacks_business() -> None:
     assert {"200", "503"} <= OPENAPI["paths"]["/status"]["get"]["responses"].keys()
     assert scaled_object(STATUS)["triggers"][0]["metricType"] == "AverageValue", "KEDA has no fallback for others"
-
-
-def test_an_indexer_is_wanted_for_what_one_settles_in_the_drain_target() -> None:
-    formula = {"hitsPerBusySecond": 2000, "drainTargetSeconds": 45}
-    values = {"autoscaling": {"mode": "keda", "formula": formula, "keda": {"source": "status"}}}
-    assert scaled_object(values)["triggers"][0]["metadata"]["targetValue"] == "90000"
 
 
 def keda(**values: Any) -> Rendering:
@@ -336,126 +317,67 @@ def test_keda_signs_in_with_the_secret_of_the_values(way: str, keys: set[str]) -
     assert {target["name"] for target in targets} == {"yours"}
 
 
-# ── the formula, computed by the real Prometheus ─────────────────────────────────────────────────────────────────────
+# ── the number that all of them read ─────────────────────────────────────────────────────────────────────────────────
 
 
-def wanted_indexers(folder: Path, series: dict[str, str], expected: float | None, at: str = "10m") -> None:
-    """Let promtool evaluate the query over these series, and compare to the third digit; None for no answer at all."""
-    query = f"round({scaled_object(KEDA)['triggers'][0]['metadata']['query']}, 0.001)"
-    samples = [] if expected is None else [{"labels": "{}", "value": math.floor(expected * 1000 + 0.5) / 1000}]
-    test = {
-        "evaluation_interval": "15s",
-        "tests": [
-            {
-                "interval": "15s",
-                "input_series": [{"series": name, "values": values} for name, values in series.items()],
-                "promql_expr_test": [{"expr": query, "eval_time": at, "exp_samples": samples}],
-            }
-        ],
+def query_of(values: Values) -> str:
+    query: str = scaled_object(values)["triggers"][0]["metadata"]["query"]
+    return query
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ({"a1": "4", "a2": "4"}, 4),
+        ({"a1": "0", "a2": "0"}, 0),
+        ({"a1": "_", "a2": "3"}, 3),
+        ({"a1": "_", "a2": "_"}, None),
+    ],
+    ids=["once however many show it", "nobody", "unknown to one", "unknown to all"],
+)
+def test_query_takes_the_number_that_the_apis_show(
+    tmp_path: Path, shown: dict[str, str], expected: float | None
+) -> None:
+    ours = {f'hitcounter_indexers_wanted{{job="hc",pod="{pod}"}}': values for pod, values in shown.items()}
+    theirs = {'hitcounter_indexers_wanted{job="other",pod="b1"}': "99"}
+    samples = [] if expected is None else [Sample("{}", expected)]
+    assert_query(tmp_path, query_of(KEDA), {**ours, **theirs}, samples)
+
+
+def test_query_selects_the_apis_of_the_release_by_the_names_of_their_pods(tmp_path: Path) -> None:
+    values = {"autoscaling": {"mode": "keda", "keda": {"prometheus": {"serverAddress": "http://prometheus:9090"}}}}
+    pod = render(Case("", values)).one("Deployment", "api")["metadata"]["name"] + "-7d9f8-x2k4q"
+    shown = {
+        f'hitcounter_indexers_wanted{{namespace="{NAMESPACE}",pod="{pod}"}}': "4",
+        f'hitcounter_indexers_wanted{{namespace="{NAMESPACE}",pod="other-hitcounter-api-7d9f8-x2k4q"}}': "9",
+        f'hitcounter_indexers_wanted{{namespace="other",pod="{pod}"}}': "9",
     }
-    file = folder / "test.yaml"
-    file.write_text(yaml.safe_dump(test))
-    answer = subprocess.run([find_tool("promtool"), "test", "rules", file], capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert_query(tmp_path, query_of(values), shown, [Sample("{}", 4)])
 
 
-def counter(name: str, per_second: float, **labels: str) -> tuple[str, str]:
-    return series(name, f"0+{per_second * 15:g}x240", **labels)
+def test_all_scalers_read_the_metric_that_the_api_declares() -> None:
+    metric = "hitcounter_indexers_wanted"
+    assert metric in {series.name for series in read_metrics("api")}
+    assert query_of(KEDA).startswith(f"max({metric}{{")
+    hpa = {"autoscaling": {"mode": "hpa", "hpa": {"targetCPUUtilization": None, "externalMetric": {"enabled": True}}}}
+    (external,) = render(Case("", hpa)).one("HorizontalPodAutoscaler", "indexer")["spec"]["metrics"]
+    assert external["external"]["metric"] == {"name": metric, "selector": {"matchLabels": {"release": RELEASE}}}
+    assert external["external"]["target"] == {"type": "AverageValue", "averageValue": "1"}
 
 
-def series(name: str, values: str, **labels: str) -> tuple[str, str]:
-    pairs = ",".join(f'{label}="{value}"' for label, value in ({"job": "hc"} | labels).items())
-    return f"{name}{{{pairs}}}", values
-
-
-def load(arrival: float, backlog: float, rate: float, busy: float, indexers: int = 1) -> dict[str, str]:
-    """Return the series of a steady load: hits per second, hits, hits per second and busy seconds of each indexer."""
-    found = [
-        counter("hitcounter_accepted_hits_total", arrival / 2, pod="a1"),
-        counter("hitcounter_accepted_hits_total", arrival / 2, pod="a2"),
-        series("hitcounter_backlog_hits", f"{backlog}x240", pod="a1"),
-        series("hitcounter_backlog_hits", f"{backlog}x240", pod="a2"),
-    ]
-    for number in range(indexers):
-        found.append(counter("hitcounter_settled_hits_total", rate * 0.9, pod=f"i{number}", result="indexed"))
-        found.append(counter("hitcounter_settled_hits_total", rate * 0.1, pod=f"i{number}", result="duplicate"))
-        found.append(counter("hitcounter_busy_seconds_total", busy, pod=f"i{number}"))
-    return dict(found)
-
-
-def formula(arrival: float, backlog: float, rate: float) -> float:
-    """The design's own words: u 0.7, T 30 s, start 20 s."""
-    return arrival / (0.7 * rate) + backlog / (rate * 30) + arrival * 20 / (rate * 30)
-
-
-def test_query_is_the_formula_of_the_design(tmp_path: Path) -> None:
-    # Two indexers, each busy half of the time, settle 2,000 hits a second each: 4,000 in a busy second.
-    wanted_indexers(tmp_path, load(7000, 240_000, 2000, 0.5, indexers=2), formula(7000, 240_000, 4000))
-
-
-def test_backlog_counts_once_however_many_processes_show_it(tmp_path: Path) -> None:
-    wanted_indexers(tmp_path, load(0, 300_000, 1000, 1.0), formula(0, 300_000, 1000))
-
-
-def test_nothing_to_do_wants_nobody_though_the_rate_is_zero_by_zero(tmp_path: Path) -> None:
-    wanted_indexers(tmp_path, load(0, 0, 0, 0), 0)
-
-
-def test_last_known_rate_counts_after_an_hour_of_idling(tmp_path: Path) -> None:
-    idle = load(0, 60_000, 0, 0) | dict(
-        [
-            series("hitcounter_settled_hits_total", "0+30000x40 1200000x240", pod="i0", result="indexed"),
-            series("hitcounter_busy_seconds_total", "0+15x40 600x240", pod="i0"),
-        ]
-    )
-    idle = {name: "0+0x280" if values == "0+0x240" else values.replace("x240", "x280") for name, values in idle.items()}
-    wanted_indexers(tmp_path, idle, formula(0, 60_000, 2000), at="65m")
-
-
-def test_rate_of_the_values_counts_before_there_ever_was_an_indexer(tmp_path: Path) -> None:
-    wanted_indexers(tmp_path, load(100, 600_000, 0, 0, indexers=0), formula(100, 600_000, 10_000))
-
-
-@pytest.mark.parametrize("missing", ["hitcounter_accepted_hits_total", "hitcounter_backlog_hits"])
-def test_unknown_numbers_give_no_answer(tmp_path: Path, missing: str) -> None:
-    known = {name: values for name, values in load(100, 600, 100, 0.1).items() if not name.startswith(missing)}
-    wanted_indexers(tmp_path, known, None)
-
-
-def test_redis_that_is_away_gives_no_answer_and_the_next_look_at_it_gives_one(tmp_path: Path) -> None:
-    backlog = f"600x29 {BLIND} 1200x180"
-    away = load(100, 600, 100, 0.1) | dict(series("hitcounter_backlog_hits", backlog, pod=pod) for pod in ("a1", "a2"))
-    for at, expected in [("7m", formula(100, 600, 1000)), ("10m", None), ("17m", formula(100, 1200, 1000))]:
-        wanted_indexers(tmp_path, away, expected, at)
-
-
-def test_process_that_cannot_see_redis_hides_nothing_that_another_sees(tmp_path: Path) -> None:
-    half_blind = load(100, 600, 100, 0.1) | dict([series("hitcounter_backlog_hits", BLIND, pod="a1")])
-    wanted_indexers(tmp_path, half_blind, formula(100, 600, 1000), at="5m")
-
-
-def test_number_of_indexers_is_held_while_elasticsearch_pushes_back(tmp_path: Path) -> None:
-    pushed = load(9000, 900_000, 2000, 1.0, indexers=3) | dict(
-        [counter("hitcounter_retried_documents_total", 100, pod="i0", reason="429")]
-    )
-    wanted_indexers(tmp_path, pushed, 3)
-
-
-def test_a_document_sent_back_now_and_then_holds_nothing(tmp_path: Path) -> None:
-    pushed = load(6000, 0, 2000, 1.0, indexers=3) | dict(
-        [counter("hitcounter_retried_documents_total", 1, pod="i0", reason="429")]
-    )
-    wanted_indexers(tmp_path, pushed, formula(6000, 0, 2000))
-
-
-def test_other_peoples_series_count_for_nothing(tmp_path: Path) -> None:
-    foreign = {name.replace('job="hc"', 'job="other"'): values for name, values in load(9e5, 9e9, 1, 1).items()}
-    wanted_indexers(tmp_path, load(700, 0, 1000, 0.5) | foreign, formula(700, 0, 2000))
-
-
-def test_query_reads_only_metrics_that_the_code_declares() -> None:
-    declared = {series.name for service in ("api", "indexer") for series in read_metrics(service)}
-    query: str = scaled_object(KEDA)["triggers"][0]["metadata"]["query"]
-    used = {word for word in query.replace("{", " ").replace("(", " ").split() if word.startswith("hitcounter_")}
-    assert len(used) == 5
-    assert used <= declared
+def test_api_and_operator_compute_it_by_the_same_settings() -> None:
+    formula = {
+        "targetUtilization": 0.5,
+        "drainTargetSeconds": 45,
+        "startSeconds": 7,
+        "hitsPerBusySecond": 2_000_000,
+    }
+    rendering = render(Case("", merge(OPERATOR, {"autoscaling": {"formula": formula}})))
+    assert {name: value for name, value in rendering.environment("api").items() if "SCALING" in name} == {
+        "HITCOUNTER_SCALING__TARGET_UTILIZATION": "0.5",
+        "HITCOUNTER_SCALING__DRAIN_TARGET_SECONDS": "45",
+        "HITCOUNTER_SCALING__START_SECONDS": "7",
+        "HITCOUNTER_SCALING__HITS_PER_BUSY_SECOND": "2000000",
+    }
+    (hitcounter,) = rendering.all("HitCounter")
+    assert formula.items() <= hitcounter["spec"]["scaling"].items()

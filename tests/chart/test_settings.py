@@ -132,6 +132,10 @@ def test_unset_settings_stay_with_the_defaults_of_the_code() -> None:
         "HITCOUNTER_LOG__FORMAT",
         "HITCOUNTER_MANAGEMENT__HOST",
         "HITCOUNTER_REDIS__URL",
+        "HITCOUNTER_SCALING__DRAIN_TARGET_SECONDS",
+        "HITCOUNTER_SCALING__HITS_PER_BUSY_SECOND",
+        "HITCOUNTER_SCALING__START_SECONDS",
+        "HITCOUNTER_SCALING__TARGET_UTILIZATION",
     }
 
 

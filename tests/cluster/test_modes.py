@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from tests.chart.cases import merge
 from tests.cluster.conftest import Install
-from tests.cluster.installation import INDEXERS, RELEASE, SMALL, Installation, Values
+from tests.cluster.installation import INDEXERS, RELEASE, SMALL, Installation
 from tests.cluster.load import steady_load
 from tests.cluster.spike import Watch
 from tests.cluster.test_spike import MODES
@@ -28,6 +29,7 @@ COURSE: Mapping[str, Sequence[str]] = {
     "keda": OF_KEDA,
     "operator": [],
     "keda-status": OF_KEDA,
+    "external": [],
 }
 """The modes in turn, each with what scales the indexers then; after the last one comes the first again."""
 
@@ -45,15 +47,25 @@ def test_mode_of_scaling_is_switched_under_load(install: Install) -> None:
             installation.apply(SMALL, values=values_of(mode))
             wait_until(lambda: scalers(installation), functools.partial(operator.eq, COURSE[mode]), 120)
             watch.wait_until(lambda look: look.ready == look.wanted >= FEWEST_INDEXERS, 120)
+            if mode == "external":
+                assert_upgrade_keeps_what_others_set(installation)
             load.wait_for(HITS)
         load.stop()
         load.assert_counted_exactly()
     assert min(look.ready for look in watch.looks) >= 1
 
 
-def values_of(mode: str) -> Values:
+def assert_upgrade_keeps_what_others_set(installation: Installation) -> None:
+    installation.kubectl("scale", INDEXERS, f"--replicas={FEWEST_INDEXERS + 1}")
+    installation.apply(SMALL, values=values_of("external") | {"api": {"podAnnotations": {"note": "upgraded"}}})
+    assert len(installation.pods("indexer")) == FEWEST_INDEXERS + 1
+
+
+def values_of(mode: str) -> dict[str, Any]:
     if mode == "none":
         return {}
+    if mode == "external":
+        return {"indexer": {"replicas": None}, "autoscaling": {"mode": "external"}}
     _, values = MODES[mode]
     limits = {"minReplicas": FEWEST_INDEXERS, "maxReplicas": FEWEST_INDEXERS + 1}
     return merge({"indexer": {"replicas": None}, "autoscaling": limits}, values)

@@ -12,7 +12,7 @@ from hitcounter_benchmark.schedule import Stretch
 
 from tests.chart.cases import merge
 from tests.cluster.conftest import Install
-from tests.cluster.installation import INDEXERS, SMALL, Values
+from tests.cluster.installation import INDEXERS, RELEASE, SMALL, Values
 from tests.cluster.leftovers import KEPT, LEASE, assert_leaves
 from tests.cluster.load import Load
 from tests.cluster.spike import Watch, draw, measure
@@ -23,6 +23,8 @@ BEFORE_SECONDS, SPIKE_SECONDS, AFTER_SECONDS = 40.0, 60.0, 240.0
 MOST_INDEXERS = 4
 FIGURES = Path(__file__).parents[2] / "dist/spikes"
 
+BEHAVIOR = {"scaleDown": {"stabilizationWindowSeconds": 15}}
+"""As soon as the spike is out of all averages: a test has no minutes to wait."""
 # One indexer alone cannot keep up with the spike: its bulks are far too small, and one is under way at a time.
 SLOW: Values = {
     "api": {"replicas": 1},
@@ -31,30 +33,46 @@ SLOW: Values = {
         "minReplicas": 1,
         "maxReplicas": MOST_INDEXERS,
         "formula": {"hitsPerBusySecond": 400, "drainTargetSeconds": 20, "startSeconds": 5},
-        # As soon as the spike is out of all averages: a test has no minutes to wait.
-        "behavior": {
-            "scaleDown": {
-                "stabilizationWindowSeconds": 15,
-                "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
-            }
-        },
+        "behavior": merge(
+            BEHAVIOR, {"scaleDown": {"policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}]}}
+        ),
         "keda": {"fallback": {"replicas": 1}},
     },
 }
 PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
 KEDA, OPERATOR = {"mode": "keda"}, {"enabled": True}
 COOLDOWN = {"cooldownSeconds": 15}
+OWN_SCALER = {
+    "apiVersion": "keda.sh/v1alpha1",
+    "kind": "ScaledObject",
+    "metadata": {"name": "mine"},
+    "spec": {
+        "scaleTargetRef": {"name": f"{RELEASE}-hitcounter-indexer"},
+        "minReplicaCount": 1,
+        "maxReplicaCount": MOST_INDEXERS,
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": BEHAVIOR}},
+        "triggers": [
+            {
+                "type": "metrics-api",
+                "metricType": "AverageValue",
+                "metadata": {
+                    "url": f"http://{RELEASE}-hitcounter-api.{{{{ .Release.Namespace }}}}:8001/status",
+                    "valueLocation": "indexers_wanted",
+                    "targetValue": "1",
+                },
+            }
+        ],
+    },
+}
+"""What somebody may write for the mode `external`."""
 MODES: Mapping[str, tuple[Sequence[str], Values]] = {
     "keda": (
         ["prometheus", "keda"],
         {"autoscaling": {**KEDA, "keda": {"prometheus": {"serverAddress": PROMETHEUS}}}},
     ),
     "operator": ([], {"operator": OPERATOR, "autoscaling": {"mode": "operator", "operator": COOLDOWN}}),
-    "keda-operator": (
-        ["keda"],
-        {"operator": OPERATOR, "autoscaling": {**KEDA, "keda": {"source": "operator"}, "operator": COOLDOWN}},
-    ),
     "keda-status": (["keda"], {"autoscaling": {**KEDA, "keda": {"source": "status"}}}),
+    "external": (["keda"], {"autoscaling": {"mode": "external"}, "extraObjects": [OWN_SCALER]}),
     "hpa": (
         ["metrics-server"],
         # More than an idle one takes, and less than one that is busy.

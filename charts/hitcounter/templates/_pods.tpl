@@ -11,6 +11,11 @@ Common parts of the pods of our components. "part" is a dict with `root`, `compo
 {{- if eq .component "api" -}}
 {{- $_ := unset $sections "index" -}}
 {{- $_ := set $sections "http" (dict "host" $root.Values.bindAddress) -}}
+{{- $scaling := dict -}}
+{{- range $name, $value := $root.Values.autoscaling.formula -}}
+{{- $_ := set $scaling (snakecase $name) $value -}}
+{{- end -}}
+{{- $_ := set $sections "scaling" $scaling -}}
 {{- end -}}
 {{- if eq .component "operator" -}}
 {{- $_ := unset $sections "tracing" -}}
