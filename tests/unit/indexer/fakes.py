@@ -24,7 +24,7 @@ from hitcounter.ledger import IndexerWork
 from hitcounter.stream import StreamConsumer
 from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS
 from hitcounter_indexer.documents import Action
-from hitcounter_indexer.entry_writer import EntryWriter
+from hitcounter_indexer.entry_writer import Observer
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.outcomes import INDEXED, ItemOutcome, ItemResult, read_item
@@ -276,7 +276,7 @@ class Rig:
         self.registry = CollectorRegistry()
         self._metrics = create_metrics(self.registry)
 
-    def indexer(self, *, build_writer: Callable[..., EntryWriter] = EntryWriter, **settings: float) -> Indexer:
+    def indexer(self, *, observer: Observer | None = None, **settings: float) -> Indexer:
         """Build the indexer; waits are short unless said otherwise."""
         return Indexer(
             consumer="me",
@@ -286,7 +286,7 @@ class Rig:
             settings=IndexerSection.model_validate({"block_ms": 10, "bulk_max_age_ms": 0, **settings}),
             metrics=self._metrics,
             readiness=self.readiness,
-            build_writer=build_writer,
+            observer=observer,
         )
 
     def calls(self, *names: str) -> list[tuple[str, object]]:

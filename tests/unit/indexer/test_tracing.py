@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 from hitcounter.codec import build_batch, encode
@@ -10,7 +9,7 @@ from hitcounter.entries import Entry
 from hitcounter.hits import Hit
 from hitcounter.tracing import LINKS_MAX
 from hitcounter_indexer.indexer import Indexer
-from hitcounter_indexer.tracing import TracedEntryWriter
+from hitcounter_indexer.tracing import TracingObserver
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.support.tracing import TRACE, UNRECORDED, Recorder, linked_ids, parent_id, span_id, trace_id
@@ -29,7 +28,7 @@ def recorded(number: int) -> str:
 
 
 def traced_indexer(rig: Rig, recorder: Recorder, **settings: float) -> Indexer:
-    return rig.indexer(build_writer=functools.partial(TracedEntryWriter, tracer=recorder.tracer), **settings)
+    return rig.indexer(observer=TracingObserver(recorder.tracer), **settings)
 
 
 async def test_a_cycle_begins_below_its_first_traced_entry_and_is_linked_to_each(rig: Rig) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import functools
 import secrets
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 
 import uvloop
@@ -28,7 +27,7 @@ from hitcounter.stream import HitStream, open_stream
 from hitcounter_indexer import commands
 from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
-from hitcounter_indexer.entry_writer import EntryWriter
+from hitcounter_indexer.entry_writer import Observer
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.ledger_watch import LedgerWatch
 from hitcounter_indexer.metrics import create_metrics
@@ -127,35 +126,35 @@ async def _open_stores(settings: IndexerSettings) -> AsyncIterator[Stores]:
 
 
 async def _run(settings: IndexerSettings) -> int:
-    with choose_writer(settings.tracing) as build_writer:
-        await _index(settings, build_writer)
+    with open_observer(settings.tracing) as observer:
+        await _index(settings, observer)
     return 0
 
 
 @contextlib.contextmanager
-def choose_writer(settings: TracingSettings) -> Iterator[Callable[..., EntryWriter]]:
-    """Return the class that writes, with or without tracing. Spans are exported while the block runs.
+def open_observer(settings: TracingSettings) -> Iterator[Observer | None]:
+    """Return the observer that creates spans, which are exported while the block runs; None if tracing is disabled.
 
     Raises:
         ConfigurationError: tracing is enabled, and the extra `tracing` is not installed.
     """
     if not settings.enabled:
-        yield EntryWriter
+        yield None
         return
     try:
         # Imported only if needed: it takes time to load, and some megabytes of memory.
         from hitcounter.tracing import open_tracer
 
-        from hitcounter_indexer.tracing import TracedEntryWriter
+        from hitcounter_indexer.tracing import TracingObserver
     except ImportError as error:
         raise ConfigurationError(
             f"{variable_name('tracing', 'enabled')}: traces need the extra `tracing` of hitcounter-indexer: {error}"
         ) from error
     with open_tracer("indexer", settings, sample_ratio=0) as tracer:
-        yield functools.partial(TracedEntryWriter, tracer=tracer)
+        yield TracingObserver(tracer)
 
 
-async def _index(settings: IndexerSettings, build_writer: Callable[..., EntryWriter]) -> None:
+async def _index(settings: IndexerSettings, observer: Observer | None) -> None:
     registry = create_registry("indexer")
     readiness = Readiness(REDIS, ELASTICSEARCH)
     metrics = create_metrics(registry)
@@ -169,7 +168,7 @@ async def _index(settings: IndexerSettings, build_writer: Callable[..., EntryWri
             settings=settings.indexer,
             metrics=metrics,
             readiness=readiness,
-            build_writer=build_writer,
+            observer=observer,
         )
         publisher = AsOfPublisher(
             stores.stream.as_of,

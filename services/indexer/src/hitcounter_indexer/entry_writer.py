@@ -23,9 +23,12 @@ Decisions 9 and 30 have the reasons.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.codec import decode
@@ -86,6 +89,16 @@ class Sent:
     at: float
 
 
+class Observer(Protocol):
+    """Follows the work of an EntryWriter, for tracing."""
+
+    def observe_cycle(self, entries: Sequence[Entry]) -> AbstractContextManager[object]:
+        """Return a context that encloses the writing and settling of these entries."""
+
+    async def observe_bulk(self, documents: int, send: Callable[[], Awaitable[list[ItemResult]]]) -> list[ItemResult]:
+        """Send one bulk by `send`, and return its results."""
+
+
 class EntryWriter:
     """Writes and settles entries; shared by the workers of one indexer."""
 
@@ -99,6 +112,7 @@ class EntryWriter:
         metrics: IndexerMetrics,
         lifecycle: Lifecycle,
         conditions: Conditions,
+        observer: Observer | None = None,
     ) -> None:
         self._stream = stream
         self._sink = sink
@@ -107,6 +121,7 @@ class EntryWriter:
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._conditions = conditions
+        self._observer = observer
         self._busy = BusyClock(metrics.busy_seconds)
         self._settled_hits = self._pushed_back_documents = 0
         self._writes = asyncio.Semaphore(max(1, settings.bulks_in_flight - 1))
@@ -125,6 +140,12 @@ class EntryWriter:
             StreamUnavailable: Redis is down while the indexer is stopping. The documents are written; the entries are
                 delivered again.
         """
+        if self._observer is None:
+            return await self._write_entries(entries)
+        with self._observer.observe_cycle(entries):
+            return await self._write_entries(entries)
+
+    async def _write_entries(self, entries: Sequence[Entry]) -> Unsettled:
         work, too_new = await self._decode(entries)
         start, failures = time.monotonic(), 0
         while True:
@@ -259,8 +280,9 @@ class EntryWriter:
     async def _write(self, chunk: Sequence[OpenAction], sent: Sent, *, is_repeat: bool) -> list[ItemResult]:
         """Write a chunk. If it is too large for Elasticsearch, write it in two halves."""
         actions = [item.action for item in chunk]
+        send = functools.partial(self._send, actions, sent)
         try:
-            results = await self._send(actions, sent)
+            results = await (send() if self._observer is None else self._observer.observe_bulk(len(actions), send))
         except IndexUnavailable as error:
             if error.status != _TOO_LARGE:
                 raise

@@ -29,7 +29,7 @@ from hitcounter.stream import StreamConsumer
 from hitcounter_indexer.batching import BLIND_READ_MAX_ENTRIES, READ_MAX_ENTRIES, next_read_count
 from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions, retry_redis
 from hitcounter_indexer.deferred import DeferredEntries
-from hitcounter_indexer.entry_writer import EntryWriter
+from hitcounter_indexer.entry_writer import EntryWriter, Observer
 from hitcounter_indexer.lifecycle import Lifecycle
 from hitcounter_indexer.metrics import IndexerMetrics
 from hitcounter_indexer.settings import IndexerSection
@@ -58,7 +58,7 @@ class Indexer:
         settings: IndexerSection,
         metrics: IndexerMetrics,
         readiness: Readiness,
-        build_writer: Callable[..., EntryWriter] = EntryWriter,
+        observer: Observer | None = None,
     ) -> None:
         self.consumer = consumer
         self.lifecycle = Lifecycle()
@@ -67,7 +67,7 @@ class Indexer:
         self._settings = settings
         self._metrics = metrics
         self._conditions = Conditions(readiness, metrics)
-        self._writer = build_writer(
+        self._writer = EntryWriter(
             stream=stream,
             sink=sink,
             index_prefix=indices.prefix,
@@ -75,6 +75,7 @@ class Indexer:
             metrics=metrics,
             lifecycle=self.lifecycle,
             conditions=self._conditions,
+            observer=observer,
         )
         self._reading = asyncio.Lock()
         self._in_progress: set[str] = set()
