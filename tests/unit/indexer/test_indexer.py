@@ -76,6 +76,14 @@ async def test_indexer_waits_for_redis_and_says_so_and_starts_by_itself(rig: Rig
         await until(lambda: rig.readiness.is_ready)
 
 
+async def test_bug_in_creating_the_group_is_counted_and_hits_are_indexed(rig: Rig) -> None:
+    rig.stream.fail("group", KeyError("bug"))
+    rig.stream.add(hit("a"))
+    async with running(rig.indexer()):
+        await until(lambda: rig.counts == {"a": 1})
+    assert rig.metric("hitcounter_failures_total", where="indexer") == 1
+
+
 async def test_indexer_waits_for_elasticsearch_and_says_so_and_starts_by_itself(rig: Rig) -> None:
     rig.indices.failures = [SINK_AWAY] * 3
     async with running(rig.indexer()):

@@ -89,8 +89,13 @@ class Indexer:
 
     async def run(self) -> None:
         """Index until stopped, then finish the bulks in progress and leave the consumer group."""
-        with contextlib.suppress(StreamUnavailable):  # it was stopped before Redis was up
+        try:
             await retry_redis(self._stream.ensure_group, self.lifecycle, self._conditions)
+        except StreamUnavailable:
+            pass  # it was stopped before Redis was up
+        except Exception:  # a bug; the first read creates the group, too
+            self._metrics.failures.labels("indexer").inc()
+            log.exception("could not create the consumer group")
         async with asyncio.TaskGroup() as group:
             loops = (self._renew_claims(), self._maintain_indices(), self._check_breakers(), self._book_work())
             helpers = [group.create_task(loop) for loop in loops]
