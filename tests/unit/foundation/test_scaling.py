@@ -117,6 +117,11 @@ def test_one_hit_that_waits_wants_an_indexer() -> None:
     assert waiting(1).observe().indexers_wanted == 1
 
 
+def test_one_hit_that_waits_wants_an_indexer_however_fast_and_patient_they_are() -> None:
+    policy = Policy(drain_target_seconds=3600.0, hits_per_busy_second=1_000_000.0)
+    assert waiting(1, policy).observe().indexers_wanted == 1
+
+
 def test_indexers_that_keep_up_leave_no_dead_time(installation: Installation) -> None:
     recommendation = installation.observe(arrival=3000, settled=3000, busy=3.0)
     assert recommendation.terms is not None
@@ -170,6 +175,13 @@ def test_indexers_with_little_to_do_do_not_count_as_slow(installation: Installat
     installation.observe(settled=4800, busy=2.4)
     assert learnt_rate(installation.observe(settled=100, busy=1.4)) == 2000.0
     assert learnt_rate(installation.observe(settled=100, busy=1.6)) < 2000.0
+
+
+def test_little_work_of_an_unknown_number_of_indexers_does_not_make_them_slow(installation: Installation) -> None:
+    """They have stopped, or the user in Redis may not look at the group."""
+    installation.observe(settled=1600, busy=0.8)
+    installation.status = replace(installation.status, indexers=0)
+    assert learnt_rate(installation.observe(settled=100, busy=0.3)) == 2000.0
 
 
 def test_an_indexer_that_is_faster_than_expected_is_believed_at_once(installation: Installation) -> None:

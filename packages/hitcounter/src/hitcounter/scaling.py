@@ -85,8 +85,9 @@ class Terms:
 
     @property
     def wanted(self) -> int:
-        """Their sum, rounded up."""
-        return ceil(self.demand + self.catch_up + self.dead_time - 1e-9)
+        """Their sum, rounded up. Any hit that waits needs an indexer."""
+        total = self.demand + self.catch_up + self.dead_time
+        return max(ceil(total - 1e-9), 1 if total else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +270,9 @@ def _learn(memory: Memory, before: Sample, sample: Sample, policy: Policy) -> Me
     busy_seconds = (sample.status.work.busy_ms - since.status.work.busy_ms) / 1000
     if not hits or busy_seconds < LEAST_BUSY_SECONDS or _is_pushed_back(since, sample):
         return memory
-    is_busy = busy_seconds >= BUSY_SHARE * sample.seconds_since(since) * sample.status.indexers
+    # Those that did this work are no longer there, or Redis does not let us count them: there was at least one.
+    indexers = max(1, sample.status.indexers)
+    is_busy = busy_seconds >= BUSY_SHARE * sample.seconds_since(since) * indexers
     if not is_busy and hits / busy_seconds <= _hits_per_busy_second(memory, sample, policy):
         return memory
     kept = 0.5 ** (busy_seconds / REMEMBERED_BUSY_SECONDS)
