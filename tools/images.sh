@@ -7,7 +7,7 @@
 # --save: leaves them in dist/images/*.tar, too.
 # The engine: a Docker that runs here. Else, as root on Debian or Ubuntu, one from the distribution's packages: unpacked
 # into the cache and not installed, run for as long as this takes, the images left in dist/images/*.tar.
-# The base: what the Dockerfile names. Where no registry can be reached, a stand-in of the same make: the distribution's
+# The base: what the Dockerfile names. Where no registry can be reached, a substitute of the same kind: the distribution's
 # own Python, put together by debootstrap. It carries this machine's certificates, so it is for here alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 MAX_MEGABYTES_OVER_BASE=150
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hitcounter
 [ "$(id -u)" = 0 ] && CACHE=/var/cache/hitcounter
-STAND_IN=hitcounter-stand-in-base
+SUBSTITUTE=hitcounter-substitute-base
 VERSION=$(sed -n 's/^appVersion: //p' charts/hitcounter/Chart.yaml)
 REVISION=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
@@ -99,24 +99,23 @@ find_base() {
         return
     fi
     say "$base cannot be pulled here"
-    base=$STAND_IN
-    docker image inspect "$base" >/dev/null 2>&1 || make_stand_in
-    say "on a stand-in from this distribution's packages"
+    base=$SUBSTITUTE
+    docker image inspect "$base" >/dev/null 2>&1 || make_substitute
+    say "on a substitute from this distribution's packages"
 }
 
-make_stand_in() {
+make_substitute() {
     local debootstrap=debootstrap folder
     if ! command -v debootstrap >/dev/null; then
-        fail "debootstrap is needed for a stand-in base. On Debian or Ubuntu: apt-get install debootstrap"
+        fail "debootstrap is needed for a substitute base. On Debian or Ubuntu: apt-get install debootstrap"
     fi
-    [ "$(id -u)" = 0 ] || fail "a stand-in base can only be made by root"
+    [ "$(id -u)" = 0 ] || fail "a substitute base can only be made by root"
     [ -n "${engine:-}" ] && export DEBOOTSTRAP_DIR=$engine/root/usr/share/debootstrap
     folder=$(mktemp -d)
-    # shellcheck disable=SC1091
-    say "making a stand-in base (about a minute)"
+    say "making a substitute base (about a minute)"
     "$debootstrap" --variant=minbase --include=ca-certificates,python3,python3-venv \
         "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$folder" >"$folder.log" 2>&1 || fail "debootstrap failed: $(tail -3 "$folder.log")"
-    # How this machine reaches its package index: certificates and pip's configuration. In the stand-in only.
+    # How this machine reaches its package index: certificates and pip's configuration. In the substitute only.
     cp /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/"
     [ -f /etc/pip.conf ] && cp /etc/pip.conf "$folder/etc/"
     rm -rf "$folder/var/cache/apt/archives" "$folder/var/lib/apt/lists"
@@ -126,7 +125,7 @@ make_stand_in() {
     for variable in PIP_INDEX_URL UV_INDEX_URL UV_DEFAULT_INDEX HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
         [ -n "${!variable:-}" ] && changes+=(-c "ENV $variable=${!variable}")
     done
-    tar -C "$folder" -c . | docker import "${changes[@]}" - "$STAND_IN" >/dev/null
+    tar -C "$folder" -c . | docker import "${changes[@]}" - "$SUBSTITUTE" >/dev/null
     rm -rf "$folder" "$folder.log"
 }
 

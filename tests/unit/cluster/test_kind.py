@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Programs:
-    """Stand-ins in PATH, which note the commands they get."""
+    """Substitutes in PATH, which note the commands they get."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -62,7 +62,7 @@ class Starter:
         self._logs = logs
 
     def endpoint(self, name: str) -> tuple[Service, Target]:
-        """Return a stand-in for the API: a module of this package that takes its port as the argument."""
+        """Return what answers in place of the API: a module of this package that takes its port as the argument."""
         port = free_port()
         command = [sys.executable, "-m", f"hitcounter_benchmark.{name}", str(port)]
         url = f"http://{LOCALHOST}:{port}/"
