@@ -10,7 +10,6 @@ from statistics import median
 from typing import Final
 
 from hitcounter_benchmark.benchmark import Result
-from hitcounter_benchmark.histogram import Histogram
 from hitcounter_benchmark.processes import Usage
 
 BARE: Final = "bare uvicorn"
@@ -46,13 +45,13 @@ class Line:
     api_cpu_ratio: float | None
     """CPU time per hit of the answering process, relative to the bare one. Other load on the machine hardly changes it.
     """
-    accepted: float
+    accepted: float | None
     countable: float | None
     sustained: float | None
     highest_backlog: float | None
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
     read_p50_ms: float | None
     read_p90_ms: float | None
     read_p99_ms: float | None
@@ -63,7 +62,7 @@ class Line:
     """Of all rounds together, as is the next."""
     wrong: int
     """Loads whose counts were not right, or could not be shown to be."""
-    client_cpu_share: float
+    client_cpu_share: float | None
     neighbours_cores: float | None
     cpu_seconds_per_million: Mapping[str, float]
     peak_memory_mb: Mapping[str, float]
@@ -76,40 +75,50 @@ def compare(rounds: Sequence[Round]) -> list[Line]:
 
 def _build_line(name: str, rounds: Sequence[Round]) -> Line:
     results = [results_by_name[name] for results_by_name in rounds]
-    bare = [results_by_name[BARE] for results_by_name in rounds]
-    is_open = results[0].plan.rate is not None
+    figures = [_read_figures(results_by_name[name], results_by_name[BARE]) for results_by_name in rounds]
     return Line(
         name=name,
-        accepted_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.accepted_per_second),
-        countable_ratio=None if is_open else _median_ratio(name, rounds, lambda result: result.countable_per_second),
-        sustained_ratio=_median_ratio(name, rounds, _sustained),
-        api_cpu_ratio=_median_of_known(map(_api_cpu_ratio, results, bare)),
-        accepted=median(result.accepted_per_second for result in results),
-        countable=_median_of_known(result.countable_per_second for result in results),
-        sustained=_median_of_known(map(_sustained, results)),
-        highest_backlog=_median_of_known(result.flow.highest_backlog if result.flow else None for result in results),
-        p50_ms=_median_ms((result.latency for result in results), 50),
-        p90_ms=_median_ms((result.latency for result in results), 90),
-        p99_ms=_median_ms((result.latency for result in results), 99),
-        read_p50_ms=_median_read_ms(results, 50),
-        read_p90_ms=_median_read_ms(results, 90),
-        read_p99_ms=_median_read_ms(results, 99),
-        freshness_p50_ms=_median_freshness_ms(results, 50),
-        freshness_p99_ms=_median_freshness_ms(results, 99),
-        documents_per_hit=_median_of_known(map(_documents_per_hit, results)),
         errors=sum(map(_count_errors, results)),
         wrong=sum(not result.is_right for result in results),
-        client_cpu_share=median(result.client_cpu_share for result in results),
-        neighbours_cores=_median_of_known(result.neighbours_cores for result in results),
         cpu_seconds_per_million=_by_process(results, _cpu_seconds_per_million),
         peak_memory_mb=_by_process(results, lambda _, usage: usage.peak_memory_mb),
+        **{key: _median_of_known(figure[key] for figure in figures) for key in figures[0]},
     )
 
 
-def _median_ratio(name: str, rounds: Sequence[Round], rate: Callable[[Result], float | None]) -> float | None:
-    """Return the median of the ratios of those rounds in which both sides are known."""
-    pairs = [(rate(results[name]), results[BARE].accepted_per_second) for results in rounds]
-    return _median_of_known(own / bare if own is not None and bare else None for own, bare in pairs)
+def _read_figures(result: Result, bare: Result) -> dict[str, float | None]:
+    """Return the figures of one round by the names of their fields in `Line`."""
+    is_open, flow = result.plan.rate is not None, result.flow
+    # The rate of the whole path: only a load that the backlog held back went at it.
+    sustained = flow.settled_per_second if flow and result.plan.max_backlog is not None else None
+    durations = {
+        "": result.latency,
+        "read_": result.reads,
+        "freshness_": result.freshness.durations if result.freshness else None,
+    }
+
+    def ratio(rate: float | None) -> float | None:
+        return rate / bare.accepted_per_second if rate is not None and bare.accepted_per_second else None
+
+    return {
+        "accepted_ratio": None if is_open else ratio(result.accepted_per_second),
+        "countable_ratio": None if is_open else ratio(result.countable_per_second),
+        "sustained_ratio": ratio(sustained),
+        "api_cpu_ratio": _api_cpu_ratio(result, bare),
+        "accepted": result.accepted_per_second,
+        "countable": result.countable_per_second,
+        "sustained": sustained,
+        "highest_backlog": flow.highest_backlog if flow else None,
+        **{
+            f"{kind}p{percent}_ms": histogram.percentile_ns(percent) / 1e6 if histogram else None
+            for kind, histogram in durations.items()
+            for percent in (50, 90, 99)
+            if (kind, percent) != ("freshness_", 90)
+        },
+        "documents_per_hit": None if result.documents is None else result.documents / max(result.acknowledged_hits, 1),
+        "client_cpu_share": result.client_cpu_share,
+        "neighbours_cores": result.neighbours_cores,
+    }
 
 
 def _median_of_known(values: Iterable[float | None]) -> float | None:
@@ -120,29 +129,6 @@ def _median_of_known(values: Iterable[float | None]) -> float | None:
 def _count_errors(result: Result) -> int:
     of_probes = result.freshness.errors if result.freshness else {}
     return sum(result.errors.values()) + sum(of_probes.values())
-
-
-def _sustained(result: Result) -> float | None:
-    """Return the rate of the whole path: only a load that the backlog held back went at it."""
-    return result.flow.settled_per_second if result.flow and result.plan.max_backlog is not None else None
-
-
-def _documents_per_hit(result: Result) -> float | None:
-    return None if result.documents is None else result.documents / max(result.acknowledged_hits, 1)
-
-
-def _median_ms(histograms: Iterable[Histogram], percent: float) -> float:
-    return median(histogram.percentile_ns(percent) for histogram in histograms) / 1e6
-
-
-def _median_read_ms(results: Sequence[Result], percent: float) -> float | None:
-    reads = [result.reads for result in results if result.reads is not None]
-    return _median_ms(reads, percent) if reads else None
-
-
-def _median_freshness_ms(results: Sequence[Result], percent: float) -> float | None:
-    durations = [result.freshness.durations for result in results if result.freshness is not None]
-    return _median_ms(durations, percent) if durations else None
 
 
 def _cpu_seconds_per_million(result: Result, usage: Usage) -> float:
