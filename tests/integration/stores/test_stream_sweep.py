@@ -5,15 +5,30 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hitcounter.elastic import Indices, RetentionReport
 from hitcounter.entries import Settlement
+from hitcounter.health import Readiness
 from hitcounter.stream import GROUP, HitStream
-from hitcounter_indexer.ledger_watch import LedgerWatch
+from hitcounter_indexer.conditions import Conditions
+from hitcounter_indexer.housekeeping import Housekeeping
 from hitcounter_indexer.metrics import create_metrics
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from tests.integration.stores.conftest import Producer, append
 from tests.integration.stores.waiting import until
+
+
+class NoIndices(Indices):
+    """Indices of an installation that has none."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def drop_expired(
+        self, now_ms: int, *, retention_days: int | None = None, is_dry_run: bool = False
+    ) -> RetentionReport:
+        return RetentionReport(kept=0, dropped=[])
 
 
 async def test_silent_consumers_are_swept_and_only_those_with_nothing_pending(
@@ -59,20 +74,21 @@ async def test_consumers_of_killed_indexers_are_removed_by_the_indexer_that_publ
     stream: HitStream, raw: Redis, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the operator; never one with entries in flight, which somebody has to take over first."""
-    monkeypatch.setattr("hitcounter_indexer.ledger_watch._CONSUMER_SILENCE_MS", 50)
+    monkeypatch.setattr("hitcounter_indexer.housekeeping._CONSUMER_SILENCE_MS", 50)
     await stream.consumer.ensure_group()
     await append(stream, producer.batch())
     await stream.consumer.read("killed with an entry", count=1, block_ms=0)
     for consumer in ("killed", "killed, too"):
         await raw.xgroup_createconsumer(stream.keys.stream, GROUP, consumer)
-    difference = create_metrics(CollectorRegistry()).ledger_difference
+    metrics = create_metrics(CollectorRegistry())
+    conditions = Conditions(Readiness(), metrics)
     await stream.as_of.sample("publisher", lease_ms=60_000)
 
     async def names() -> list[bytes]:
         return [found["name"] for found in await raw.xinfo_consumers(stream.keys.stream, GROUP)]
 
     await asyncio.sleep(0.1)
-    await LedgerWatch(stream, difference, name="another").look_once()
-    assert len(await names()) == 3
-    await LedgerWatch(stream, difference, name="publisher").look_once()
+    for indexer, left in (("another", 3), ("publisher", 1)):
+        await Housekeeping(stream, NoIndices(), conditions, metrics.ledger_difference, name=indexer).run_due()
+        assert len(await names()) == left
     assert await names() == [b"killed with an entry"]

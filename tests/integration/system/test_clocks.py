@@ -19,7 +19,7 @@ from hitcounter_devstack import ElasticsearchServer, RedisServer
 from hitcounter_devstack.services import command_path
 
 from tests.support.shifted_clock import ShiftedClock
-from tests.support.stack import Api, Stack
+from tests.support.stack import Api, Stack, wait_until
 from tests.support.verdict import LONGEST
 
 _HOUR: Final = 3600.0
@@ -88,6 +88,21 @@ def test_retention_drops_nothing_on_a_machine_whose_clock_is_wrong(stack: Stack,
         assert "Traceback" not in done.stderr
     assert api.counts("a")[LONGEST] == 1
     assert run_retention(stack, {}).returncode == 0
+
+
+@pytest.mark.parametrize("days", [10, -10])
+def test_indexer_with_the_lease_deletes_nothing_while_its_clock_is_wrong_and_says_so(
+    stack: Stack, tmp_path: Path, days: int
+) -> None:
+    api = stack.api()
+    right = stack.indexer()
+    track(api, Request({"id": "a"}))
+    api.wait_drained()
+    right.stop()
+    wrong = stack.indexer(ShiftedClock(tmp_path, seconds=days * _DAY).environment)
+    fault = f"no index is deleted: the clock of this machine is 864000 s {'ahead of' if days > 0 else 'behind'} that"
+    wait_until(wrong.log_text, lambda text: fault in text)
+    assert api.counts("a")[LONGEST] == 1
 
 
 def test_retention_drops_nothing_while_there_is_no_redis_to_compare_clocks_with(stack: Stack) -> None:

@@ -284,8 +284,8 @@ class IndexSettings(Section):
         4,
         ge=4,
         le=3650,
-        description="Days to keep, today included. At least 4, because the longest window (3 days) touches 4 calendar "
-        "days.",
+        description="Days to keep, today included; an indexer deletes the indices of earlier days. At least 4, because "
+        "the longest window (3 days) touches 4 calendar days.",
     )
 
 

@@ -18,7 +18,6 @@ from hitcounter import __version__
 from hitcounter.elastic import Indices, open_client
 from hitcounter.errors import ConfigurationError, HitcounterError
 from hitcounter.health import Readiness, serve_management
-from hitcounter.indices import find_clock_fault
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
 from hitcounter.settings import TracingSettings, exit_for, load_settings_or_exit, variable_name
@@ -28,8 +27,8 @@ from hitcounter_indexer import commands
 from hitcounter_indexer.as_of import AsOfPublisher
 from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
 from hitcounter_indexer.entry_writer import Observer
+from hitcounter_indexer.housekeeping import ClockFault, Housekeeping, apply_retention
 from hitcounter_indexer.indexer import Indexer
-from hitcounter_indexer.ledger_watch import LedgerWatch
 from hitcounter_indexer.metrics import create_metrics
 from hitcounter_indexer.redis_watch import watch_redis
 from hitcounter_indexer.settings import IndexerSettings
@@ -186,9 +185,15 @@ async def _index(settings: IndexerSettings, observer: Observer | None) -> None:
 
         async with serve_management(settings.management, registry, readiness, is_alive):
             log.info("started", version=__version__, consumer=consumer)
-            watch = LedgerWatch(stores.stream, metrics.ledger_difference, name=consumer)
+            housekeeping = Housekeeping(
+                stores.stream,
+                stores.indices,
+                Conditions(readiness, metrics),
+                metrics.ledger_difference,
+                name=consumer,
+            )
             watching = [
-                asyncio.create_task(watch.run(), name="ledger watch"),
+                asyncio.create_task(housekeeping.run(), name="housekeeping"),
                 asyncio.create_task(watch_redis(stores.stream.monitor, readiness), name="Redis watch"),
             ]
             try:
@@ -275,12 +280,11 @@ async def _entries(settings: IndexerSettings, options: argparse.Namespace) -> in
 
 async def _retention(settings: IndexerSettings, *, is_dry_run: bool) -> int:
     async with _open_stores(settings) as stores:
-        redis_ms = (await stores.stream.monitor.status()).now_ms
-        own_ms = time.time_ns() // 1_000_000
-        if doubt := find_clock_fault("this machine", own_ms, {"Redis": redis_ms}):
-            sys.stderr.write(f"nothing was deleted: {doubt}; correct the clocks, then run it again\n")
+        try:
+            report = await apply_retention(stores.stream, stores.indices, is_dry_run=is_dry_run)
+        except ClockFault as fault:
+            sys.stderr.write(f"nothing was deleted: {fault}; correct the clocks, then run it again\n")
             return 1
-        report = await stores.indices.drop_expired(min(own_ms, redis_ms), is_dry_run=is_dry_run)
     for index in report.dropped:
         sys.stdout.write(f"{'would delete' if is_dry_run else 'deleted'} {index}\n")
     for index in report.unexpired:
