@@ -60,7 +60,7 @@ class Indexers:
             await indexer.run_until_empty()
             return (await self.stream.monitor.status()).entries == 0
 
-        await until(is_drained, timeout_seconds=30)
+        await until(is_drained)
         return (await self.stream.monitor.status()).ledger
 
 

@@ -98,7 +98,7 @@ async def test_many_indexers_at_once_share_the_entries_and_count_each_hit_once(
     async def is_drained() -> bool:
         return (await stream.monitor.status()).entries == 0
 
-    await until(is_drained, timeout_seconds=30)
+    await until(is_drained)
     for indexer in team:
         indexer.stop()
     await asyncio.gather(*running)
@@ -229,7 +229,7 @@ async def test_publisher_that_reaches_redis_but_not_elasticsearch_leaves_the_as_
         async def is_published() -> bool:
             return (await stream.monitor.status()).as_of_ms is not None
 
-        await until(is_published, timeout_seconds=5)
+        await until(is_published)
         for publisher in (sick, healthy):
             publisher.stop()
         await asyncio.gather(*running)
@@ -264,7 +264,7 @@ async def test_day_that_is_closed_delays_nobody_and_makes_no_dead_letters(
     async def is_drained() -> bool:
         return (await stream.monitor.status()).entries == 0
 
-    await until(is_drained, timeout_seconds=30)
+    await until(is_drained)
     indexer.stop()
     await running
     ledger = (await stream.monitor.status()).ledger

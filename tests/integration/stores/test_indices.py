@@ -394,7 +394,7 @@ async def test_refresh_of_a_day_waits_for_no_other_index_and_for_no_foreign_inde
     await create_red(client, f"{name}-eu-{TODAY}", mappings=MAPPING)
     await create_red(client, f"{name}-2026.10.26", mappings=MAPPING)
     await create_red(client, f"{name}-2026.11.25")  # a stranger's, though it is called like one of our days
-    async with open_client(ElasticsearchSettings(url=elasticsearch.url, timeout_seconds=2)) as hasty:
+    async with open_client(ElasticsearchSettings(url=elasticsearch.url, timeout_seconds=10)) as hasty:
         refreshing = Indices(hasty, name, IndexSettings(replicas=0))
         for _ in range(2):
             await refreshing.refresh([f"{name}-2026.11.23", today, f"{name}-2026.11.25"])
