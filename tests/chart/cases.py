@@ -185,7 +185,6 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             },
         },
     },
-    "retention": {"on": {}, "off": {"retention": {"enabled": False}}},
     "knobs": {
         "none": {},
         "registry": {
@@ -227,11 +226,6 @@ SWITCHES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
-IMPOSSIBLE = {
-    (("scaling", scaling), ("retention", "off")) for scaling in ("keda-status", "operator", "observed", "external")
-}
-"""Positions that the chart refuses together."""
-
 YOURS = "yours"
 """The name of every object in these values that the chart does not make."""
 
@@ -254,12 +248,11 @@ def choose_pairwise() -> list[dict[str, str]]:
         ((one, a), (two, b))
         for one, two in itertools.combinations(names, 2)
         for a, b in itertools.product(SWITCHES[one], SWITCHES[two])
-    } - IMPOSSIBLE
+    }
     chosen = []
     while missing:
         candidates = [_draw(chance, names, min(missing)) for _ in range(60)]
-        possible = [positions for positions in candidates if not IMPOSSIBLE & _pairs_of(positions)]
-        best = max(possible, key=lambda positions: len(missing & _pairs_of(positions)))
+        best = max(candidates, key=lambda positions: len(missing & _pairs_of(positions)))
         missing -= _pairs_of(best)
         chosen.append(best)
     return chosen

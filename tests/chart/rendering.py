@@ -177,9 +177,6 @@ def find_pod(item: Manifest) -> Manifest | None:
         case "Deployment" | "StatefulSet":
             template: Manifest = item["spec"]["template"]
             return template
-        case "CronJob":
-            job_template: Manifest = item["spec"]["jobTemplate"]["spec"]["template"]
-            return job_template
     return None
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.chart.cases import YOURS
 from tests.chart.rendering import Case, Manifest, Pod, Rendering, component_of, describe, render, selects, walk
 
-OURS = {"api", "indexer", "operator", "retention", "test"}
+OURS = {"api", "indexer", "operator", "test"}
 
 
 @pytest.fixture
@@ -40,7 +40,6 @@ def test_no_two_objects_have_the_same_name(renderings: list[Rendering]) -> None:
 def test_names_leave_room_for_what_kubernetes_and_keda_append(renderings: list[Rendering]) -> None:
     room = {
         "StatefulSet": 52,
-        "CronJob": 52,
         "ScaledObject": 63 - len("keda-hpa-"),
         "Deployment": 63 - len("-0123456789-01234"),
     }
@@ -298,8 +297,7 @@ def test_what_is_off_leaves_no_trace(renderings: list[Rendering]) -> None:
         assert ("PodMonitor" in kinds) == ("monitoring" in values)
         assert ("NetworkPolicy" in kinds) == values.get("networkPolicy", {}).get("enabled", True)
         has_operator = values.get("operator", {}).get("enabled", False)
-        is_kept = values.get("retention", {}).get("enabled", True)
-        assert ("CronJob" in kinds) == (is_kept and not has_operator)
+        assert not {"CronJob", "Job"} & kinds
         assert ("operator" in {component_of(item) for item in rendering.objects}) == has_operator
         for store in ("redis", "elasticsearch"):
             is_on = values.get(store, {}).get("enabled", True)

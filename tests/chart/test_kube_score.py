@@ -12,7 +12,7 @@ from tests.chart.rendering import CHART, Case, Rendering, component_of, find_too
 
 OK = 10
 PRODUCTION = ("charts/hitcounter/values-production.yaml",)
-PARTS = {"api", "indexer", "operator", "retention", "test", "redis", "elasticsearch"}
+PARTS = {"api", "indexer", "operator", "test", "redis", "elasticsearch"}
 
 
 def find_findings(rendering: Rendering) -> dict[str, set[str]]:

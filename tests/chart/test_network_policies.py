@@ -13,8 +13,6 @@ EDGES = {
     ("api", "elasticsearch"),
     ("indexer", "redis"),
     ("indexer", "elasticsearch"),
-    ("retention", "redis"),
-    ("retention", "elasticsearch"),
     ("test", "api"),
 }
 """Who calls whom, among our own, where there is no operator."""
@@ -64,7 +62,7 @@ def may_call(rendering: Rendering, caller: str, called: str) -> bool:
     [
         (NOTHING, EDGES),
         (WALLED, EDGES),
-        (OPERATOR, {edge for edge in EDGES if edge[0] != "retention"} | EDGES_OF_THE_OPERATOR),
+        (OPERATOR, EDGES | EDGES_OF_THE_OPERATOR),
     ],
     ids=["defaults", "walled", "operator"],
 )

@@ -99,7 +99,6 @@ def test_images_of_the_release_are_those_to_load() -> None:
         ({"elasticsearch": {"persistence": {"enabled": False}}}, "if its pod is deleted, all counts are lost"),
         ({}, "Elasticsearch has one node"),
         ({}, "Elasticsearch requires no password"),
-        ({"retention": {"enabled": False}}, "the disk will fill"),
         ({"redis": {"appendfsync": "everysec"}}, "the last second of accepted hits"),
     ],
 )

@@ -246,9 +246,9 @@ SENTENCES: list[tuple[str, dict[str, Any], str]] = [
         "set redis.auth.operatorPassword",
     ),
     (
-        "indices that nobody and the operator drop",
-        {"operator": {"enabled": True}, "retention": {"enabled": False}},
-        "set retention.enabled=true",
+        "a CronJob that no longer exists",
+        {"retention": {"schedule": "17 3 * * *"}},
+        "retention no longer exists: the indexers delete expired indices themselves",
     ),
     (
         "indexers with two minds, one of them the operator's",
@@ -305,7 +305,6 @@ SCHEMA: list[tuple[str, dict[str, Any], str]] = [
     ("a port as text", {"api": {"service": {"port": "http"}}}, "/api/service/port"),
     ("an address without its scheme", {"externalElasticsearch": {"urls": ["e:9200"]}}, "/externalElasticsearch/urls/0"),
     ("a sentinel without its port", {"externalRedis": {"sentinel": {"nodes": ["s"]}}}, "/sentinel/nodes/0"),
-    ("a time that is none", {"retention": {"schedule": "daily"}}, "/retention/schedule"),
     ("a digest that is none", {"api": {"image": {"digest": "latest"}}}, "/api/image/digest"),
 ]
 

@@ -189,17 +189,3 @@ def test_grace_period_is_longer_than_everything_that_happens_in_it(
 def test_api_is_looked_away_from_before_it_is_stopped() -> None:
     assert render(Case("")).pod("api").containers[0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
     assert "lifecycle" not in render(Case("")).pod("indexer").containers[0]
-
-
-def test_retention_runs_a_command_of_the_indexer() -> None:
-    (container,) = render(Case("")).pod("retention").containers
-    assert container["args"] == ["retention"]
-    assert container["image"] == render(Case("")).pod("indexer").containers[0]["image"]
-
-
-def test_retention_reaches_the_stores_as_an_indexer_does(renderings: list[Rendering]) -> None:
-    for rendering in having("retention", renderings):
-        of_indexer, of_retention = rendering.environment("indexer"), rendering.environment("retention")
-        names = [name for name in of_indexer if name.startswith(("HITCOUNTER_REDIS__", "HITCOUNTER_ELASTICSEARCH__"))]
-        assert "HITCOUNTER_REDIS__URL" in names
-        assert {name: of_retention.get(name) for name in names} == {name: of_indexer[name] for name in names}

@@ -12,7 +12,7 @@ KEPT = {"persistentvolumeclaims": {f"data-{RELEASE}-elasticsearch-0", f"data-{RE
 LEASE = {"leases": {f"{RELEASE}-hitcounter-operator"}}
 """Of the operator, where there is one."""
 KINDS = (
-    *("configmaps", "cronjobs", "deployments", "endpointslices", "horizontalpodautoscalers", "jobs", "leases"),
+    *("configmaps", "deployments", "endpointslices", "horizontalpodautoscalers", "leases"),
     *("networkpolicies", "persistentvolumeclaims", "poddisruptionbudgets", "pods", "replicasets", "rolebindings"),
     *("roles", "secrets", "serviceaccounts", "services", "statefulsets"),
 )

@@ -34,7 +34,6 @@ def test_operator_scales_explains_and_leaves_with_no_more_rights_than_its_role(i
     installation.wait_ready(INDEXERS)
     wait_until(lambda: get(installation, HITCOUNTER)["status"], lambda it: it.get("readyReplicas") == FEWEST_INDEXERS)
     assert_all_is_well(installation)
-    assert not installation.get("cronjobs"), "the operator drops old indices itself"
     installation.helm("uninstall", RELEASE, "--wait", f"--timeout={LEAVING_SECONDS}s")
     assert not installation.get("hitcounters")
     assert not installation.get("roles") + installation.get("rolebindings")

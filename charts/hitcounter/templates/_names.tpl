@@ -11,8 +11,7 @@ Selectors use only the labels name, instance and component, because the selector
 */}}
 
 {{/* hitcounter.shorten (string): at most 36 characters, so that the longest name built from it is at most 52: the
-pods of a StatefulSet and the jobs of a CronJob append up to 11 characters, and the limit is 63. A truncated name ends in
-a hash. */}}
+pods of a StatefulSet append up to 11 characters, and the limit is 63. A truncated name ends in a hash. */}}
 {{- define "hitcounter.shorten" -}}
 {{- if gt (len .) 36 -}}
 {{- printf "%s-%s" (. | trunc 29 | trimSuffix "-") (. | sha256sum | trunc 6) -}}
