@@ -16,7 +16,7 @@ EDGES = {
     ("test", "api"),
 }
 """Who calls whom, among our own, where there is no operator."""
-EDGES_OF_THE_OPERATOR = {("operator", "redis"), ("operator", "elasticsearch"), ("operator", "indexer")}
+EDGES_OF_THE_OPERATOR = {("operator", "redis"), ("operator", "elasticsearch")}
 
 KEDA = {"kubernetes.io/metadata.name": "keda"}
 INGRESS = {"name": "ingress"}

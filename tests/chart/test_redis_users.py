@@ -131,7 +131,6 @@ BY_INDEXER: dict[str, Call] = {
 
 BY_OPERATOR: dict[str, Call] = {
     "consumer.ensure_group": lambda stream: stream.consumer.ensure_group(),
-    "consumer.sweep": lambda stream: stream.consumer.sweep(min_idle_ms=0),
     "monitor.status": lambda stream: stream.monitor.status(),
     "monitor.ping": lambda stream: stream.monitor.ping(),
 }

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hitcounter_operator.decide import Memory, Policy, decide, explain
-from hitcounter_operator.looks import IndexerCounters, Observation
+from hitcounter.ledger import Ledger, StreamStatus
+from hitcounter.scaling import Memory, Policy, Sample, explain, recommend
+from hitcounter_operator.resource import ScalingSpec
 
 from tests.consistency.workspace import ROOT, run
 from tools.simulator.hpa import Behavior, Rule
@@ -24,18 +25,19 @@ def test_tables_and_figure_are_those_of_the_simulator(tmp_path: Path) -> None:
 
 
 def test_worked_example_is_what_the_operator_says() -> None:
-    indexers = {"indexer-0": IndexerCounters(0.0, 0.0, 0.0)}
-    policy = Policy()
-    before = decide(Observation(0.0, 1, 1, 0.0, 0.0, indexers), Memory(), policy)
-    decision = decide(Observation(5.0, 1, 1, 5 * 28_000.0, 900_000.0, indexers), before.memory, policy)
-    assert f"    {explain(decision)}\n" in DOCUMENT.read_text()
+    earlier, later = (
+        Sample(StreamStatus(Ledger(accepted, indexed), 0, None, None, now_ms), now_ms / 1000)
+        for accepted, indexed, now_ms in [(810_000, 0, 0), (950_000, 50_000, 5000)]
+    )
+    first = recommend(earlier, Memory(), Policy())
+    assert f"    {explain(recommend(later, first.memory, Policy()))}\n" in DOCUMENT.read_text()
 
 
 def test_defaults_are_those_of_the_chart() -> None:
-    policy = Policy()
+    policy, spec = Policy(), ScalingSpec()
     values = yaml.safe_load((ROOT / "charts/hitcounter/values.yaml").read_text())["autoscaling"]
-    assert values["minReplicas"] == policy.min_replicas
-    assert values["maxReplicas"] == policy.max_replicas
+    assert values["minReplicas"] == spec.min_replicas
+    assert values["maxReplicas"] == spec.max_replicas
     assert values["formula"] == {
         "targetUtilization": policy.target_utilization,
         "drainTargetSeconds": policy.drain_target_seconds,

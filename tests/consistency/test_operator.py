@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hitcounter_operator.notes import Reason
 from hitcounter_operator.resource import ConditionType
+from hitcounter_operator.state import Reason
 
 from tests.consistency.workspace import ROOT
 

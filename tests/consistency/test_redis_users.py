@@ -35,7 +35,7 @@ METHODS = {
 LOOKS = {"monitor.status", "monitor.memory", "monitor.ping"}
 RUN_BY = {
     "api": {"producer.append"} | LOOKS,
-    "operator": {"consumer.ensure_group", "consumer.sweep"} | LOOKS,
+    "operator": {"consumer.ensure_group"} | LOOKS,
     "indexer": METHODS - {"producer.append"},
 }
 CALLED_OF_REDIS_PY = {"xpending_range": "xpending"}

@@ -1,26 +1,30 @@
 """The scalers: when each one reads which numbers, and how many indexers it wants.
 
-The operator uses its own `decide`. All others use a HorizontalPodAutoscaler, as KEDA does, and differ in the metric.
+The operator uses its own code. All others use a HorizontalPodAutoscaler, as KEDA does, and differ in the metric.
 Metrics from Prometheus are as old as its last scrape; the others are read when they are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, Protocol
 
-from hitcounter_operator.decide import Memory, Policy, decide
-from hitcounter_operator.looks import IndexerCounters, Observation
+from hitcounter.ledger import IndexerWork, Ledger, StreamStatus
+from hitcounter.scaling import Memory, Sample, recommend
+from hitcounter_operator.decision import Wanted, build_policy, decide
+from hitcounter_operator.resource import ScalingSpec
 
 from tools.simulator.hpa import KUBERNETES, SYNC_SECONDS, Behavior, HorizontalPodAutoscaler, Rule, is_tolerable
 from tools.simulator.loads import QUIET
-from tools.simulator.plant import ENTRIES_PER_SECOND, HITS_PER_BUSY_SECOND, Plant, Sample
+from tools.simulator.plant import ENTRIES_PER_SECOND, HITS_PER_BUSY_SECOND, Plant
 
 MIN_REPLICAS: Final = 1
 MAX_REPLICAS: Final = 30
-POLICY: Final = Policy(min_replicas=MIN_REPLICAS, max_replicas=MAX_REPLICAS, hits_per_busy_second=HITS_PER_BUSY_SECOND)
+POLICY: Final = ScalingSpec(
+    min_replicas=MIN_REPLICAS, max_replicas=MAX_REPLICAS, hits_per_busy_second=int(HITS_PER_BUSY_SECOND)
+)
 LOOK_SECONDS: Final = 5
 SCRAPE_SECONDS: Final = 15
 SCRAPE_PHASE_SECONDS: Final = 7
@@ -39,41 +43,31 @@ class Scaler(Protocol):
 
 @dataclass
 class Operator:
-    """The operator: every five seconds, at the ledger and the indexers themselves."""
+    """The operator: every five seconds, from the ledger."""
 
-    policy: Policy = POLICY
+    policy: ScalingSpec = POLICY
     memory: Memory = field(default_factory=Memory)
-    _looked_at: int = -1
+    recent: tuple[Wanted, ...] = ()
 
     def look(self, plant: Plant) -> int | None:
         """Decide as the operator does."""
         if plant.second % LOOK_SECONDS:
             return None
-        at = plant.second - plant.load.delay_seconds
-        seen, ready = plant.read(at), plant.ready
-        decision = decide(
-            Observation(
-                at_seconds=float(plant.second),
-                replicas=plant.replicas,
-                ready_replicas=len(ready),
-                accepted_hits=seen.accepted,
-                backlog_hits=seen.backlog,
-                indexers={
-                    pod.name: self._read_counters(plant, pod.ready_at, seen) for pod in seen.pods if pod.ready_at <= at
-                },
-                pod_start_seconds=[
-                    float(pod.ready_at - pod.created_at) for pod in ready if pod.ready_at > self._looked_at
-                ],
-            ),
-            self.memory,
-            self.policy,
+        seen = plant.read(plant.second - plant.load.delay_seconds)
+        accepted, backlog, work = round(seen.accepted), round(seen.backlog), seen.work
+        status = StreamStatus(
+            ledger=Ledger(accepted=accepted, indexed=accepted - backlog),
+            entries=round(seen.entries),
+            oldest_ms=None,
+            as_of_ms=None,
+            now_ms=plant.second * 1000,
+            work=IndexerWork(round(work.busy_seconds * 1000), round(work.settled), round(work.retried)),
+            indexers=len(seen.pods),
         )
-        self.memory, self._looked_at = decision.memory, plant.second
+        recommendation = recommend(Sample(status, float(plant.second)), self.memory, build_policy(self.policy))
+        decision = decide(recommendation, plant.replicas, float(plant.second), self.recent, self.policy)
+        self.memory, self.recent = recommendation.memory, decision.recent
         return decision.replicas
-
-    @staticmethod
-    def _read_counters(plant: Plant, since: int, seen: Sample) -> IndexerCounters:
-        return IndexerCounters(*seen.work_of_each.minus(plant.read(since).work_of_each))
 
 
 @dataclass
@@ -169,15 +163,15 @@ SCALERS: Final[dict[str, Callable[[], Scaler]]] = {
 """Each makes a new scaler, by the name it has in tables."""
 
 
-SETTINGS: Final[dict[str, Policy]] = {
+SETTINGS: Final[dict[str, ScalingSpec]] = {
     "the defaults": POLICY,
-    "drain target 10 s": replace(POLICY, drain_target_seconds=10.0),
-    "drain target 120 s": replace(POLICY, drain_target_seconds=120.0),
-    "target utilization 0.5": replace(POLICY, target_utilization=0.5),
-    "target utilization 0.9": replace(POLICY, target_utilization=0.9),
-    "6 indexers at least": replace(POLICY, min_replicas=6),
-    "15 indexers at most": replace(POLICY, max_replicas=15),
-    "cooldown 30 s": replace(POLICY, cooldown_seconds=30.0),
-    "cooldown 600 s": replace(POLICY, cooldown_seconds=600.0),
+    "drain target 10 s": POLICY.model_copy(update={"drain_target_seconds": 10.0}),
+    "drain target 120 s": POLICY.model_copy(update={"drain_target_seconds": 120.0}),
+    "target utilization 0.5": POLICY.model_copy(update={"target_utilization": 0.5}),
+    "target utilization 0.9": POLICY.model_copy(update={"target_utilization": 0.9}),
+    "6 indexers at least": POLICY.model_copy(update={"min_replicas": 6}),
+    "15 indexers at most": POLICY.model_copy(update={"max_replicas": 15}),
+    "cooldown 30 s": POLICY.model_copy(update={"cooldown_seconds": 30.0}),
+    "cooldown 600 s": POLICY.model_copy(update={"cooldown_seconds": 600.0}),
 }
 """The operator with one setting turned, by what that is."""

@@ -3,7 +3,7 @@ NetworkPolicies. Each policy denies all connections that it does not list. Each 
 allowed on both ends, by the same helpers.
 */}}
 
-{{/* hitcounter.egress (part; `redis`, `elasticsearch`, `api`, `indexers`, `kubernetes`: true for each that the component calls) */}}
+{{/* hitcounter.egress (part; `redis`, `elasticsearch`, `api`, `kubernetes`: true for each that the component calls) */}}
 {{- define "hitcounter.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
@@ -45,12 +45,6 @@ allowed on both ends, by the same helpers.
           {{- include "hitcounter.selectorLabels" (dict "root" .root "component" "api") | nindent 10 }}
   ports:
     - {port: 8001, protocol: TCP}
-{{- end }}
-{{- if .indexers }}
-- to:
-    {{- include "hitcounter.peers" (dict "root" .root "components" (list "indexer")) | trim | nindent 4 }}
-  ports:
-    - {port: 8082, protocol: TCP}
 {{- end }}
 {{- if .kubernetes }}
 {{- /* By port only, because a chart cannot know the addresses of the API servers. */}}

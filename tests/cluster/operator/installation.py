@@ -1,18 +1,16 @@
 """One installation in a cluster that has no nodes: what the kubelet and the controllers would do, the tests do.
 
 The operator is our command as a process, with a service account that has exactly the rights which docs/operator.md
-lists. The indexers are real, too; their pods are objects that say where they listen.
+lists. The indexers are real, too, but no pods.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +86,6 @@ class Installation:
         self._server = server
         self._folder = folder
         self._services = contextlib.ExitStack()
-        self._pods = 0
 
     def __enter__(self) -> Installation:
         self._prepare()
@@ -126,17 +123,10 @@ class Installation:
         self.kube.patch(APPS, "deployments", DEPLOYMENT, "status", body={"status": status})
 
     def run_indexer(self, **environment: str) -> Service:
-        """Start a real indexer and make the pod that it would be in."""
+        """Start a real indexer."""
         port = free_port()
         service = self.stack.indexer({"HITCOUNTER_MANAGEMENT__PORT": str(port)}, is_awaited=False, **environment)
         wait_until(lambda: _status(f"http://127.0.0.1:{port}/readyz"), lambda status: status == 200)
-        self._pods += 1
-        name = f"indexer-{self._pods}"
-        spec = {"containers": [_build_container(port)], "automountServiceAccountToken": False}
-        self.kube.create(CORE, "pods", {"metadata": {"name": name, "labels": LABELS}, "spec": spec})
-        ready = {"type": "Ready", "status": "True", "lastTransitionTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
-        status = {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}], "conditions": [ready]}
-        self.kube.patch(CORE, "pods", name, "status", body={"status": status})
         return service
 
     # ── the operator ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,12 +147,11 @@ class Installation:
             ready_url=f"http://127.0.0.1:{port}/readyz",
             environment={
                 **self.stack.environment,
-                "KUBECONFIG": str(self._write_kubeconfig(server_url or self._server.url)),
+                "KUBECONFIG": str(self.write_kubeconfig(self.create_token(), server_url)),
                 "HITCOUNTER_OPERATOR__NAMESPACE": self.name,
                 "HITCOUNTER_OPERATOR__NAME": self.name,
                 "HITCOUNTER_OPERATOR__INTERVAL_SECONDS": "2",
                 "HITCOUNTER_OPERATOR__CARE_INTERVAL_SECONDS": "2",
-                "HITCOUNTER_OPERATOR__CONSUMER_SILENCE_SECONDS": "10",
                 "HITCOUNTER_MANAGEMENT__PORT": str(port),
                 **(environment or {}),
                 **overrides,
@@ -174,14 +163,22 @@ class Installation:
             service.wait_ready()
         return Operator(service, port)
 
-    def _write_kubeconfig(self, url: str) -> Path:
-        token = self.kube.request(
-            "POST", self.kube.path(CORE, "serviceaccounts", "operator", "token"), {"spec": {"expirationSeconds": 3600}}
-        )["status"]["token"]
+    def create_token(self, bound_to: str | None = None) -> str:
+        """Return a token of the operator's account; with the name of a Secret, it ends with that Secret."""
+        spec: dict[str, Any] = {"expirationSeconds": 3600}
+        if bound_to is not None:
+            secret = self.kube.create(CORE, "secrets", {"metadata": {"name": bound_to}})
+            uid = secret["metadata"]["uid"]
+            spec["boundObjectRef"] = {"kind": "Secret", "apiVersion": "v1", "name": bound_to, "uid": uid}
+        path = self.kube.path(CORE, "serviceaccounts", "operator", "token")
+        return str(self.kube.request("POST", path, {"spec": spec})["status"]["token"])
+
+    def write_kubeconfig(self, token: str, url: str | None = None, file: Path | None = None) -> Path:
+        """Write a kubeconfig with that token, to a new file unless one is named."""
         content = yaml.safe_load(self._server.kubeconfig.read_text())
-        content["clusters"][0]["cluster"]["server"] = url
+        content["clusters"][0]["cluster"]["server"] = url or self._server.url
         content["users"][0]["user"] = {"token": token}
-        file = self._folder / f"kubeconfig-{free_port()}"
+        file = file or self._folder / f"kubeconfig-{free_port()}"
         file.write_text(yaml.safe_dump(content))
         return file
 
@@ -251,9 +248,3 @@ def _status(url: str) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def scale_answer(operator: Operator, installation: Installation) -> dict[str, Any]:
-    """Return what /v1/scale answers."""
-    status, body = operator.get(f"/v1/scale/{installation.name}/{installation.name}")
-    return {"status": status, **json.loads(body)}

@@ -37,6 +37,16 @@ class Kube:
                 return {}
             raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
 
+    def status_of(self, token: str) -> int:
+        """Return the status with which the API server answers to a token."""
+        url = f"{self.server.url}/api"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=self._tls) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def path(self, api: str, kind: str, *rest: str) -> str:
         """Return the path of a kind in the namespace: `path("apis/apps/v1", "deployments", "indexer")`."""
         return "/".join([f"/{api}/namespaces/{self.namespace}/{kind}", *rest])

@@ -23,9 +23,9 @@ from tests.cluster.operator.installation import ROOT, Installation
 from tests.support.stack import Api, Stack, wait_until
 
 NAME = "hitcounter"
-LOAD_SECONDS = 12.0
-BATCH_HITS = 5_000
-PAUSE_SECONDS = 0.5
+LOAD_SECONDS = 20.0
+BATCH_HITS = 10_000
+PAUSE_SECONDS = 0.2
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def show(server: ApiServer, installation: Installation) -> None:
     installation.deploy()
     installation.run_indexer()
     installation.run_operator(HITCOUNTER_OPERATOR__INTERVAL_SECONDS="5")
-    installation.create(scaling={"hitsPerBusySecond": 4000, "maxReplicas": 6})
+    installation.create(scaling={"hitsPerBusySecond": 2000, "maxReplicas": 6})
     installation.wait_for(Ready="True AllWell")
     load = threading.Thread(target=send, args=(api,))
     load.start()

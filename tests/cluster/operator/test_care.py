@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import urllib.request
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
 from tests.cluster.operator.installation import CORE, Installation
-from tests.support.shifted_clock import ShiftedClock
 from tests.support.stack import wait_until
-
-DEAD_CONSUMERS = 500
-AHEAD_SECONDS = 10 * 86_400.0
 
 
 def elasticsearch(installation: Installation, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -104,42 +99,6 @@ def test_event_that_comes_again_is_the_same_one_with_its_count_raised(installati
     wait_until(counts, lambda found: found == {"IndexUnfit": [2], "IndexWell": [2]})
 
 
-def test_stale_indices_are_dropped_and_the_others_kept(installation: Installation) -> None:
-    installation.run_operator(HITCOUNTER_OPERATOR__CARE_INTERVAL_SECONDS="3600")
-    installation.create(mode="none", index={"retentionDays": 30})
-    installation.wait_for(Ready="True AllWell")
-    by_age = {days_ago: make_day(installation, days_ago) for days_ago in (0, 3, 5, 6, 90)}
-    installation.change(index={"retentionDays": 6})
-    assert f"Deleted {by_age[90]}, {by_age[6]}: 6 days are kept" in installation.wait_event("IndicesDropped")
-    assert days(installation) == {by_age[0], by_age[3], by_age[5]}
-
-
-def test_nothing_is_dropped_by_an_operator_whose_clock_is_ahead(installation: Installation, tmp_path: Path) -> None:
-    clock = ShiftedClock(tmp_path, seconds=AHEAD_SECONDS)
-    installation.run_operator(clock.environment)
-    installation.create(mode="none")
-    assert "ahead of that of Redis" in installation.wait_event("ClockDoubted")
-    today = make_day(installation, 0)
-    installation.wait_event("IndexRepaired")  # so it looked since then
-    assert days(installation) == {today}
-    installation.wait_for(IndexReady="True IndexWell")
-
-
-def test_nothing_is_dropped_after_the_clock_jumped_even_if_it_jumped_back(
-    installation: Installation, tmp_path: Path
-) -> None:
-    clock = ShiftedClock(tmp_path)
-    installation.run_operator(clock.environment)
-    installation.create(mode="none")
-    installation.wait_for(Ready="True AllWell")
-    clock.set(AHEAD_SECONDS)
-    assert "the operator's clock jumped" in installation.wait_event("ClockDoubted")
-    clock.set(0.0)
-    stale, old = make_day(installation, 90), make_day(installation, 1)
-    wait_until(lambda: str(installation.events()), lambda told: stale in told and old in told)  # their aliases
-    assert days(installation) == {stale, old}
-
-
 def test_destroyed_consumer_group_is_made_anew_with_no_indexer_about(installation: Installation) -> None:
     with Redis.from_url(installation.stack.redis_url) as redis:
         stream = f"{{{installation.name}}}:hits"
@@ -149,22 +108,6 @@ def test_destroyed_consumer_group_is_made_anew_with_no_indexer_about(installatio
         redis.xgroup_destroy(stream, "indexers")
         assert "created again from the first entry on" in installation.wait_event("ConsumerGroupRepaired")
         assert [group["name"] for group in redis.xinfo_groups(stream)] == [b"indexers"]
-
-
-def test_five_hundred_dead_consumers_are_removed_with_one_event(installation: Installation) -> None:
-    with Redis.from_url(installation.stack.redis_url) as redis:
-        stream = f"{{{installation.name}}}:hits"
-        installation.run_operator()
-        installation.create(mode="none")
-        installation.wait_for(QueueReady="True QueueWell")
-        with redis.pipeline() as pipeline:
-            for number in range(DEAD_CONSUMERS):
-                pipeline.xgroup_createconsumer(stream, "indexers", f"dead-{number}")
-            pipeline.execute()
-        installation.wait_event("DeadConsumersRemoved")
-        wait_until(lambda: redis.xinfo_consumers(stream, "indexers"), lambda left: left == [])
-        removed = [message for _, reason, message in installation.events() if reason == "DeadConsumersRemoved"]
-        assert sum(int(message.split()[1]) for message in removed) == DEAD_CONSUMERS
 
 
 def test_redis_away_is_a_condition_and_does_not_keep_the_indices_from_being_looked_after(

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+
+import pytest
+from hitcounter_operator.cluster import Cluster
+from hitcounter_operator.state import Deployment
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
+from kubernetes.aio.config import load_kube_config
 
 from tests.cluster.operator.installation import (
     APPS,
@@ -13,7 +20,6 @@ from tests.cluster.operator.installation import (
     RBAC,
     Installation,
     documented_rules,
-    scale_answer,
 )
 from tests.support.stack import Api, wait_until
 
@@ -104,16 +110,14 @@ def test_what_one_indexer_can_do_is_learnt_from_its_own_counters(installation: I
 def test_observed_installation_is_told_what_would_be_done_and_nothing_is(installation: Installation) -> None:
     api = installation.stack.api()
     installation.deploy()
-    operator = installation.run_operator()
+    installation.run_operator()
     installation.create(mode="observe", scaling=SLOW)
     wait_until(installation.status, lambda status: status.get("desiredReplicas") == 1)
     send(api)
     assert installation.wait_event("WouldScale").startswith("Would scale 1 → ")
     assert installation.replicas() == 1
-    answer = scale_answer(operator, installation)
-    assert (answer["status"], answer["mode"], answer["replicas"]) == (200, "observe", 1)
-    assert answer["desiredReplicas"] > 1
-    assert operator.get("/v1/scale/elsewhere/anything")[0] == 503
+    wait_until(installation.status, lambda status: status["desiredReplicas"] > 1)
+    assert installation.status()["replicas"] == 1
 
 
 def test_deployment_that_another_scaler_drives_is_left_alone(installation: Installation) -> None:
@@ -158,3 +162,32 @@ def test_more_than_is_allowed_is_said_to_be_limited(installation: Installation) 
     assert installation.wait_replicas(lambda replicas: replicas > 1) == 2
     installation.wait_for(ScalingLimited="True TooFewAllowed")
     assert "limited to 2 by maxReplicas" in installation.wait_event("Scaled")
+
+
+async def test_deployment_that_somebody_changed_since_it_was_read_is_left_alone(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is old by the time of the change, as from a cache that is behind."""
+    installation.deploy()
+    kube, kubeconfig = installation.kube, installation.write_kubeconfig(installation.create_token())
+
+    async def load(configuration: Configuration) -> None:
+        await load_kube_config(str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+
+    async with aclosing(Cluster(installation.name, load)) as cluster:
+        assert await cluster.find_deployment(DEPLOYMENT) == Deployment(1, 1)
+        kube.patch(APPS, "deployments", DEPLOYMENT, "scale", body={"spec": {"replicas": 3}})
+        assert not await cluster.scale(DEPLOYMENT, current=1, wanted=5)
+        stale = kube.get(APPS, "deployments", DEPLOYMENT, "scale")
+        for replicas in (4, 3):
+            kube.patch(APPS, "deployments", DEPLOYMENT, "scale", body={"spec": {"replicas": replicas}})
+
+        async def read_stale(*_: object) -> dict[str, object]:
+            return stale
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CustomObjectsApi, "get_namespaced_custom_object_scale", read_stale)
+            assert not await cluster.scale(DEPLOYMENT, current=3, wanted=5)
+        assert installation.replicas() == 3
+        assert await cluster.scale(DEPLOYMENT, current=3, wanted=5)
+    assert installation.replicas() == 5

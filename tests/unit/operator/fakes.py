@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
-from hitcounter.elastic import IndicesReport, RetentionReport
+from hitcounter.elastic import IndicesReport
 from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.health import Readiness
 from hitcounter.indices import TemplateCheck, TemplateState
-from hitcounter.ledger import Ledger, StreamStatus
-from hitcounter_operator.cluster import ClusterUnavailable
-from hitcounter_operator.index_care import IndexCare
+from hitcounter.ledger import IndexerWork, Ledger, StreamStatus
+from hitcounter_operator.autoscaler import Autoscaler, Clock
+from hitcounter_operator.cluster import Cluster, ClusterUnavailable
+from hitcounter_operator.events import Recorder
+from hitcounter_operator.index_check import IndexCheck
 from hitcounter_operator.lease import Lease
-from hitcounter_operator.looks import IndexerCounters
 from hitcounter_operator.loop import Loop, Pace, Parts
 from hitcounter_operator.metrics import create_metrics
-from hitcounter_operator.objects import Deployment, LeaseRecord, Pod
-from hitcounter_operator.queue_care import QueueCare
+from hitcounter_operator.queue_check import QueueCheck
 from hitcounter_operator.resource import HitCounter
-from hitcounter_operator.scaling import Clock, Scaling
-from hitcounter_operator.teller import Teller
+from hitcounter_operator.state import Deployment
+from kubernetes.aio.client.models.v1_lease import V1Lease
+from kubernetes.aio.client.models.v1_object_meta import V1ObjectMeta
 from prometheus_client import CollectorRegistry
 
 NAME = "count"
@@ -46,33 +47,15 @@ class FakeTime:
         return Clock(wall=lambda: self.wall, monotonic=lambda: self.monotonic)
 
 
-class FakeLeases:
-    """Where the Lease is kept, shared by the operators of a test."""
+class FakeCluster(Cluster):
+    """A namespace with, or without, a HitCounter and a Deployment, and the Lease of all operators of a test."""
 
     def __init__(self) -> None:
-        self.record: LeaseRecord | None = None
+        super().__init__("shop")
+        self.lease: V1Lease | None = None
         self.is_beaten = False
-        """True: somebody else is quicker at the next write."""
-        self._writes = 0
-
-    async def find_lease(self, name: str) -> LeaseRecord | None:
-        return self.record
-
-    async def write_lease(self, name: str, record: LeaseRecord) -> LeaseRecord | None:
-        if self.is_beaten:
-            return None
-        assert record.version == (self.record.version if self.record else "")
-        self._writes += 1
-        self.record = replace(record, version=str(self._writes), renewed_at=str(self._writes))
-        return self.record
-
-
-class FakeCluster(FakeLeases):
-    """A namespace with, or without, a HitCounter and a Deployment."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock_offset_ms: float | None = 0.0
+        """True: somebody else is quicker at the next write of the Lease."""
+        self._lease_writes = 0
         self.spec: dict[str, Any] | None = None
         self.uid = "1"
         self.generation = 1
@@ -80,7 +63,6 @@ class FakeCluster(FakeLeases):
         self.statuses: list[dict[str, Any]] = []
         self.replicas: int | None = 1
         self.ready_replicas = 1
-        self.pods: list[Pod] = []
         self.scalers: list[str] = []
         self.scaled: list[int] = []
         self.events: list[Mapping[str, Any]] = []
@@ -103,9 +85,26 @@ class FakeCluster(FakeLeases):
         """Status and reason of each condition."""
         return {one["type"]: f"{one['status']} {one['reason']}" for one in self.status.get("conditions", [])}
 
-    async def find_lease(self, name: str) -> LeaseRecord | None:
+    @property
+    def holder(self) -> str | None:
+        """Who holds the Lease."""
+        return self.lease.spec.holder_identity if self.lease and self.lease.spec else None
+
+    async def find_lease(self, name: str) -> V1Lease | None:
         self._answer("lease")
-        return await super().find_lease(name)
+        return None if self.lease is None else self.lease.model_copy(deep=True)
+
+    async def write_lease(self, name: str, lease: V1Lease) -> bool:
+        self._answer("lease")
+        if self.is_beaten:
+            return False
+        assert lease.metadata is not None
+        current = self.lease.metadata if self.lease else None
+        assert lease.metadata.resource_version == (current.resource_version if current else None)
+        self._lease_writes += 1
+        metadata = V1ObjectMeta(name=name, resource_version=str(self._lease_writes))
+        self.lease = V1Lease(metadata=metadata, spec=lease.spec).model_copy(deep=True)
+        return True
 
     async def find_hitcounter(self, name: str) -> HitCounter | None:
         self._answer("hitcounter")
@@ -132,11 +131,7 @@ class FakeCluster(FakeLeases):
 
     async def find_deployment(self, name: str) -> Deployment | None:
         self._answer("deployment")
-        return None if self.replicas is None else Deployment(name, self.replicas, self.ready_replicas, "app=indexer")
-
-    async def list_pods(self, selector: str) -> list[Pod]:
-        self._answer("pods")
-        return self.pods
+        return None if self.replicas is None else Deployment(self.replicas, self.ready_replicas)
 
     async def list_scalers(self, deployment: str) -> list[str]:
         self._answer("scalers")
@@ -156,10 +151,9 @@ class FakeStream:
 
     def __init__(self, time: FakeTime) -> None:
         self.ledger = Ledger()
+        self.work = IndexerWork()
         self.has_group = True
-        self.dead_consumers: list[str] = []
         self.is_away = False
-        self.clock_offset_ms = 0.0
         self.pings = 0
         self._time = time
 
@@ -178,13 +172,9 @@ class FakeStream:
 
     async def status(self) -> StreamStatus:
         self._answer()
-        now_ms = int(self._time.wall * 1000 + self.clock_offset_ms)
-        return StreamStatus(self.ledger, 0, now_ms - 3000 if self.ledger.backlog else None, None, now_ms)
-
-    async def sweep(self, *, min_idle_ms: int) -> list[str]:
-        self._answer()
-        removed, self.dead_consumers = self.dead_consumers, []
-        return removed
+        now_ms = int(self._time.wall * 1000)
+        oldest_ms = now_ms - 3000 if self.ledger.backlog else None
+        return StreamStatus(self.ledger, 0, oldest_ms, None, now_ms, work=self.work, indexers=1)
 
 
 class FakeIndices:
@@ -194,8 +184,6 @@ class FakeIndices:
         self.prefix = "hits"
         self.template = TemplateCheck(TemplateState.SAME, [])
         self.report = IndicesReport(indices=["hits-2026.11.24"], faults={}, repaired={})
-        self.expired: list[str] = []
-        self.retentions: list[int | None] = []
         self.is_away = False
         self.looks = 0
 
@@ -213,22 +201,6 @@ class FakeIndices:
         self._answer()
         return self.report
 
-    async def drop_expired(self, now_ms: int, *, retention_days: int | None = None) -> RetentionReport:
-        self._answer()
-        self.retentions.append(retention_days)
-        dropped, self.expired = self.expired, []
-        return RetentionReport(kept=len(self.report.indices), dropped=dropped)
-
-
-class FakeIndexers:
-    """The indexers' counters, as the test writes them."""
-
-    def __init__(self) -> None:
-        self.counters: dict[str, IndexerCounters] = {"indexer-0": IndexerCounters(0, 0, 0)}
-
-    async def look(self, pods: Sequence[Pod]) -> Mapping[str, IndexerCounters]:
-        return self.counters
-
 
 @dataclass
 class Site:
@@ -237,7 +209,6 @@ class Site:
     time: FakeTime = field(default_factory=FakeTime)
     cluster: FakeCluster = field(default_factory=FakeCluster)
     indices: FakeIndices = field(default_factory=FakeIndices)
-    indexers: FakeIndexers = field(default_factory=FakeIndexers)
     readiness: Readiness = field(default_factory=Readiness)
     identity: str = "operator-1"
 
@@ -247,18 +218,15 @@ class Site:
         metrics = create_metrics(self.registry)
         clock = self.time.clock
         lease = Lease(self.cluster, name="lease", identity=self.identity, seconds=20.0, monotonic=clock.monotonic)
-        self.scaling = Scaling(
-            NAME, self.cluster, self.indexers, lease, metrics, clock, interval_seconds=INTERVAL_SECONDS
-        )
         parts = Parts(
-            namespace=self.cluster,
+            cluster=self.cluster,
             lease=lease,
-            teller=Teller(self.cluster, metrics, identity=self.identity),
-            queue=QueueCare(self.stream, self.stream, silence_seconds=600),
-            index=IndexCare(self.indices),
-            scaling=self.scaling,
+            recorder=Recorder(self.cluster, metrics, identity=self.identity),
+            queue=QueueCheck(cast("Any", self.stream), cast("Any", self.stream), clock.monotonic),
+            index=IndexCheck(cast("Any", self.indices)),
+            autoscaler=Autoscaler(NAME, self.cluster, lease, metrics, clock),
         )
-        self.loop = Loop(NAME, parts, Pace(INTERVAL_SECONDS, 60.0, 4), metrics, self.readiness, clock)
+        self.loop = Loop(NAME, parts, Pace(INTERVAL_SECONDS, 60.0), 4, metrics, self.readiness, clock)
 
     def create(self, mode: str = "operator", **scaling: Any) -> None:
         self.cluster.spec = {"indexer": {"deployment": "indexer"}, "scaling": {"mode": mode, **scaling}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from hitcounter_operator import cluster as cluster_module
-from hitcounter_operator.cluster import Access, Cluster, ClusterUnavailable, open_cluster
+from hitcounter_operator.cluster import Cluster, ClusterUnavailable
+from kubernetes.aio.client import Configuration
 
 
 class ApiServer:
@@ -20,6 +22,7 @@ class ApiServer:
         self.token = "old"
         self.answers: dict[str, int] = {}
         """The status of the answers to a method."""
+        self.found: dict[str, Any] = {"items": []}
         self.asked: list[tuple[str, str, Any]] = []
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -28,7 +31,7 @@ class ApiServer:
         if request.headers["Authorization"] != f"Bearer {self.token}":
             return web.json_response({"message": "Unauthorized"}, status=401)
         status = self.answers.get(request.method, 200)
-        return web.json_response({"message": "no"} if status >= 400 else {"items": []}, status=status)
+        return web.json_response({"message": "no"} if status >= 400 else self.found, status=status)
 
     @property
     def methods(self) -> list[str]:
@@ -44,11 +47,12 @@ class Disk:
         self.reads = 0
         self.error: Exception | None = None
 
-    def find_access(self) -> Access:
+    async def load(self, configuration: Configuration) -> None:
         self.reads += 1
         if self.error is not None:
             raise self.error
-        return Access(self.url, {"Authorization": f"Bearer {self.token}"}, ssl.create_default_context())
+        configuration.host = self.url
+        configuration.api_key["BearerToken"] = f"Bearer {self.token}"
 
 
 @pytest.fixture
@@ -66,16 +70,16 @@ async def disk(api_server: ApiServer) -> AsyncIterator[Disk]:
 
 @pytest.fixture
 async def cluster(disk: Disk) -> AsyncIterator[Cluster]:
-    async with open_cluster(disk.find_access, "shop") as cluster:
+    async with contextlib.aclosing(Cluster("shop", disk.load)) as cluster:
         yield cluster
 
 
 async def test_token_that_was_exchanged_is_read_anew_within_the_call(
     cluster: Cluster, disk: Disk, api_server: ApiServer
 ) -> None:
-    await cluster.list_pods("app=indexer")
+    await cluster.list_scalers("indexer")
     disk.token = api_server.token = "new"
-    assert await cluster.list_pods("app=indexer") == []
+    assert await cluster.list_scalers("indexer") == []
     assert (disk.reads, len(api_server.asked)) == (2, 3)
 
 
@@ -84,7 +88,7 @@ async def test_token_that_is_refused_is_tried_twice_and_no_more(
 ) -> None:
     api_server.token = "another"
     with pytest.raises(ClusterUnavailable, match="401") as caught:
-        await cluster.list_pods("app=indexer")
+        await cluster.list_scalers("indexer")
     assert caught.value.status == 401
     assert (disk.reads, len(api_server.asked)) == (2, 2)
 
@@ -95,10 +99,10 @@ async def test_token_and_authority_are_read_again_after_a_minute(
     now = 100.0
     monkeypatch.setattr("hitcounter_operator.cluster.time.monotonic", lambda: now)
     for _ in range(3):
-        await cluster.list_pods("app=indexer")
+        await cluster.list_scalers("indexer")
     assert disk.reads == 1
     now += 60.0
-    await cluster.list_pods("app=indexer")
+    await cluster.list_scalers("indexer")
     assert disk.reads == 2
 
 
@@ -107,16 +111,16 @@ async def test_what_cannot_be_read_for_a_moment_is_used_as_it_was(
     cluster: Cluster, disk: Disk, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(cluster_module, "_ACCESS_SECONDS", 0.0)
-    await cluster.list_pods("app=indexer")
+    await cluster.list_scalers("indexer")
     disk.error = error
-    assert await cluster.list_pods("app=indexer") == []
+    assert await cluster.list_scalers("indexer") == []
 
 
 async def test_what_can_never_be_read_is_an_error_of_kubernetes(disk: Disk) -> None:
     disk.error = FileNotFoundError("token")
-    async with open_cluster(disk.find_access, "shop") as cluster:
+    async with contextlib.aclosing(Cluster("shop", disk.load)) as cluster:
         with pytest.raises(ClusterUnavailable, match="cannot read the credentials for Kubernetes"):
-            await cluster.list_pods("app=indexer")
+            await cluster.list_scalers("indexer")
 
 
 EVENT: dict[str, Any] = {

@@ -8,10 +8,11 @@ from typing import Any
 import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # has no types
 import pytest
-from hitcounter_operator.crd import build_crd
-from hitcounter_operator.decide import Policy
+from hitcounter.scaling import Policy
 from hitcounter_operator.resource import ConditionType, Mode, Spec, Status
 from hitcounter_operator.status import read_status
+
+from tools.crd import build_crd
 
 VERSION = build_crd()["spec"]["versions"][0]
 SCHEMA = VERSION["schema"]["openAPIV3Schema"]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hitcounter.elastic import IndicesReport
 from hitcounter.indices import TemplateCheck, TemplateState
-from hitcounter.ledger import Ledger
+from hitcounter.ledger import IndexerWork, Ledger
 from hitcounter_operator.cluster import ClusterUnavailable
-from hitcounter_operator.looks import IndexerCounters
+from hitcounter_operator.state import Deployment
 
-from tests.unit.operator.fakes import INTERVAL_SECONDS, NAME, Site
+from tests.unit.operator.fakes import NAME, Site
 
 
 async def test_nothing_is_done_while_there_is_no_resource(site: Site) -> None:
     site.cluster.spec = None
     await site.turns(3)
-    assert (site.cluster.statuses, site.cluster.events, site.indices.retentions) == ([], [], [])
+    assert (site.cluster.statuses, site.cluster.events, site.indices.looks) == ([], [], 0)
 
 
 async def test_well_site_is_ready_after_two_looks_and_quiet_from_then_on(site: Site) -> None:
@@ -69,17 +70,7 @@ async def test_observed_site_is_told_once_what_would_be_done(site: Site) -> None
     assert site.cluster.scaled == []
     assert site.cluster.reasons.count("WouldScale") == 1
     assert site.cluster.conditions["Ready"] == "True AllWell"
-    answer = site.scaling.answer(NAME)
-    assert answer is not None
-    assert (answer.desired_replicas, answer.replicas) == (20, 1)
-
-
-async def test_decision_that_is_too_old_is_none(site: Site) -> None:
-    await site.turns(2)
-    assert site.scaling.answer(NAME) is not None
-    assert site.scaling.answer("another") is None
-    site.time.go(5 * INTERVAL_SECONDS)
-    assert site.scaling.answer(NAME) is None
+    assert (site.cluster.status["desiredReplicas"], site.cluster.status["replicas"]) == (20, 1)
 
 
 async def test_number_is_held_while_redis_is_away_and_the_status_says_so(site: Site) -> None:
@@ -100,7 +91,8 @@ async def test_number_is_held_while_redis_is_away_and_the_status_says_so(site: S
 async def test_push_back_of_elasticsearch_keeps_the_number_and_is_a_condition(site: Site) -> None:
     await site.turns(2)
     site.arrive(60_000)
-    site.indexers.counters = {"indexer-0": IndexerCounters(settled_hits=100, busy_seconds=4, retried_documents=50)}
+    site.stream.ledger = replace(site.stream.ledger, indexed=100)
+    site.stream.work = IndexerWork(busy_ms=4000, hits=100, pushed_back=50)
     await site.turn()
     assert site.cluster.scaled == []
     assert site.cluster.conditions["SinkThrottled"] == "True ElasticsearchPushesBack"
@@ -149,11 +141,8 @@ async def test_deployment_that_was_set_to_zero_stays_so(site: Site) -> None:
 async def test_deployment_that_keda_took_to_zero_is_decided_on_so_that_keda_can_wake_it(site: Site) -> None:
     site.create(mode="observe")
     site.cluster.replicas = site.cluster.ready_replicas = 0
-    site.indexers.counters = {}
     await site.turns(2)
-    answer = site.scaling.answer(NAME)
-    assert answer is not None
-    assert (answer.desired_replicas, answer.replicas) == (1, 0)
+    assert (site.cluster.status["desiredReplicas"], site.cluster.status["replicas"]) == (1, 0)
 
 
 async def test_scaling_that_is_refused_is_told_and_tried_again(site: Site) -> None:
@@ -167,7 +156,7 @@ async def test_scaling_that_is_refused_is_told_and_tried_again(site: Site) -> No
     assert site.cluster.scaled == [20]
 
 
-@pytest.mark.parametrize("call", ["deployment", "pods", "scale", "scalers"])
+@pytest.mark.parametrize("call", ["deployment", "scale", "scalers"])
 @pytest.mark.parametrize("status", [None, 403, 404, 409, 500, 503])
 async def test_kubernetes_that_fails_while_scaling_is_a_condition_and_all_else_is_told_in_the_same_turn(
     site: Site, call: str, status: int | None
@@ -189,7 +178,9 @@ async def test_kubernetes_that_fails_while_scaling_is_a_condition_and_all_else_i
     await site.turn()
     assert site.cluster.conditions["Ready"] == "False RedisUnavailable"
     site.stream.is_away, site.cluster.away = False, set()
-    await site.turns(3)
+    await site.turns(2)
+    site.arrive(200_000)
+    await site.turn()
     assert site.cluster.conditions["Ready"] == "True AllWell"
     assert site.cluster.replicas == 20
 
@@ -205,6 +196,25 @@ async def test_refusal_that_lasts_is_one_event_and_few_statuses(site: Site) -> N
     assert len(site.cluster.statuses) - written < 40
 
 
+async def test_lease_that_ran_out_in_the_middle_of_a_turn_keeps_the_operator_from_scaling(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.turns(2)
+    site.arrive(60_000)
+    find = site.cluster.find_deployment
+
+    async def find_late(name: str) -> Deployment | None:
+        site.time.go(20.0)
+        return await find(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.cluster, "find_deployment", find_late)
+        await site.turn()
+    assert site.cluster.scaled == []
+    await site.turn()
+    assert site.cluster.scaled == [20]
+
+
 async def test_status_that_cannot_be_written_keeps_nobody_from_telling_what_was_done(site: Site) -> None:
     await site.turns(2)
     site.cluster.away = {"status"}
@@ -214,21 +224,30 @@ async def test_status_that_cannot_be_written_keeps_nobody_from_telling_what_was_
     assert site.cluster.reasons == ["Scaled"]
 
 
+async def test_status_that_an_old_definition_rejects_keeps_nobody_from_scaling_and_telling(site: Site) -> None:
+    await site.turns(2)
+    site.cluster.away, site.cluster.refusal = {"status"}, 422
+    site.arrive(60_000)
+    assert await site.turn()
+    assert site.cluster.scaled == [20]
+    assert site.cluster.reasons == ["Scaled"]
+
+
 async def test_change_of_the_resource_between_two_looks_asks_for_no_rate(site: Site) -> None:
     await site.turns(2)
     site.change(index={"retentionDays": 9})
     await site.turn(seconds=0.2)
-    assert site.cluster.status["retentionDays"] == 9
+    assert site.cluster.status["observedGeneration"] == 2
     assert site.cluster.conditions["AutoscalingActive"] == "True Scaling"
 
 
 async def test_mode_none_looks_after_queue_and_indices_alone(site: Site) -> None:
     site.create(mode="none")
-    site.cluster.away = {"deployment", "pods", "scalers"}
+    site.cluster.away = {"deployment", "scalers"}
     await site.turns(2)
     assert site.cluster.conditions["Ready"] == "True AllWell"
     assert site.cluster.conditions["AutoscalingActive"] == "False Disabled"
-    assert site.scaling.answer(NAME) is None
+    assert "desiredReplicas" not in site.cluster.status
 
 
 # ── the spec ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,14 +258,19 @@ async def test_spec_that_cannot_be_read_is_said_and_nothing_is_done(site: Site) 
     await site.turns(2)
     assert site.cluster.conditions == {"Ready": "False SpecInvalid"}
     assert site.cluster.reasons == ["SpecInvalid"]
-    assert site.indices.retentions == []
+    assert site.indices.looks == 0
 
 
-async def test_retention_of_the_resource_goes_before_that_of_the_environment(site: Site) -> None:
-    await site.turn()
+async def test_retention_that_only_the_resource_asks_for_is_said_not_to_be_done(site: Site) -> None:
+    await site.turns(2)
+    assert "retentionDays" not in str(site.cluster.status["conditions"])
     site.change(index={"retentionDays": 30})
     await site.turn()
-    assert site.indices.retentions == [4, 30]
+    assert "spec.index.retentionDays is no longer used: the indexers keep 4 days" in str(
+        site.cluster.status["conditions"]
+    )
+    assert site.cluster.status["retentionDays"] == 4
+    assert site.cluster.conditions["Ready"] == "True AllWell"
 
 
 # ── care ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -255,20 +279,14 @@ async def test_retention_of_the_resource_goes_before_that_of_the_environment(sit
 async def test_each_repair_is_one_event(site: Site) -> None:
     await site.turns(2)
     site.stream.has_group = False
-    site.stream.dead_consumers = [f"dead-{number}" for number in range(500)]
     site.indices.template = TemplateCheck(TemplateState.CHANGED, ["priority"])
-    site.indices.expired = ["hits-2026.11.01"]
     await site.turn(seconds=60)
     await site.turns(5)
     assert sorted(site.cluster.reasons) == [
         "ConsumerGroupRepaired",
-        "DeadConsumersRemoved",
-        "IndicesDropped",
         "TemplateRepaired",
     ]
     messages = " ".join(event["message"] for event in site.cluster.events)
-    assert "Removed 500 dead consumers" in messages
-    assert "dead-0, dead-1, dead-10, dead-100, dead-101 and 495 more" in messages
     assert "restored: priority" in messages
 
 
@@ -314,7 +332,7 @@ async def test_template_that_elasticsearch_refuses_is_said_and_is_no_fault(site:
 async def test_condition_that_flips_at_each_turn_is_few_events(site: Site) -> None:
     await site.turns(2)
     for number in range(720):
-        site.indexers.counters = {} if number % 2 else {"indexer-0": IndexerCounters(0, 0, 0)}
+        site.stream.is_away = number % 2 == 1
         await site.turn()
     assert 2 <= len(site.cluster.events) <= 4
     assert sum(event["count"] for event in site.cluster.events) <= 25 + 13
@@ -347,38 +365,6 @@ async def test_slow_elasticsearch_holds_up_no_turn(site: Site, monkeypatch: pyte
     answered.set()
     await site.turn()
     assert site.cluster.conditions["IndexReady"] == "True IndexWell"
-
-
-# ── clocks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("days", [-30, 30])
-async def test_nothing_is_dropped_while_clocks_differ(site: Site, days: int) -> None:
-    site.stream.clock_offset_ms = days * 86_400_000
-    site.indices.expired = ["hits-2026.11.01"]
-    await site.turns(30)
-    assert site.indices.retentions == []
-    assert site.cluster.reasons == ["ClockDoubted"]
-    assert "Retention waits" in str(site.cluster.status["conditions"])
-
-
-async def test_nothing_is_dropped_for_an_hour_after_the_clock_jumped_though_all_agree_by_then(site: Site) -> None:
-    await site.turns(2)
-    site.time.wall += 30 * 86_400  # and that of Redis and of Kubernetes with it: they are on one machine
-    looks = len(site.indices.retentions)
-    for _ in range(50):
-        await site.turn(seconds=60)
-    assert len(site.indices.retentions) == looks
-    for _ in range(15):
-        await site.turn(seconds=60)
-    assert len(site.indices.retentions) > looks
-
-
-async def test_nothing_is_dropped_while_no_other_clock_is_known(site: Site) -> None:
-    site.stream.is_away = True
-    site.cluster.clock_offset_ms = None
-    await site.turns(2)
-    assert site.indices.retentions == []
 
 
 # ── Kubernetes away, and others ──────────────────────────────────────────────────────────────────────────────────────
@@ -425,7 +411,7 @@ async def test_second_operator_does_nothing_until_the_first_one_leaves(site: Sit
     await site.turn()
     assert [await other.turn(seconds=0.1), await site.turn()] == [False, True]
     assert other.readiness.problems == {"lease": "operator-1 is at work"}
-    assert other.indices.retentions == []
+    assert other.indices.looks == 0
     site.loop.stop()
     await site.loop.run()
     assert await other.turn(seconds=0.1)
@@ -496,8 +482,7 @@ async def test_loop_gives_its_lease_back_when_it_ends(site: Site) -> None:
     await site.turn()
     site.loop.stop()
     await site.loop.run()
-    assert site.cluster.record is not None
-    assert site.cluster.record.holder == ""
+    assert site.cluster.holder == ""
 
 
 async def test_loop_that_begins_no_turn_for_two_minutes_is_not_alive_and_failed_turns_are_turns(

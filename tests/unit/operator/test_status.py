@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from hitcounter.ledger import Ledger, StreamStatus
-from hitcounter_operator.findings import Findings, IndexLook, QueueLook
-from hitcounter_operator.notes import Problem
+from hitcounter.scaling import Memory, Rates, Recommendation
+from hitcounter.scaling import Reason as Source
 from hitcounter_operator.resource import ConditionType, Mode, Status
+from hitcounter_operator.state import IndexState, Observed, Problem, QueueState
 from hitcounter_operator.status import (
     MOVED_SECONDS,
     build_status,
-    find_turns,
+    find_transitions,
     is_news,
     read_age,
     read_status,
@@ -26,21 +27,23 @@ NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
 
 
-def findings(
-    *, backlog: int = 0, arrival: float = 0.0, problem: Problem | None = None, index: IndexLook | None = None
-) -> Findings:
+def observed(
+    *, backlog: int = 0, arrival: float = 0.0, problem: Problem | None = None, index: IndexState | None = None
+) -> Observed:
     """Return what a turn found, well unless said otherwise."""
-    look = StreamStatus(Ledger(accepted=backlog), 1 if backlog else 0, None, None, 0)
-    return Findings(
+    rates = None if problem else Rates(arrival, 0.0, backlog, 1000.0)
+    status = StreamStatus(Ledger(accepted=backlog), 1 if backlog else 0, None, None, 0)
+    recommendation = Recommendation(None, Source.UNKNOWN, "", None, rates, Memory())
+    return Observed(
         generation=1,
         mode=Mode.NONE,
-        queue=QueueLook(None if problem else look, None if problem else arrival, None, problem),
-        index=index or IndexLook(2, None),
+        queue=QueueState(None if problem else status, recommendation, problem=problem),
+        index=index or IndexState(2),
         retention_days=4,
     )
 
 
-WELL = build_status(findings(), Status(), NOW)
+WELL = build_status(observed(), Status(), NOW)
 
 
 def test_status_survives_being_written_and_read() -> None:
@@ -51,14 +54,14 @@ def test_status_of_another_version_is_taken_for_none() -> None:
     assert read_status({"conditions": [{"type": "Strange"}]}) == Status()
 
 
-def test_same_findings_are_no_news() -> None:
-    assert not is_news(WELL, build_status(findings(), WELL, LATER), 3600)
+def test_same_observation_are_no_news() -> None:
+    assert not is_news(WELL, build_status(observed(), WELL, LATER), 3600)
 
 
 def test_condition_keeps_its_time_until_it_turns() -> None:
     problem = Problem("RedisUnavailable", "Redis is away.")
-    same = build_status(findings(), WELL, LATER)
-    turned = build_status(findings(problem=problem), WELL, LATER)
+    same = build_status(observed(), WELL, LATER)
+    turned = build_status(observed(problem=problem), WELL, LATER)
     since = {condition.type: condition.last_transition_time for condition in turned.conditions}
     assert {condition.last_transition_time for condition in same.conditions} == {NOW}
     assert since[ConditionType.QUEUE_READY] == since[ConditionType.READY] == LATER
@@ -66,22 +69,22 @@ def test_condition_keeps_its_time_until_it_turns() -> None:
 
 
 def test_turned_condition_is_news_at_once_and_one_note() -> None:
-    turned = build_status(findings(problem=Problem("RedisUnavailable", "Redis is away.")), WELL, LATER)
+    turned = build_status(observed(problem=Problem("RedisUnavailable", "Redis is away.")), WELL, LATER)
     assert is_news(WELL, turned, 0.0)
-    (note,) = find_turns(WELL, turned)
+    (note,) = find_transitions(WELL, turned)
     assert (note.shown_reason, note.message, note.is_warning) == ("RedisUnavailable", "Redis is away.", True)
-    (back,) = find_turns(turned, build_status(findings(), turned, LATER))
+    (back,) = find_transitions(turned, build_status(observed(), turned, LATER))
     assert (back.shown_reason, back.is_warning) == ("QueueWell", False)
 
 
 def test_well_beginning_is_not_worth_a_note() -> None:
-    assert find_turns(Status(), WELL) == []
+    assert find_transitions(Status(), WELL) == []
 
 
 def test_remark_about_the_indices_stands_in_the_message() -> None:
-    status = build_status(findings(index=IndexLook(2, None, "Retention waits.")), WELL, LATER)
+    status = build_status(observed(index=IndexState(2, None, "Something is strange.")), WELL, LATER)
     (message,) = [one.message for one in status.conditions if one.type == ConditionType.INDEX_READY]
-    assert message.endswith("Retention waits.")
+    assert message.endswith("Something is strange.")
 
 
 @pytest.mark.parametrize(
@@ -97,14 +100,14 @@ def test_remark_about_the_indices_stands_in_the_message() -> None:
 def test_moving_number_is_news_now_and_then_and_only_if_it_moved(
     before: int, after: int, seconds: float, expected: bool
 ) -> None:
-    old = build_status(findings(backlog=before), WELL, NOW)
-    new = build_status(findings(backlog=after), old, NOW)
+    old = build_status(observed(backlog=before), WELL, NOW)
+    new = build_status(observed(backlog=after), old, NOW)
     assert is_news(old, new, seconds) is expected
 
 
 def test_what_is_unknown_by_now_is_taken_away() -> None:
-    old = build_status(findings(backlog=7), WELL, NOW)
-    new = build_status(findings(problem=Problem("RedisUnavailable", "Redis is away.")), old, NOW)
+    old = build_status(observed(backlog=7), WELL, NOW)
+    new = build_status(observed(problem=Problem("RedisUnavailable", "Redis is away.")), old, NOW)
     assert write_status(new)["backlog"] is None
 
 

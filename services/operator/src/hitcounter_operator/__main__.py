@@ -16,24 +16,22 @@ import uvloop
 from hitcounter import __version__
 from hitcounter.elastic import Indices, open_client
 from hitcounter.errors import ConfigurationError, HitcounterError
-from hitcounter.health import Answer, Readiness, serve_management
+from hitcounter.health import Readiness, serve_management
 from hitcounter.logs import configure_logging, get_logger
 from hitcounter.metrics import create_registry
 from hitcounter.settings import exit_for, load_settings_or_exit
 from hitcounter.stream import open_stream
 
-from hitcounter_operator.cluster import open_cluster
-from hitcounter_operator.handlers import Watcher, find_access
-from hitcounter_operator.index_care import IndexCare
-from hitcounter_operator.indexers import open_indexers
+from hitcounter_operator.autoscaler import Autoscaler, Clock
+from hitcounter_operator.cluster import Cluster
+from hitcounter_operator.events import Recorder
+from hitcounter_operator.index_check import IndexCheck
 from hitcounter_operator.lease import Lease
 from hitcounter_operator.loop import KUBERNETES, LEASE, Loop, Pace, Parts
 from hitcounter_operator.metrics import OperatorMetrics, create_metrics
-from hitcounter_operator.queue_care import QueueCare
-from hitcounter_operator.scale_page import answer_scale
-from hitcounter_operator.scaling import Clock, Scaling
+from hitcounter_operator.queue_check import QueueCheck
 from hitcounter_operator.settings import OperatorSettings
-from hitcounter_operator.teller import Teller
+from hitcounter_operator.watch import Watch
 
 _LEASE_SECONDS_AT_LEAST: Final = 15.0
 _LEASE_INTERVALS: Final = 4
@@ -72,45 +70,34 @@ async def _run(settings: OperatorSettings) -> None:
     registry = create_registry("operator")
     metrics = create_metrics(registry)
     readiness = Readiness(KUBERNETES, LEASE)
-    section = settings.operator
-    async with _open_parts(settings, metrics) as parts:
-        pace = Pace(section.interval_seconds, section.care_interval_seconds, settings.index.retention_days)
-        loop = Loop(section.name, parts, pace, metrics, readiness)
-
-        def answer(path: str) -> Answer | None:
-            return answer_scale(path, section.namespace, parts.scaling.answer)
-
-        async with serve_management(settings.management, registry, readiness, loop.is_alive, answer):
+    section, clock = settings.operator, Clock()
+    pace = Pace(section.interval_seconds, section.care_interval_seconds)
+    async with _open_parts(settings, metrics, clock) as parts:
+        loop = Loop(section.name, parts, pace, settings.index.retention_days, metrics, readiness, clock)
+        async with serve_management(settings.management, registry, readiness, loop.is_alive):
             log.info("started", version=__version__, namespace=section.namespace, hitcounter=section.name)
             await _work_until_signalled(loop, section.namespace)
             log.info("stopped")
 
 
 @contextlib.asynccontextmanager
-async def _open_parts(settings: OperatorSettings, metrics: OperatorMetrics) -> AsyncIterator[Parts]:
-    section, clock = settings.operator, Clock()
+async def _open_parts(settings: OperatorSettings, metrics: OperatorMetrics, clock: Clock) -> AsyncIterator[Parts]:
+    section = settings.operator
     identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    seconds = max(_LEASE_SECONDS_AT_LEAST, _LEASE_INTERVALS * section.interval_seconds)
     async with (
         open_stream(settings.redis) as stream,
         open_client(settings.elasticsearch) as client,
-        open_cluster(find_access, section.namespace) as cluster,
-        open_indexers() as indexers,
+        contextlib.aclosing(Cluster(section.namespace)) as cluster,
     ):
-        lease = Lease(
-            cluster,
-            name=f"{section.name}-operator",
-            identity=identity,
-            seconds=max(_LEASE_SECONDS_AT_LEAST, _LEASE_INTERVALS * section.interval_seconds),
-        )
+        lease = Lease(cluster, name=f"{section.name}-operator", identity=identity, seconds=seconds)
         yield Parts(
-            namespace=cluster,
+            cluster=cluster,
             lease=lease,
-            teller=Teller(cluster, metrics, identity=identity),
-            queue=QueueCare(stream.monitor, stream.consumer, silence_seconds=section.consumer_silence_seconds),
-            index=IndexCare(Indices(client, settings.elasticsearch.index_prefix, settings.index)),
-            scaling=Scaling(
-                section.name, cluster, indexers, lease, metrics, clock, interval_seconds=section.interval_seconds
-            ),
+            recorder=Recorder(cluster, metrics, identity=identity),
+            queue=QueueCheck(stream.monitor, stream.consumer),
+            index=IndexCheck(Indices(client, settings.elasticsearch.index_prefix, settings.index)),
+            autoscaler=Autoscaler(section.name, cluster, lease, metrics, clock),
         )
 
 
@@ -124,13 +111,13 @@ async def _work_until_signalled(loop: Loop, namespace: str) -> None:
     def wake() -> None:
         events.call_soon_threadsafe(loop.wake)
 
-    watcher = Watcher(namespace, loop.name, wake)
-    watcher.start()
+    watch = Watch(namespace, loop.name, wake)
+    watch.start()
     working = asyncio.create_task(loop.run(), name="loop")
     stop_requested = asyncio.create_task(signalled.wait())
     await asyncio.wait([working, stop_requested], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping")
-    watcher.stop()
+    watch.stop()
     loop.stop()
     await asyncio.wait([working], timeout=_LAST_TURN_SECONDS)
     for task in (working, stop_requested):

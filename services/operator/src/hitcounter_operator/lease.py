@@ -2,31 +2,28 @@
 
 Two operators at work would have different cooldowns, scale up and down between two numbers, and overwrite each other's
 status. So each turn starts with taking or renewing the Lease; an operator without it only waits. If the holder stops
-renewing, it is replaced after the duration of the Lease, measured by our own clock alone. A holder that stops normally
-releases the Lease at once.
+renewing, it is replaced after the duration of the Lease, measured by our own monotonic clock alone. A holder that stops
+normally releases the Lease at once.
 
 A holder that was suspended and continues does no harm: its next write to the Lease fails, and until then a change of
 the Deployment succeeds only if the Deployment was not changed since the operator read it (fencing by resourceVersion).
+
+The elector of the client, `kubernetes.aio.leaderelection`, keeps none of these promises; decision 39 lists what it
+lacks. The Lease itself is the client's model.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Any
 
-from hitcounter_operator.objects import LeaseRecord
+from kubernetes.aio.client.models.v1_lease import V1Lease
+from kubernetes.aio.client.models.v1_lease_spec import V1LeaseSpec
+from kubernetes.aio.client.models.v1_object_meta import V1ObjectMeta
 
-
-class Leases(Protocol):
-    """The store of the Lease."""
-
-    async def find_lease(self, name: str) -> LeaseRecord | None:
-        """Return the Lease; None if it does not exist."""
-
-    async def write_lease(self, name: str, record: LeaseRecord) -> LeaseRecord | None:
-        """Write the Lease; None if another process was faster."""
+from hitcounter_operator.cluster import Cluster
 
 
 class Lease:
@@ -34,19 +31,19 @@ class Lease:
 
     def __init__(
         self,
-        leases: Leases,
+        cluster: Cluster,
         *,
         name: str,
         identity: str,
         seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._leases = leases
+        self._cluster = cluster
         self._name = name
         self._identity = identity
         self._seconds = seconds
         self._monotonic = monotonic
-        self._seen: LeaseRecord | None = None
+        self._seen: V1LeaseSpec | None = None
         self._seen_at_seconds = 0.0
         self._renewed_at_seconds: float | None = None
 
@@ -56,23 +53,22 @@ class Lease:
         since = self._renewed_at_seconds
         return since is not None and self._monotonic() - since < self._seconds
 
-    async def hold(self) -> str | None:
+    async def acquire(self) -> str | None:
         """Take or renew it. Return None if this operator holds it, else the name of the holder.
 
         Raises:
             ClusterUnavailable: the API server is down or refuses.
         """
         asked_at_seconds = self._monotonic()
-        found = await self._leases.find_lease(self._name)
-        if found is not None and not self._may_take(found):
+        lease = await self._cluster.find_lease(self._name) or V1Lease(metadata=V1ObjectMeta(name=self._name))
+        found = lease.spec or V1LeaseSpec()
+        if not self._may_take(found):
             self._renewed_at_seconds = None
-            return found.holder
-        written = await self._leases.write_lease(self._name, self._build(found))
-        if written is None:
-            self._renewed_at_seconds = None
-            return "somebody who was quicker"
-        self._renewed_at_seconds = asked_at_seconds
-        return None
+            return found.holder_identity
+        lease.spec = self._take(found)
+        is_ours = await self._cluster.write_lease(self._name, lease)
+        self._renewed_at_seconds = asked_at_seconds if is_ours else None
+        return None if is_ours else "another operator, which was faster"
 
     async def release(self) -> None:
         """Release it if this operator holds it, so that the next one need not wait.
@@ -82,23 +78,23 @@ class Lease:
         """
         if self._renewed_at_seconds is None:
             return
-        found = await self._leases.find_lease(self._name)
-        if found is not None and found.holder == self._identity:
-            await self._leases.write_lease(self._name, replace(found, holder="", duration_seconds=1))
+        lease = await self._cluster.find_lease(self._name)
+        if lease is not None and lease.spec is not None and lease.spec.holder_identity == self._identity:
+            lease.spec = lease.spec.model_copy(update={"holder_identity": ""})
+            await self._cluster.write_lease(self._name, lease)
         self._renewed_at_seconds = None
 
-    def _may_take(self, found: LeaseRecord) -> bool:
+    def _may_take(self, found: V1LeaseSpec) -> bool:
         if found != self._seen:
             self._seen, self._seen_at_seconds = found, self._monotonic()
-        is_silent = self._monotonic() - self._seen_at_seconds > found.duration_seconds
-        return found.holder in ("", self._identity) or is_silent
+        is_expired = self._monotonic() - self._seen_at_seconds > (found.lease_duration_seconds or 0)
+        return found.holder_identity in (None, "", self._identity) or is_expired
 
-    def _build(self, found: LeaseRecord | None) -> LeaseRecord:
-        is_ours = found is not None and found.holder == self._identity
-        return LeaseRecord(
-            holder=self._identity,
-            duration_seconds=self._seconds,
-            renewed_at="",
-            transitions=(found.transitions if found else 0) + (not is_ours),
-            version=found.version if found else "",
-        )
+    def _take(self, found: V1LeaseSpec) -> V1LeaseSpec:
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond or 1)  # isoformat() omits a zero, and Kubernetes rejects that
+        update: dict[str, Any] = {"renew_time": now, "lease_duration_seconds": int(self._seconds)}
+        if found.holder_identity != self._identity:
+            transitions = (found.lease_transitions or 0) + 1
+            update |= {"holder_identity": self._identity, "acquire_time": now, "lease_transitions": transitions}
+        return found.model_copy(update=update)

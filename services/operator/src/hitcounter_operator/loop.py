@@ -11,25 +11,24 @@ queue must be watched.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final
 
 from hitcounter.errors import TransientError
 from hitcounter.health import Readiness
 from hitcounter.logs import get_logger
 
-from hitcounter_operator.desired import ClockWatch, doubt_own_clock, read_spec
-from hitcounter_operator.findings import Findings, IndexLook, QueueLook
-from hitcounter_operator.index_care import IndexCare
+from hitcounter_operator.autoscaler import Autoscaler, Clock
+from hitcounter_operator.cluster import Cluster, ClusterUnavailable
+from hitcounter_operator.decision import build_policy
+from hitcounter_operator.events import Recorder
+from hitcounter_operator.index_check import IndexCheck
 from hitcounter_operator.lease import Lease
 from hitcounter_operator.metrics import OperatorMetrics
-from hitcounter_operator.notes import Note, Problem
-from hitcounter_operator.queue_care import QueueCare
-from hitcounter_operator.resource import HitCounter, Spec, Status
-from hitcounter_operator.scaling import Clock, Scaling
-from hitcounter_operator.status import build_status, find_turns, is_news, read_status, write_status
-from hitcounter_operator.teller import Teller
+from hitcounter_operator.queue_check import QueueCheck
+from hitcounter_operator.resource import HitCounter, Spec
+from hitcounter_operator.state import IndexState, Observed, Problem
+from hitcounter_operator.status import build_status, find_transitions, is_news, read_spec, read_status, write_status
 
 KUBERNETES: Final = "kubernetes"
 LEASE: Final = "lease"
@@ -37,35 +36,22 @@ LEASE: Final = "lease"
 
 _INDEX_WAIT_SECONDS: Final = 1.0
 """How long a turn waits for the check of the indices, which usually takes some milliseconds."""
-
 _STUCK_AFTER_SECONDS: Final = 120.0
 """Longer than all steps of a turn may take together, so that only a hung process is restarted."""
 
 log = get_logger()
 
 
-class Namespace(Protocol):
-    """What the loop needs from Kubernetes about the resource."""
-
-    clock_offset_ms: float | None
-
-    async def find_hitcounter(self, name: str) -> HitCounter | None:
-        """Return the resource."""
-
-    async def write_status(self, name: str, status: Mapping[str, Any]) -> None:
-        """Write its status."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The objects that the loop uses."""
 
-    namespace: Namespace
+    cluster: Cluster
     lease: Lease
-    teller: Teller
-    queue: QueueCare
-    index: IndexCare
-    scaling: Scaling
+    recorder: Recorder
+    queue: QueueCheck
+    index: IndexCheck
+    autoscaler: Autoscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +60,6 @@ class Pace:
 
     interval_seconds: float
     care_interval_seconds: float
-    default_retention_days: int
 
 
 class Loop:
@@ -84,6 +69,7 @@ class Loop:
         name: the name of the resource.
         parts: the objects that it uses.
         pace: its intervals.
+        retention_days: the number of days that the indexers keep, for the status.
         metrics: the metrics of the operator.
         readiness: reports what it waits for.
         clock: the clocks.
@@ -94,29 +80,24 @@ class Loop:
         name: str,
         parts: Parts,
         pace: Pace,
+        retention_days: int,
         metrics: OperatorMetrics,
         readiness: Readiness,
-        clock: Clock | None = None,
+        clock: Clock,
     ) -> None:
         self.name = name
         self._parts = parts
         self._pace = pace
+        self._retention_days = retention_days
         self._metrics = metrics
         self._readiness = readiness
-        self._clock = clock or Clock()
+        self._clock = clock
         self._wakes = asyncio.Event()
         self._is_stopping = False
-        self._begun_at_seconds = self._clock.monotonic()
-        self._clock_watch = ClockWatch()
+        self._begun_at_seconds = clock.monotonic()
+        self._index_task: asyncio.Task[IndexState] | None = None
         self._seen_uid: str | None = None
-        self._seen_generation: int | None = None
-        self._index: IndexLook | None = None
-        self._index_task: asyncio.Task[IndexLook] | None = None
-        self._index_problems = 0
-        """The number of consecutive checks of the indices that found a problem."""
-        self._index_again_at_seconds = float("inf")
-        self._cared_at_seconds: float | None = None
-        self._written_at_seconds: float | None = None
+        self._forget()
 
     # ── from outside ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,27 +117,23 @@ class Loop:
     async def run(self) -> None:
         """Run turns until stopped, then release the lease."""
         while not self._is_stopping:
-            started_seconds = self._clock.monotonic()
+            self._begun_at_seconds = self._clock.monotonic()
             with self._metrics.turn_seconds.time():
                 result = await self._try_turn()
             self._metrics.turns.labels(result).inc()
-            rest_seconds = self._pace.interval_seconds - (self._clock.monotonic() - started_seconds)
-            await self._rest(max(0.1, rest_seconds))
-        self._drop_index_task()
+            rest_seconds = self._pace.interval_seconds - (self._clock.monotonic() - self._begun_at_seconds)
+            try:
+                await asyncio.wait_for(self._wakes.wait(), max(0.1, rest_seconds))
+                self._wakes.clear()
+            except TimeoutError:
+                pass
+        self._forget()
         try:
             await self._parts.lease.release()
         except TransientError as error:
             log.warning("cannot release the lease; the next operator waits until it expires", error=str(error))
 
-    async def _rest(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._wakes.wait(), seconds)
-        except TimeoutError:
-            return
-        self._wakes.clear()
-
     async def _try_turn(self) -> str:
-        self._begun_at_seconds = self._clock.monotonic()
         try:
             is_ours = await self.run_once()
         except TransientError as error:
@@ -178,7 +155,7 @@ class Loop:
         Raises:
             ClusterUnavailable: the API server is down or refuses.
         """
-        holder = await self._parts.lease.hold()
+        holder = await self._parts.lease.acquire()
         if holder is not None:
             if self._readiness.set_problem(LEASE, f"{holder} is at work"):
                 log.info("another operator holds the lease; waiting", holder=holder)
@@ -186,121 +163,104 @@ class Loop:
             return False
         if self._readiness.clear(LEASE):
             log.info("holding the lease; at work", hitcounter=self.name)
-        found = await self._parts.namespace.find_hitcounter(self.name)
-        if found is None or (self._seen_uid not in (None, found.uid)):
+        found = await self._parts.cluster.find_hitcounter(self.name)
+        if found is None or self._seen_uid not in (None, found.uid):
             self._forget()
         try:
             if found is not None:
                 self._seen_uid = found.uid
-                await self._serve(found)
+                await self._reconcile(found)
         finally:  # report what was done, even if the status could not be written
-            await self._parts.teller.post()
+            await self._parts.recorder.post()
         return True
 
     def _forget(self) -> None:
         """Forget everything, because the resource is gone or another operator was at work."""
-        self._parts.scaling.forget()
-        self._drop_index_task()
-        self._seen_uid = self._seen_generation = self._index = None
-        self._index_problems, self._index_again_at_seconds = 0, float("inf")
-        self._cared_at_seconds = self._written_at_seconds = None
+        self._parts.autoscaler.forget()
+        self._parts.queue.forget()
         self._metrics.forget()
-
-    def _drop_index_task(self) -> None:
         if self._index_task is not None:
             self._index_task.cancel()
-            self._index_task = None
+        self._index_task = None
+        self._index: IndexState | None = None
+        self._index_problems = 0
+        """The number of consecutive checks of the indices that found a problem."""
+        self._index_again_at_seconds = float("inf")
+        self._seen_uid = None
+        self._seen_generation: int | None = None
+        self._full_check_at_seconds = self._written_at_seconds = float("-inf")
 
-    async def _serve(self, found: HitCounter) -> None:
+    async def _reconcile(self, found: HitCounter) -> None:
         spec = read_spec(found.spec)
         if isinstance(spec, Problem):
-            self._parts.scaling.forget()
-            await self._tell(found, Findings(found.generation, spec_problem=spec))
+            self._parts.autoscaler.forget()
+            await self._report(found, Observed(found.generation, spec_problem=spec))
         else:
-            await self._tell(found, await self._look_and_act(found, spec))
+            await self._report(found, await self._check_and_act(found, spec))
 
-    async def _look_and_act(self, found: HitCounter, spec: Spec) -> Findings:
-        is_care_due = self._is_care_due(found)
-        queue = await self._parts.queue.look(is_care_due=is_care_due)
-        self._note(found, queue.notes)
-        retention_days = spec.index.retention_days or self._pace.default_retention_days
-        await self._look_at_indices(found, queue, retention_days, is_care_due=is_care_due)
-        findings = Findings(
-            found.generation, spec.scaling.mode, queue=queue, index=self._index, retention_days=retention_days
+    async def _check_and_act(self, found: HitCounter, spec: Spec) -> Observed:
+        now, is_changed = self._clock.monotonic(), found.generation != self._seen_generation
+        is_full = is_changed or now - self._full_check_at_seconds >= self._pace.care_interval_seconds
+        if is_full:
+            self._full_check_at_seconds, self._seen_generation = now, found.generation
+        queue = await self._parts.queue.run(build_policy(spec.scaling), is_full=is_full)
+        self._parts.recorder.record(found, queue.notices, self._clock.now)
+        await self._check_indices(found, is_full=is_full)
+        state = await self._parts.autoscaler.run(queue, spec)
+        self._parts.recorder.record(found, state.notices, self._clock.now)
+        return Observed(
+            generation=found.generation,
+            mode=spec.scaling.mode,
+            queue=queue,
+            index=self._build_index(spec),
+            scaling=state,
+            retention_days=self._retention_days,
         )
-        scaling = await self._parts.scaling.look_and_act(queue, spec)
-        self._note(found, scaling.notes)
-        return replace(findings, scaling=scaling)
 
-    def _is_care_due(self, found: HitCounter) -> bool:
-        now = self._clock.monotonic()
-        is_over = self._cared_at_seconds is None or now - self._cared_at_seconds >= self._pace.care_interval_seconds
-        is_due = is_over or found.generation != self._seen_generation
-        if is_due:
-            self._cared_at_seconds, self._seen_generation = now, found.generation
-        return is_due
+    def _build_index(self, spec: Spec) -> IndexState | None:
+        """Return the state of the indices, with a remark if the spec asks for what the indexers do not do."""
+        days = spec.index.retention_days
+        if self._index is None or days in (None, self._retention_days):
+            return self._index
+        remark = f"spec.index.retentionDays is no longer used: the indexers keep {self._retention_days} days."
+        return replace(self._index, remark=f"{self._index.remark} {remark}".lstrip())
 
-    # ── the indices ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _look_at_indices(
-        self, found: HitCounter, queue: QueueLook, retention_days: int, *, is_care_due: bool
-    ) -> None:
+    async def _check_indices(self, found: HitCounter, *, is_full: bool) -> None:
         """Start a check of the indices if one is due, and use its result when it is ready."""
-        wall = self._clock.wall()
-        clocks_ms = self._find_other_clocks(queue, wall)
-        # At each turn, so that no jump between two checks of the indices is missed.
-        since_jump = self._clock_watch.look(wall, self._clock.monotonic())
-        now = self._clock.monotonic()
-        if self._index_task is None and (is_care_due or now >= self._index_again_at_seconds):
-            look = self._parts.index.look(
-                now_ms=int(min([wall * 1000, *clocks_ms.values()])),
-                retention_days=retention_days,
-                clock_doubt=doubt_own_clock(wall * 1000, clocks_ms, since_jump),
-            )
-            self._index_task = asyncio.create_task(look, name="look at the indices")
+        if self._index_task is None and (is_full or self._clock.monotonic() >= self._index_again_at_seconds):
+            self._index_task = asyncio.create_task(self._parts.index.run(), name="check of the indices")
         if (task := self._index_task) is None:
             return
         await asyncio.wait([task], timeout=_INDEX_WAIT_SECONDS)
         if task.done():
             self._index_task = None
             self._index = task.result()
-            self._note(found, self._index.notes)
-            self._plan_next_look(self._index)
+            self._parts.recorder.record(found, self._index.notices, self._clock.now)
+            self._plan_next_check(self._index)
 
-    def _plan_next_look(self, look: IndexLook) -> None:
+    def _plan_next_check(self, state: IndexState) -> None:
         """After a problem check again soon, and less often the longer it lasts."""
-        self._index_problems = 0 if look.problem is None else self._index_problems + 1
-        if look.problem is None:
-            self._index_again_at_seconds = float("inf")
+        if state.problem is None:
+            self._index_problems, self._index_again_at_seconds = 0, float("inf")
             return
-        turns = 2 ** min(self._index_problems - 1, 10)
-        wait_seconds = min(turns * self._pace.interval_seconds, self._pace.care_interval_seconds)
+        wait_seconds = 2 ** min(self._index_problems, 10) * self._pace.interval_seconds
+        wait_seconds = min(wait_seconds, self._pace.care_interval_seconds)
+        self._index_problems += 1
         # Half an interval early: a turn that starts slightly too early must not delay the check by a whole turn.
         self._index_again_at_seconds = self._clock.monotonic() + wait_seconds - self._pace.interval_seconds / 2
 
-    def _find_other_clocks(self, queue: QueueLook, wall: float) -> dict[str, float]:
-        clocks_ms = {}
-        if queue.status is not None:
-            clocks_ms["Redis"] = float(queue.status.now_ms)
-        if (offset_ms := self._parts.namespace.clock_offset_ms) is not None:
-            clocks_ms["Kubernetes"] = wall * 1000 + offset_ms
-        return clocks_ms
-
-    # ── telling ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _note(self, found: HitCounter, notes: Sequence[Note]) -> None:
-        self._parts.teller.note(found, notes, self._clock.now)
-
-    async def _tell(self, found: HitCounter, findings: Findings) -> None:
+    async def _report(self, found: HitCounter, observed: Observed) -> None:
         before = read_status(found.status)
-        after = build_status(findings, before, self._clock.now)
+        after = build_status(observed, before, self._clock.now)
         self._metrics.show_status(after)
-        if self._is_worth_writing(before, after):
-            await self._parts.namespace.write_status(found.name, write_status(after))
+        if is_news(before, after, self._clock.monotonic() - self._written_at_seconds):
+            try:
+                await self._parts.cluster.write_status(found.name, write_status(after))
+            except ClusterUnavailable as error:
+                if error.status != 422:
+                    raise
+                # The operator works on: an old CRD must not keep it from scaling and from reporting Events.
+                log.warning("Kubernetes rejects the status; is the CRD as new as the operator?", error=str(error))
+                return
             self._written_at_seconds = self._clock.monotonic()
-        self._note(found, find_turns(before, after))
-
-    def _is_worth_writing(self, before: Status, after: Status) -> bool:
-        written = self._written_at_seconds
-        since_seconds = float("inf") if written is None else self._clock.monotonic() - written
-        return is_news(before, after, since_seconds)
+        self._parts.recorder.record(found, find_transitions(before, after), self._clock.now)

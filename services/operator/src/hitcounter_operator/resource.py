@@ -56,8 +56,8 @@ class ScalingSpec(Part):
 
     mode: Mode = Field(
         Mode.OBSERVE,
-        description="operator: the operator scales the Deployment. observe: it only reports what it would do, in the "
-        "status and at /v1/scale (for KEDA). none: it computes nothing.",
+        description="operator: the operator scales the Deployment. observe: it only reports what it would do. "
+        "none: it decides nothing.",
     )
     min_replicas: int = Field(
         1,
@@ -86,7 +86,7 @@ class ScalingSpec(Part):
         20,
         ge=1,
         le=300,
-        description="Seconds from the creation of an indexer until it is ready. Used until it has been measured.",
+        description="Seconds from the creation of an indexer until it is ready.",
     )
     hits_per_busy_second: int = Field(
         10_000,
@@ -97,14 +97,14 @@ class ScalingSpec(Part):
 
 
 class IndexSpec(Part):
-    """The daily indices. Their shards and replicas are settings of the installation (HITCOUNTER_INDEX__…)."""
+    """The daily indices. Their settings are those of the installation (HITCOUNTER_INDEX__…)."""
 
     retention_days: int | None = Field(
         None,
         ge=4,
         le=3650,
-        description="Number of days to keep, including today; older indices are deleted. At least 4, because the "
-        "longest window, 3 days, touches 4 days. If unset, HITCOUNTER_INDEX__RETENTION_DAYS of the operator.",
+        description="No longer used: the indexers delete expired days, after HITCOUNTER_INDEX__RETENTION_DAYS. If it "
+        "differs from that of the operator, the condition IndexReady reports it.",
     )
 
 
@@ -116,7 +116,7 @@ class Spec(Part):
         ScalingSpec(), description="Scaling of the indexers; docs/autoscaling.md explains the formula."
     )
     index: IndexSpec = Field(
-        IndexSpec(), description="The daily indices. Shards and replicas are settings of the installation."
+        IndexSpec(), description="The daily indices. Their settings are those of the installation."
     )
 
 
@@ -188,9 +188,6 @@ class Status(Part):
     hits_per_busy_second: Whole | None = Field(
         None, description="Hits that one indexer settles per busy second, as measured so far."
     )
-    start_seconds: Whole | None = Field(
-        None, description="Seconds from the creation of an indexer until it is ready, as measured so far."
-    )
     replicas: int | None = Field(None, description="Number of indexers that the Deployment requests.")
     ready_replicas: int | None = Field(None, description="Number of indexers that are ready.")
     desired_replicas: int | None = Field(None, description="Number of indexers by the last decision.")
@@ -214,5 +211,5 @@ class HitCounter(BaseModel):
     namespace: str
     uid: str
     generation: int
-    spec: dict[str, Any]
-    status: dict[str, Any]
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}

@@ -25,29 +25,22 @@ class OperatorSection(Section):
         5.0,
         ge=2,
         le=60,
-        description="How often the operator reads the queue and the indexers and decides on replicas. Higher: it "
+        description="How often the operator reads the queue and the Deployment and decides on replicas. Higher: it "
         "reacts later to a spike.",
     )
     care_interval_seconds: float = Field(
         60.0,
         ge=1,
         le=3600,
-        description="How often the operator checks what changes rarely: template, aliases, retention, dead consumers. "
+        description="How often the operator checks what changes rarely: template, aliases, settings of Redis. "
         "Higher: drift is repaired later.",
-    )
-    consumer_silence_seconds: float = Field(
-        600.0,
-        ge=10,
-        le=86_400,
-        description="A consumer without pending entries is removed after being silent for this long. A running indexer "
-        "is never silent for longer than one bulk takes.",
     )
 
 
 class OperatorManagementSettings(ManagementSettings):
     """The management port of the operator."""
 
-    port: Port = Field(8083, description="Port of /livez, /readyz and /metrics, and of /v1/scale for KEDA.")
+    port: Port = Field(8083, description="Port of /livez, /readyz and /metrics.")
 
 
 class OperatorSettings(SettingsBase):

@@ -1,4 +1,4 @@
-"""The only module that uses kopf: finds the credentials of the cluster, and watches the resource to wake the loop.
+"""Watches the resource with kopf, and wakes the loop when it changes. The only module that uses kopf.
 
 There are no timers, daemons or deletion handlers: for each of them kopf would add a finalizer, and then the resource
 could not be deleted while the operator is not running. The content of watch events is not used: the loop reads the
@@ -17,7 +17,6 @@ from typing import Any, Final
 import kopf
 from hitcounter.logs import get_logger
 
-from hitcounter_operator.cluster import Access, ClusterUnavailable
 from hitcounter_operator.resource import GROUP, PLURAL, VERSION
 
 _AGAIN_SECONDS: Final = 5.0
@@ -25,25 +24,8 @@ _AGAIN_SECONDS: Final = 5.0
 log = get_logger()
 
 
-def find_access() -> Access:
-    """Return address and credentials of the API server: those of the pod's service account, or of the kubeconfig.
-
-    Raises:
-        ClusterUnavailable: there are neither.
-    """
-    found = _log_in(kopf.OperatorSettings())
-    return Access(found.server.rstrip("/"), found.as_http_headers(), found.as_ssl_context())
-
-
-def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
-    found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
-    if found is None:
-        raise ClusterUnavailable("there is no service account here, and no kubeconfig")
-    return found
-
-
-class Watcher:
-    """Watches the resource in its own thread, and wakes the loop when it changes.
+class Watch:
+    """Watches the resource in its own thread.
 
     It needs its own thread, because kopf handles the signals of the process, and cancels all tasks of its event loop
     when it ends.
@@ -88,40 +70,35 @@ class Watcher:
                 loop.call_soon_threadsafe(ended.set)
 
         self._end_watch = end
+        settings = kopf.OperatorSettings()
+        settings.scanning.disabled = True  # it would list namespaces and definitions of the whole cluster
+        settings.posting.enabled = False  # the loop posts the Events
+        settings.peering.standalone = True
         if not self._stopping.is_set():
             await kopf.operator(
-                registry=_build_registry(self._name, self._wake),
-                settings=_build_settings(),
+                registry=self._build_registry(),
+                settings=settings,
                 namespaces=[self._namespace],
                 standalone=True,
                 stop_flag=ended,
             )
 
+    def _build_registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        last: list[tuple[str, int]] = []
 
-def _build_settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.scanning.disabled = True  # it would list namespaces and definitions of the whole cluster
-    settings.posting.enabled = False  # what is worth an Event, the loop says
-    settings.peering.standalone = True
-    return settings
+        async def log_in(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo:
+            found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+            if found is None:
+                raise kopf.TemporaryError("there is no service account here, and no kubeconfig", delay=_AGAIN_SECONDS)
+            return found
 
+        async def see(type: str | None, meta: kopf.Meta, **_: Any) -> None:  # noqa: A002 - kopf's own name
+            seen = [(meta["uid"], meta["generation"])]
+            if meta["name"] == self._name and (type == "DELETED" or seen != last):  # not for a change of the status
+                last[:] = seen
+                self._wake()
 
-def _build_registry(name: str, wake: Callable[[], None]) -> kopf.OperatorRegistry:
-    registry = kopf.OperatorRegistry()
-    last: list[tuple[str, int]] = []
-
-    async def log_in(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo:
-        try:
-            return _log_in(settings)
-        except ClusterUnavailable as error:
-            raise kopf.TemporaryError(str(error), delay=_AGAIN_SECONDS) from error
-
-    async def see(type: str | None, meta: kopf.Meta, **_: Any) -> None:  # noqa: A002 - kopf's own name
-        seen = [(meta["uid"], meta["generation"])]
-        if meta["name"] == name and (type == "DELETED" or seen != last):  # not at each status that the loop writes
-            last[:] = seen
-            wake()
-
-    kopf.on.login(registry=registry)(log_in)
-    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(see)
-    return registry
+        kopf.on.login(registry=registry)(log_in)
+        kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(see)
+        return registry

@@ -8,8 +8,9 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hitcounter_operator.event_limits import BURST, COMBINED, SIMILAR_MAX, EventLimits
+from hitcounter_operator.events import BURST, COMBINED, SIMILAR_MAX, EventLimits
 from hitcounter_operator.resource import HitCounter
+from hitcounter_operator.state import Notice, Reason, list_names
 
 STARTED = datetime(2026, 11, 24, 8, tzinfo=UTC)
 ABOUT = HitCounter(name="count", namespace="shop", uid="7", generation=1, spec={}, status={})
@@ -25,7 +26,7 @@ def build(
     limits: EventLimits, message: str, *, seconds: float = 0, reason: str = "Scaled", about: HitCounter = ABOUT
 ) -> Mapping[str, Any] | None:
     now = STARTED + timedelta(seconds=seconds)
-    return limits.build(about, reason=reason, message=message, is_warning=False, now=now)
+    return limits.build(about, Notice(Reason.CONDITION_CHANGED, message, event_reason=reason), now)
 
 
 def name_and_count(event: Mapping[str, Any] | None) -> tuple[str, int] | None:
@@ -83,4 +84,18 @@ def test_clock_that_is_set_back_lets_no_more_events_through(limits: EventLimits)
 def test_what_is_remembered_is_bounded(limits: EventLimits) -> None:
     for number in range(3000):
         build(limits, f"message {number}", seconds=number * 700, reason=f"Reason{number}")
-    assert len(limits._series) <= 1000
+    assert len(limits._events) <= 1000
+
+
+def test_event_is_about_the_resource_and_no_longer_than_kubernetes_takes(limits: EventLimits) -> None:
+    event = limits.build(ABOUT, Notice(Reason.SCALED, "→" * 2000, is_warning=True), STARTED)
+    assert event is not None
+    assert event["involvedObject"]["uid"] == "7"
+    assert (event["reason"], event["type"]) == ("Scaled", "Warning")
+    assert event["firstTimestamp"] == "2026-11-24T08:00:00Z"
+    assert len(event["message"].encode()) <= 1024
+
+
+def test_many_names_are_told_by_the_first_and_how_many_more_there_are() -> None:
+    assert list_names("abc", 3) == "a, b, c"
+    assert list_names("abcd", 3) == "a, b, c and 1 more"
