@@ -1,8 +1,7 @@
 """The simulated installation: a queue, pods that take time to start, a limited Elasticsearch. A step is one second.
 
 Hits are a fluid, served in the order of their arrival, in equal shares by all ready pods. A pod that is removed stops
-at once and loses nothing, like an indexer. It exports what the real services export: the ledger, the entries of the
-stream, and the counters of each indexer.
+at once and loses nothing, like an indexer. What can be read of it is what the ledger has.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from tools.simulator.loads import Load
 HITS_PER_BUSY_SECOND: Final = 10_000.0
 START_SECONDS: Final = (15, 25)
 """The quickest and the slowest start of a pod."""
-ENTRIES_PER_SECOND: Final = 1_000.0
-"""Entries that the APIs add at most: a batch is what arrived while the one before it was in flight."""
 OVERHEAD_SHARE: Final = 0.05
 """Busy share of an indexer with next to nothing to do: small bulks cost time, too."""
 
@@ -34,23 +31,15 @@ class Pod:
 
 
 class Work(NamedTuple):
-    """What was done: the counters of one indexer, or of all."""
+    """What all indexers did, as the ledger has it."""
 
     settled: float = 0.0
     busy_seconds: float = 0.0
     retried: float = 0.0
 
-    def plus(self, other: Work, share: float = 1.0) -> Work:
-        """Return this and a share of another one."""
-        return Work(
-            self.settled + share * other.settled,
-            self.busy_seconds + share * other.busy_seconds,
-            self.retried + share * other.retried,
-        )
-
-    def minus(self, other: Work) -> Work:
-        """Return what was done since another one."""
-        return self.plus(other, -1.0)
+    def plus(self, other: Work) -> Work:
+        """Return the sum of this and another one."""
+        return Work(self.settled + other.settled, self.busy_seconds + other.busy_seconds, self.retried + other.retried)
 
 
 NOTHING: Final = Work()
@@ -64,12 +53,8 @@ class Sample:
     accepted: float = 0.0
     """Over all time, like all work."""
     backlog: float = 0.0
-    entries: float = 0.0
-    """Of the backlog."""
     work: Work = NOTHING
     """Of all indexers."""
-    work_of_each: Work = NOTHING
-    """Of an indexer that was there from the beginning."""
 
 
 @dataclass(slots=True)
@@ -78,7 +63,6 @@ class Cohort:
 
     second: int
     hits: float
-    entries: float
 
 
 @dataclass
@@ -126,12 +110,11 @@ class Plant:
         """Let a second pass."""
         before, ready = self.history[-1], len(self.ready)
         arrived = self._arrivals[self.second]
-        added = min(arrived, ENTRIES_PER_SECOND)
         if arrived:
-            self._queue.append(Cohort(self.second, arrived, added))
+            self._queue.append(Cohort(self.second, arrived))
         able = min(before.backlog + arrived, ready * HITS_PER_BUSY_SECOND)
         taken = min(able, self.load.ceiling(self.second))
-        gone = self._serve(taken)
+        self._serve(taken)
         work = self._work(able, taken, ready)
         self.second += 1
         self.history.append(
@@ -139,9 +122,7 @@ class Plant:
                 pods=tuple(self.pods),
                 accepted=before.accepted + arrived,
                 backlog=max(0.0, before.backlog + arrived - taken),
-                entries=max(0.0, before.entries + added - gone),
                 work=before.work.plus(work),
-                work_of_each=before.work_of_each.plus(work, 1 / ready) if ready else before.work_of_each,
             )
         )
 
@@ -157,17 +138,14 @@ class Plant:
         busy = 1.0 if taken < able else OVERHEAD_SHARE + (1 - OVERHEAD_SHARE) * used
         return Work(taken, busy * ready, able - taken if self.load.is_refusing else 0.0)
 
-    def _serve(self, hits: float) -> float:
-        """Take hits from the front of the queue, note how long they waited, and return their entries."""
-        entries = 0.0
+    def _serve(self, hits: float) -> None:
+        """Take hits from the front of the queue, and note how long they waited."""
         while self._queue and hits > 1e-6:
             first = self._queue[0]
             taken = min(first.hits, hits)
-            share = first.entries * taken / first.hits
             wait = self.second - first.second
             self.waits[wait] = self.waits.get(wait, 0.0) + taken
-            entries, hits = entries + share, hits - taken
-            first.hits, first.entries = first.hits - taken, first.entries - share
+            hits -= taken
+            first.hits -= taken
             if first.hits <= 1e-6:
                 self._queue.popleft()
-        return entries

@@ -1,4 +1,4 @@
-"""Runs one scaler with one load, and returns the result."""
+"""Runs the scaler with one load, and returns the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from tools.simulator.loads import Load
 from tools.simulator.plant import Plant
-from tools.simulator.scalers import Scaler
+from tools.simulator.scaler import Scaler
 
 COURSE_SECONDS: Final = 10
 """Distance of the points that are kept to be drawn."""
@@ -17,7 +17,7 @@ COURSE_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one scaler did with one load."""
+    """What the scaler did with one load."""
 
     peak_backlog_hits: float
     p99_wait_seconds: int
@@ -31,9 +31,9 @@ class Run:
     backlog: Sequence[float]
 
 
-def run(load: Load, scaler: Scaler) -> Run:
-    """Let a scaler go through a load."""
-    plant = Plant(load)
+def run(load: Load) -> Run:
+    """Let the scaler go through a load."""
+    plant, scaler = Plant(load), Scaler()
     asked: list[int] = []
     for _ in range(load.seconds):
         wanted = scaler.look(plant)
