@@ -62,7 +62,7 @@ def show(server: ApiServer, installation: Installation) -> None:
 
 def send(api: Api) -> None:
     """Send batches for a while."""
-    body = json.dumps([{"id": f"page-{number % 100}"} for number in range(BATCH_HITS)]).encode()
+    body = json.dumps([{"id": f"page-{number}"} for number in range(BATCH_HITS)]).encode()
     until = time.monotonic() + LOAD_SECONDS
     while time.monotonic() < until:
         request = urllib.request.Request(f"{api.url}/analytics/batch", data=body, method="POST")
