@@ -49,6 +49,7 @@ RED = read_item(
         },
     }
 )
+MISSING = ItemResult(ItemOutcome.RETRY, "index_not_found_exception", "the index was missing, and was created again")
 SHARD_FULL = read_item(
     {
         "status": 400,

@@ -20,6 +20,7 @@ from tests.unit.indexer.fakes import (
     BUSY,
     DUPLICATE,
     INVALID,
+    MISSING,
     NOW_MS,
     RED,
     REDIS_AWAY,
@@ -148,7 +149,7 @@ async def test_work_has_hits_that_are_duplicates_or_dead(rig: Rig) -> None:
     assert [(work.hits, work.pushed_back) for work in rig.stream.booked] == [(3, 0)]
 
 
-@pytest.mark.parametrize("refusal", [REFUSED, RED])
+@pytest.mark.parametrize("refusal", [REFUSED, RED, MISSING])
 async def test_documents_that_an_index_refuses_are_no_backpressure(rig: Rig, refusal: ItemResult) -> None:
     rig.sink.rule = answers(refusal, ids=["b"])
     rig.stream.add(hit("a"), hit("b"))

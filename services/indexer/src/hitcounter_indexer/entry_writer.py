@@ -395,7 +395,8 @@ class EntryWriter:
             if result.outcome is ItemOutcome.RETRY:
                 self._metrics.retried_documents.labels(result.reason).inc()
             if result.is_backpressure:
-                self._pushed_back_documents += 1
+                if not result.is_index_missing:  # it is retried, but nothing is overloaded
+                    self._pushed_back_documents += 1
                 pushed_back = IndexUnavailable(f"{index} pushes back: {result.description}")
             elif result.outcome in NOT_WRITTEN and (index not in refusing or result.is_shard_refusal):
                 refusing[index] = result
