@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.hits import DAY_MS, Hit
 from hitcounter.v1.hit_pb2 import HitBatch as HitBatchMessage
 from hitcounter_indexer import entry_writer
-from hitcounter_indexer.documents import Document, build_documents
+from hitcounter_indexer.documents import Action, Document, build_documents
 from hitcounter_indexer.indexer import Indexer
 from hitcounter_indexer.outcomes import ItemResult
 
@@ -337,6 +338,32 @@ async def test_redis_away_before_a_probe_is_no_end_of_probing(rig: Rig) -> None:
     async with running(indexer):
         await until(lambda: rig.counts == {"a": 1, "beside": 1, "late": 1})
     assert rig.stream.failures["find pending"] == []
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_day_that_is_repaired_does_not_wait_for_the_probe_of_another_day(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe of a day that does not answer takes as long as the time-out of a bulk: 30 s."""
+    indexer = rig.indexer()
+    await open_breaker(rig, indexer, REFUSED)
+    rig.stream.add(Hit("late-2", NOW_MS - 2 * DAY_MS), hit("beside"))
+    await indexer.run_until_empty()
+    assert rig.metric("hitcounter_open_circuit_breakers") == 2
+    hung, write = asyncio.Event(), rig.sink.write
+
+    async def write_unless_hung(actions: Sequence[Action]) -> list[ItemResult]:
+        if any(action.index_name not in (TODAY, YESTERDAY) for action in actions):
+            hung.set()
+            await asyncio.Event().wait()
+        return await write(actions)
+
+    monkeypatch.setattr(rig.sink, "write", write_unless_hung)
+    async with running(indexer):
+        await hung.wait()
+        rig.sink.rule = lambda _id: None
+        await until(lambda: "2-0" in rig.stream.settlements)
+    assert rig.counts == {"a": 1, "beside": 2, "late": 1}
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -281,19 +281,31 @@ class Indexer:
                     log.exception("could not renew claims")
 
     async def _check_breakers(self) -> None:
-        """Probe indices with an open circuit breaker, and resume the entries that waited for a closed one."""
-        while True:
-            await asyncio.sleep(_BREAKER_CHECK_SECONDS)
-            try:
-                await self._writer.prober.probe()
-                for index in self._deferred.indices:
-                    if not self._writer.prober.is_open(index):
-                        await self._resume(index)
-            except StreamUnavailable:
-                log.debug("could not resume entries")  # the workers report it; they are reclaimed after a silence
-            except Exception:
-                self._metrics.failures.labels("indexer").inc()
-                log.exception("could not check the circuit breakers")
+        """Probe indices with an open circuit breaker, and resume the entries that waited for a closed one.
+
+        Nothing waits for the probe of an index, because an index that does not answer takes as long as for a bulk.
+        """
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(_BREAKER_CHECK_SECONDS)
+                for probe in self._writer.prober.take_due_probes():
+                    group.create_task(self._recover(probe))
+                await self._recover(self._resume_all)
+
+    async def _recover(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Probe or resume. After a failure, the next check of the breakers goes on."""
+        try:
+            await step()
+        except StreamUnavailable:
+            log.debug("could not probe or resume")  # the workers report it; entries are reclaimed after a silence
+        except Exception:
+            self._metrics.failures.labels("indexer").inc()
+            log.exception("could not probe or resume")
+
+    async def _resume_all(self) -> None:
+        for index in self._deferred.indices:
+            if not self._writer.prober.is_open(index):
+                await self._resume(index)
 
     async def _book_work(self) -> None:
         """Book the work in the ledger for autoscaling.

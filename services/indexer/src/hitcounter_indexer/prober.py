@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 
 from hitcounter.errors import IndexUnavailable
 from hitcounter.logs import get_logger
@@ -46,10 +46,13 @@ class Prober:
             self._metrics.open_circuit_breakers.set(self._breakers.open_count)
             self._conditions.note_degraded(index, f"circuit breaker open: {reason}")
 
-    async def probe(self) -> None:
-        """Send the probes that are due. If an index accepts its probe, its circuit breaker closes."""
+    def take_due_probes(self) -> list[Callable[[], Awaitable[None]]]:
+        """Return the probes that are due, for the caller to send. They need not wait for each other.
+
+        If an index accepts its probe, its circuit breaker closes.
+        """
         due = self._breakers.take_due_probes()
-        await asyncio.gather(*[self._probe(index, documents) for index, documents in due.items()])
+        return [functools.partial(self._probe, index, documents) for index, documents in due.items()]
 
     async def _probe(self, index: str, documents: Sequence[tuple[str, Action]]) -> None:
         """Close the breaker if the index accepts a document, or if none waits any more: the next one is sent then."""
