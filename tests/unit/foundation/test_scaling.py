@@ -337,6 +337,27 @@ def test_backpressure_without_anything_to_do_wants_no_indexer(installation: Inst
     assert (recommendation.indexers_wanted, recommendation.reason) == (0, Reason.FORMULA)
 
 
+def test_number_is_held_while_indexers_work_and_nothing_is_settled() -> None:
+    """They try again every few seconds, and book documents sent back only once if they get no answers."""
+    installation = waiting(1)
+    assert installation.observe(arrival=1000, busy=0.01).indexers_wanted is None
+    recommendation = installation.observe(arrival=1000)
+    assert (recommendation.indexers_wanted, recommendation.reason) == (None, Reason.PUSH_BACK)
+
+
+def test_number_is_known_again_when_nobody_has_worked_for_a_while() -> None:
+    installation = waiting(1)
+    installation.observe(arrival=1000, busy=1.0)
+    wanted = [installation.observe(arrival=1000).indexers_wanted for _ in range(7)]
+    assert wanted[4] is None
+    assert wanted[6] is not None
+
+
+def test_busy_time_that_is_booked_after_its_hits_is_no_stall(installation: Installation) -> None:
+    installation.observe(busy=0.01)
+    assert installation.observe(arrival=1).indexers_wanted == 1
+
+
 def test_number_is_held_while_elasticsearch_accepts_nothing(installation: Installation) -> None:
     recommendation = installation.observe(arrival=1000, busy=1.0, pushed_back=5000)
     assert (recommendation.indexers_wanted, recommendation.reason) == (None, Reason.PUSH_BACK)

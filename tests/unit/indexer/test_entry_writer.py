@@ -141,6 +141,19 @@ async def test_work_has_all_settled_hits_and_the_documents_that_were_pushed_back
     assert (work.hits, work.pushed_back) == (3, 3 + 3 + 2)
 
 
+async def test_indexer_that_is_cut_off_does_not_report_backpressure_again_and_again(rig: Rig) -> None:
+    """Others may write as before, and must not be kept from scaling up."""
+    rig.sink.failures = [SINK_AWAY] * 4
+    rig.stream.add(hit("a"), hit("b"))
+    indexer = rig.indexer()
+    await indexer.run_until_empty()
+    rig.sink.failures = [SINK_AWAY]
+    rig.stream.add(hit("c"))
+    await indexer.run_until_empty()
+    await indexer.book_work_once()
+    assert [work.pushed_back for work in rig.stream.booked] == [2 + 1]
+
+
 async def test_work_has_hits_that_are_duplicates_or_dead(rig: Rig) -> None:
     rig.sink.rule = lambda id_: {"a": DUPLICATE, "b": REJECTED}.get(id_)
     rig.stream.add(hit("a"), hit("b"), hit("c"))

@@ -41,7 +41,10 @@ class IndexerWork:
     hits: int = 0
     """Hits that they settled. Indexers of older versions settle hits and book no work."""
     pushed_back: int = 0
-    """Documents that Elasticsearch sent back because it was overloaded, or did not answer."""
+    """Documents that Elasticsearch sent back because it was overloaded, or left without an answer.
+
+    Of an indexer that gets no answers at all, only the first request counts: it may be cut off.
+    """
 
     def __sub__(self, earlier: IndexerWork) -> IndexerWork:
         return IndexerWork(

@@ -125,6 +125,8 @@ class Memory:
     busy_seconds: float = 0.0
     pushed_back_at_seconds: float | None = None
     """When backpressure was last seen, on our clock."""
+    stalled_at_seconds: float | None = None
+    """When indexers were last seen at work on a backlog while nothing was settled, on our clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +158,12 @@ def recommend(sample: Sample | None, memory: Memory, policy: Policy) -> Recommen
     memory = _remember(_learn(memory, before, sample, policy), before, sample)
     rates = _measure(before, sample, memory, policy)
     terms = _build_terms(rates, policy)
-    wanted, is_braked = terms.wanted, _is_braked(memory, sample)
+    wanted, is_braked = terms.wanted, _is_recent(memory.pushed_back_at_seconds, sample)
+    is_stalled = not rates.settled_hits_per_second and (is_braked or _is_recent(memory.stalled_at_seconds, sample))
+    if wanted and is_stalled:
+        return Recommendation(None, Reason.PUSH_BACK, "Elasticsearch accepts nothing", terms, rates, memory)
     if not is_braked or not wanted:
         return Recommendation(wanted, Reason.FORMULA, "", terms, rates, memory)
-    if not rates.settled_hits_per_second:
-        return Recommendation(None, Reason.PUSH_BACK, "Elasticsearch accepts nothing", terms, rates, memory)
     fed = ceil(rates.settled_hits_per_second / (policy.target_utilization * rates.hits_per_busy_second))
     reason = Reason.PUSH_BACK if fed < wanted else Reason.FORMULA
     return Recommendation(min(wanted, fed), reason, "", terms, rates, memory)
@@ -250,9 +253,8 @@ def _build_terms(rates: Rates, policy: Policy) -> Terms:
     )
 
 
-def _is_braked(memory: Memory, sample: Sample) -> bool:
-    since = memory.pushed_back_at_seconds
-    return since is not None and sample.seen_seconds - since < BRAKE_SECONDS
+def _is_recent(seconds: float | None, sample: Sample) -> bool:
+    return seconds is not None and sample.seen_seconds - seconds < BRAKE_SECONDS
 
 
 # ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -262,6 +264,8 @@ def _learn(memory: Memory, before: Sample, sample: Sample, policy: Policy) -> Me
     """Return the memory with what the sample shows about backpressure and, every RATE_SECONDS, about μ."""
     if _is_pushed_back(before, sample):
         memory = replace(memory, pushed_back_at_seconds=sample.seen_seconds)
+    if _is_stalled(before, sample):
+        memory = replace(memory, stalled_at_seconds=sample.seen_seconds)
     since = memory.learnt_from or before
     if sample.seconds_since(since) < RATE_SECONDS:
         return replace(memory, learnt_from=since)
@@ -285,7 +289,17 @@ def _learn(memory: Memory, before: Sample, sample: Sample, policy: Policy) -> Me
 
 def _is_pushed_back(before: Sample, sample: Sample) -> bool:
     documents = sample.status.work.pushed_back - before.status.work.pushed_back
-    return documents > PUSH_BACK_SHARE * (sample.status.ledger.settled - before.status.ledger.settled)
+    return documents > PUSH_BACK_SHARE * _settled_between(before, sample)
+
+
+def _is_stalled(before: Sample, sample: Sample) -> bool:
+    """Return whether indexers worked on what waited, and settled none of it."""
+    is_at_work = sample.status.work.busy_ms > before.status.work.busy_ms
+    return is_at_work and before.status.ledger.backlog > 0 and not _settled_between(before, sample)
+
+
+def _settled_between(before: Sample, sample: Sample) -> int:
+    return sample.status.ledger.settled - before.status.ledger.settled
 
 
 def _hits_per_busy_second(memory: Memory, sample: Sample, policy: Policy) -> float:

@@ -268,7 +268,10 @@ class EntryWriter:
         """
         self._metrics.retried_documents.labels(_NO_ANSWER.reason).inc(len(chunk))
         self._metrics.items.labels(ItemOutcome.RETRY.value).inc(len(chunk))
-        self._pushed_back_documents += len(chunk)
+        if error.status is not None or since == self._unanswered_since:
+            # One request without a response after others were answered is backpressure. An indexer that gets none at
+            # all may be the only one that is cut off, and then the others must not be kept from scaling up.
+            self._pushed_back_documents += len(chunk)
         indices = {item.action.index_name for item in chunk}
         if error.status is None:
             work.split_by_index(last=indices)
