@@ -20,6 +20,7 @@ from hitcounter.health import EmbeddedServer, Readiness
 from hitcounter.ledger import StreamStatus
 from hitcounter.metrics import QueueMetrics
 from hitcounter_api.__main__ import build_config
+from hitcounter_api.access import Access
 from hitcounter_api.app import create_app
 from hitcounter_api.intake import Intake, Intakes
 from hitcounter_api.queue_watch import QueueWatch
@@ -57,8 +58,11 @@ class Reply:
 class Server:
     """The API on a port and a thread of its own. Its clock stands still at NOW_MS."""
 
-    def __init__(self, *, has_page: bool = False, settings: HttpSettings | None = None) -> None:
+    def __init__(
+        self, *, has_page: bool = False, settings: HttpSettings | None = None, access: Access | None = None
+    ) -> None:
         self._has_page = has_page
+        self._access = access
         self._settings = settings or HttpSettings()
         self.stream = FakeStream()
         self.reader = FakeReader()
@@ -133,6 +137,7 @@ class Server:
             metrics=metrics,
             has_page=self._has_page,
             clock_ms=lambda: NOW_MS,
+            access=self._access,
         )
         self._server = EmbeddedServer(build_config(app, self._settings))
         await self._server.serve(sockets=[self._listener])

@@ -75,6 +75,11 @@ def bind_traceparent(traceparent: str) -> None:
     structlog.contextvars.bind_contextvars(traceparent=traceparent)
 
 
+def bind_caller(name: str) -> None:
+    """Add the name of the caller's key to every line that the current task logs from now on."""
+    structlog.contextvars.bind_contextvars(caller=name)
+
+
 @dataclass
 class _Burst:
     """Equal lines since the last one that was written."""

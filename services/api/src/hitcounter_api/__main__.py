@@ -29,14 +29,18 @@ from hitcounter.stream import StreamProducer, open_stream
 from prometheus_client import CollectorRegistry
 from uvicorn import Config
 
+from hitcounter_api.access import Access
 from hitcounter_api.app import create_app
 from hitcounter_api.counts import CountReader
 from hitcounter_api.intake import Intake, Intakes
+from hitcounter_api.keys import InvalidKeys
+from hitcounter_api.keys_command import add_parser, run_key_command
+from hitcounter_api.keys_file import KeysFile
 from hitcounter_api.listeners import Observer
 from hitcounter_api.metrics import ApiMetrics, create_metrics
 from hitcounter_api.queue_watch import REDIS, QueueWatch
 from hitcounter_api.reads import Reads
-from hitcounter_api.settings import ApiSettings, HttpSettings, IntakeSettings, WatchdogSettings
+from hitcounter_api.settings import AccessSettings, ApiSettings, HttpSettings, IntakeSettings, WatchdogSettings
 from hitcounter_api.watchdog import feed_watchdog
 
 try:
@@ -62,12 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.print_config:
         sys.stdout.writelines(f"{line}\n" for line in _describe(settings.model_dump(mode="json")))
         return
+    if options.command == "key":
+        _run_key_command(options, settings)
+        return
     configure_logging(settings.log, "api")
     try:
         uvloop.run(run(settings))
     except ConfigurationError as error:
         exit_for(error)
     except HitcounterError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from error
+
+
+def _run_key_command(options: argparse.Namespace, settings: ApiSettings) -> None:
+    try:
+        run_key_command(options, settings.access.keys_file)
+    except (ConfigurationError, InvalidKeys) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
 
@@ -82,6 +97,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-config", action="store_true", help="print the current settings, without secrets, and exit"
     )
+    add_parser(parser)
     return parser
 
 
@@ -146,6 +162,7 @@ async def _open_server(
     metrics = create_metrics(registry)
     async with contextlib.AsyncExitStack() as stack:
         observer = stack.enter_context(open_observer(settings.tracing))
+        keys_file = open_keys_file(settings.access, metrics, readiness)
         stream = await stack.enter_async_context(open_stream(settings.redis))
         client = await stack.enter_async_context(
             open_client(settings.elasticsearch, connections=settings.reads.max_concurrent)
@@ -171,14 +188,35 @@ async def _open_server(
             max_batch_requests=settings.intake.batch_requests,
             has_page=settings.http.page,
             observer=observer,
+            access=None if keys_file is None else Access(keys_file),
         )
-        watching = asyncio.create_task(watch.run(), name="queue watch")
+        tasks = [asyncio.create_task(watch.run(), name="queue watch")]
+        if keys_file is not None:
+            tasks.append(asyncio.create_task(keys_file.run(), name="keys file"))
         try:
             yield EmbeddedServer(build_config(app, settings.http))
             await intakes.drain()
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def open_keys_file(settings: AccessSettings, metrics: ApiMetrics, readiness: Readiness) -> KeysFile | None:
+    """Return the keys file; None in mode open.
+
+    Raises:
+        ConfigurationError: there are no valid keys to start with.
+    """
+    if settings.mode == "open":
+        return None
+    variable = variable_name("access", "keys_file")
+    if settings.keys_file is None:
+        raise ConfigurationError(f"{variable}: must be set, because {variable_name('access', 'mode')} is keys")
+    try:
+        return KeysFile(settings.keys_file, metrics, readiness)
+    except InvalidKeys as error:
+        raise ConfigurationError(f"{variable}: {error}") from error
 
 
 @contextlib.contextmanager

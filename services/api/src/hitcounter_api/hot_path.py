@@ -8,15 +8,17 @@ hit pays for every line that is added here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 from hitcounter.errors import HitcounterError
 from hitcounter.hits import read_hit
 from hitcounter.logs import get_logger
 
+from hitcounter_api.access import Access, check_id
 from hitcounter_api.intake import Intakes
+from hitcounter_api.keys import Caller, Scope
 from hitcounter_api.listeners import Listener, Observer, open_answer
 from hitcounter_api.metrics import ApiMetrics
 from hitcounter_api.problems import Kind, Problem, count_problem, problem_of, send_problem
@@ -25,7 +27,6 @@ from hitcounter_api.requests import (
     ClientGone,
     Headers,
     Receive,
-    Scope,
     Send,
     TrackHeaders,
     check_size,
@@ -35,6 +36,7 @@ from hitcounter_api.requests import (
 )
 
 PATH: Final = "/analytics"
+_TRACK: Final = Scope.TRACK  # an attribute of an Enum takes longer
 _ACCEPTED: Final = {"type": "http.response.start", "status": 204, "headers": []}
 _NO_BODY: Final = {"type": "http.response.body", "body": b""}
 
@@ -50,13 +52,22 @@ class HotPath:
         metrics: ApiMetrics,
         clock_ms: Callable[[], int],
         observer: Observer | None = None,
+        access: Access | None = None,
     ) -> None:
         self._intakes = intakes
         self.metrics = metrics
         self._clock_ms = clock_ms
         self._observer = observer
+        self._access = access
 
-    def take(self, headers: Headers, body: bytes, answer: Listener, head: TrackHeaders | None = None) -> None:
+    def take(
+        self,
+        headers: Headers,
+        body: bytes,
+        answer: Listener,
+        head: TrackHeaders | None = None,
+        caller: Caller | None = None,
+    ) -> None:
         """Pass the hit of a complete request to the intake.
 
         Args:
@@ -64,6 +75,7 @@ class HotPath:
             body: its body.
             answer: called once, now or later.
             head: what read_headers returned for these headers, if they were read already.
+            caller: who sends the request, if it was admitted already.
         """
         fields: object = None
         if self._observer is not None:
@@ -71,19 +83,28 @@ class HotPath:
         try:
             if head is None:
                 head = read_headers(headers)
+                if self._access is not None:
+                    caller = self._access.admit(_TRACK, head.authorization)
             check_size(len(body), HIT_MAX_BYTES)
             fields = orjson.loads(body)
             hit = read_hit(fields, self._clock_ms(), head.key)
+            if caller is not None and caller.prefixes:
+                check_id(caller, hit.id)
             self._intakes.choose(head.durability).add(hit, answer)
         except Exception as error:  # noqa: BLE001 - the last layer before the server: every error gets a response
-            answer(self._explain(error, headers, fields, head))
+            answer(self._explain(error, headers, fields, head, caller))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request as an ASGI application."""
+    async def __call__(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, url_keys: Sequence[bytes] = ()
+    ) -> None:
+        """Answer a request as an ASGI application. The keys of its URL are not in the scope any more."""
         headers = scope["headers"]
         failure: HitcounterError | None
+        caller = None
         try:
             head = read_headers(headers)
+            if self._access is not None:
+                caller = self._access.admit(_TRACK, head.authorization, url_keys)
             body = await read_body(receive, head.declared_bytes, HIT_MAX_BYTES)
         except ClientGone:
             return
@@ -91,7 +112,7 @@ class HotPath:
             failure = self._explain(error, headers)
         else:
             outcome, answer = open_answer()
-            self.take(headers, body, answer, head)
+            self.take(headers, body, answer, head, caller)
             failure = await outcome
         if failure is None:
             await send(_ACCEPTED)
@@ -100,13 +121,19 @@ class HotPath:
             await send_problem(send, problem_of(failure))
 
     def _explain(
-        self, error: Exception, headers: Headers, fields: object = None, head: TrackHeaders | None = None
+        self,
+        error: Exception,
+        headers: Headers,
+        fields: object = None,
+        head: TrackHeaders | None = None,
+        caller: Caller | None = None,
     ) -> Problem:
         if isinstance(error, orjson.JSONDecodeError):
             problem = Problem(Kind.NOT_JSON, f"the body is not JSON: {error}")
         else:
             problem = problem_of(error, fields, None if head is None else head.key)
         if problem.kind is Kind.INTERNAL:
-            log.error("a hit could not be handled", exc_info=error, traceparent=read_traceparent(headers))
+            name = None if caller is None else caller.name
+            log.error("a hit could not be handled", exc_info=error, traceparent=read_traceparent(headers), caller=name)
         count_problem(self.metrics, problem)
         return problem

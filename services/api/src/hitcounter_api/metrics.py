@@ -29,6 +29,7 @@ class ApiMetrics:
     internal_errors: Counter
     open_connections: Gauge
     refused_connections: Counter
+    keys_file_invalid: Gauge
     reads: Counter
     read_seconds: Histogram
 
@@ -138,6 +139,14 @@ def create_metrics(registry: CollectorRegistry) -> ApiMetrics:
                 "Connections that got 503 and were closed, because HITCOUNTER_HTTP__MAX_CONNECTIONS were open.",
                 "If it continues: add API replicas, let the load balancer reuse connections, or find the client that "
                 "opens too many.",
+            ),
+            registry=registry,
+        ),
+        keys_file_invalid=Gauge(
+            "hitcounter_keys_file_invalid",
+            explain(
+                "1 while HITCOUNTER_ACCESS__KEYS_FILE is not valid, and the last valid keys are used; else 0.",
+                "If it is 1: the warnings of /readyz and the log say what is wrong. A restart would fail.",
             ),
             registry=registry,
         ),

@@ -14,6 +14,8 @@ from hitcounter_api.schemas import Hit, ProblemDetails
 _REF_TEMPLATE: Final = "#/components/schemas/{model}"
 _DESCRIBED_BY_HAND: Final[tuple[type[BaseModel], ...]] = (Hit, ProblemDetails)
 _HEADERS: Final[Mapping[int, Mapping[str, Any]]] = {
+    401: {"WWW-Authenticate": {"description": "RFC 6750: what is wrong with the key.", "schema": {"type": "string"}}},
+    403: {"WWW-Authenticate": {"description": "RFC 6750: the scope that is needed.", "schema": {"type": "string"}}},
     415: {"Accept-Encoding": {"description": "What is accepted.", "schema": {"type": "string", "enum": ["identity"]}}},
     503: {
         "Retry-After": {

@@ -44,6 +44,8 @@ class Kind(Enum):
     NOT_JSON = (400, "not-json", "The body is not JSON")
     MALFORMED_PATH = (400, "malformed-path", "The path is not percent-encoded UTF-8")
     MALFORMED_REQUEST = (400, "malformed-request", "This is not an HTTP request")
+    UNAUTHORIZED = (401, "unauthorized", "The request needs a key")
+    FORBIDDEN = (403, "forbidden", "The key does not allow this")
     NOT_FOUND = (404, "not-found", "There is nothing here")
     METHOD_NOT_ALLOWED = (405, "method-not-allowed", "The method is not allowed here")
     SLOW_BODY = (408, "slow-body", "The body took too long to arrive")

@@ -27,7 +27,9 @@ BATCH_MAX_BYTES: Final = 1024 * 1024
 BODY_MAX_SECONDS: Final = 10.0
 """Time limit for a body that did not arrive together with its head, so that slow clients do not fill the memory."""
 
-_NOTEWORTHY = frozenset((b"content-length", b"idempotency-key", b"hitcounter-durability", b"content-encoding"))
+_NOTEWORTHY = frozenset(
+    (b"content-length", b"idempotency-key", b"hitcounter-durability", b"content-encoding", b"authorization")
+)
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
@@ -126,6 +128,8 @@ class TrackHeaders(NamedTuple):
     """Its Idempotency-Key."""
     durability: Durability | None = None
     """The durability that its hits need before they are acknowledged."""
+    authorization: bytes | None = None
+    """Its Authorization header. Several are joined, which no key matches."""
 
 
 def read_headers(headers: Headers) -> TrackHeaders:
@@ -138,6 +142,7 @@ def read_headers(headers: Headers) -> TrackHeaders:
     declared_bytes = 0
     key = None
     durability = None
+    authorization = None
     for name, value in headers:
         if name not in _NOTEWORTHY:
             continue
@@ -152,9 +157,11 @@ def read_headers(headers: Headers) -> TrackHeaders:
             key = _read_key(value)
         elif name == b"hitcounter-durability":
             durability = _read_durability(value)
+        elif name == b"authorization":
+            authorization = value if authorization is None else b"%b, %b" % (authorization, value)
         else:
             _check_encoding(value)
-    return TrackHeaders(declared_bytes, key, durability)
+    return TrackHeaders(declared_bytes, key, durability, authorization)
 
 
 def _read_key(value: bytes) -> str:

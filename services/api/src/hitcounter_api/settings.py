@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hitcounter.entries import Durability
 from hitcounter.health import ManagementSettings
 from hitcounter.hits import BATCH_MAX_HITS
@@ -49,6 +51,23 @@ class HttpSettings(Section):
         le=600,
         description="How long requests in progress may take to finish after SIGTERM. Must be shorter than the pod's "
         "termination grace period.",
+    )
+
+
+class AccessSettings(Section):
+    """Who may track and read ([security](security.md))."""
+
+    mode: Literal["open", "keys"] = Field(
+        "open",
+        description="open: whoever reaches the port may do everything. keys: a request needs a key of the keys file, "
+        "with the scope of its route.",
+    )
+    keys_file: str | None = Field(
+        None,
+        min_length=1,
+        description="Path of the keys file (YAML or JSON, up to 8 MiB and 20,000 keys), for mode keys. It is read "
+        "every 2 seconds, so a change needs no restart. A change that is not valid is not taken: the log, "
+        "hitcounter_keys_file_invalid and the warnings of /readyz report it.",
     )
 
 
@@ -161,6 +180,7 @@ class ApiSettings(SettingsBase):
 
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     http: HttpSettings = HttpSettings()
+    access: AccessSettings = AccessSettings()
     management: ApiManagementSettings = ApiManagementSettings()
     intake: IntakeSettings = IntakeSettings()
     reads: ReadSettings = ReadSettings()

@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Path, Request, Response
 from hitcounter.hits import ID_MAX_BYTES
 from starlette.convertors import Convertor, register_url_convertor
 
+from hitcounter_api.access import check_id
 from hitcounter_api.counts import WINDOWS
 from hitcounter_api.openapi import problem_responses
 from hitcounter_api.reads import Answer, Reads
@@ -51,7 +52,9 @@ def id_after(prefix: bytes) -> Any:
     """Return the dependency that reads the id behind the prefix from the raw path: the decoded path is not exact."""
 
     def read(request: Request, _documented: _PathParameter) -> str:
-        return read_id(request.scope["raw_path"], prefix)
+        id_ = read_id(request.scope["raw_path"], prefix)
+        check_id(getattr(request.state, "caller", None), id_)
+        return id_
 
     return Depends(read)
 
@@ -67,7 +70,7 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         description="Returns five windows that end now, to the millisecond. An id that was never hit has zeros. "
         "Everything after `/analytics/` is the id: percent-encode reserved characters; slashes may stay as they are.",
         response_model=Counts,
-        responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 422, 500, 503)},
+        responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 401, 403, 422, 500, 503)},
     )
     async def read_counts(id_: Annotated[str, id_after(b"/analytics/")]) -> Response:
         answer = await reads.read(id_, clock_ms)

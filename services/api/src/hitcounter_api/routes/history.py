@@ -33,7 +33,7 @@ def add_routes(app: FastAPI, reads: Reads, clock_ms: Callable[[], int]) -> None:
         description="Returns steps of equal length without gaps; the last one ends now: the 60 minutes of the last "
         "hour, or the 72 hours of the last 3 days. Their sum is the count of that window. A history is always fresh: "
         "while Elasticsearch is down, the response is an error.",
-        responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 422, 500, 503)},
+        responses={200: {"headers": ANSWER_HEADERS}, **problem_responses(400, 401, 403, 422, 500, 503)},
     )
     async def read_history(
         id_: Annotated[str, id_after(b"/history/")],

@@ -21,7 +21,7 @@ def add_routes(app: FastAPI, watch: QueueWatch) -> None:
         operation_id="readStatus",
         summary="Read the ledger and the queue",
         response_model=Status,
-        responses=problem_responses(500, 503),
+        responses=problem_responses(401, 403, 500, 503),
     )
     async def read_status() -> Status:
         return build_status(await watch.look(), watch.indexers_wanted)

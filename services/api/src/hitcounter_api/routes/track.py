@@ -11,6 +11,7 @@ from hitcounter.entries import Durability
 from hitcounter.errors import HitcounterError
 from hitcounter.hits import BATCH_MAX_HITS
 
+from hitcounter_api.access import check_id
 from hitcounter_api.batches import read_hits
 from hitcounter_api.hot_path import PATH
 from hitcounter_api.intake import Intakes
@@ -84,11 +85,14 @@ class _Batches:
             body = await read_body(request.receive, head.declared_bytes, BATCH_MAX_BYTES, reserve)
             received_ms = self._clock_ms()
             async with self._small if len(body) <= HIT_MAX_BYTES else self._large:
-                answer = self._intakes.choose(head.durability).add_all(await read_hits(body, received_ms))
+                hits = await read_hits(body, received_ms)
+            for hit in hits:
+                check_id(getattr(request.state, "caller", None), hit.id)
+            answer = self._intakes.choose(head.durability).add_all(hits)
             return await answer
 
 
-_PROBLEMS: Final = problem_responses(400, 408, 413, 415, 422, 500, 503)
+_PROBLEMS: Final = problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503)
 
 _EXAMPLES: Final[Mapping[str, Any]] = {
     "plain": {"summary": "A hit with the current time", "value": {"id": EXAMPLE_ID}},
