@@ -46,6 +46,7 @@ CALM: Mapping[str, Course | None] = {
     "oldest_age": always(0.5),
     "dead": always(3),
     "difference": always(0),
+    "failing_retention": always(0),
     "memory": always(100e6),
     "capacity": always(1e9),
     "may_evict": always(0),
@@ -101,6 +102,7 @@ class Situation:
         }
         gauges = {
             f'hitcounter_ledger_difference_hits{{{ours},pod="i"}}': course["difference"],
+            f'hitcounter_retention_failing{{{ours},pod="i"}}': course["failing_retention"],
             f'hitcounter_build_info{{{ours},pod="a",service="api"}}': course["build"],
             f"kube_deployment_status_replicas_unavailable{{{api}}}": course["unavailable_apis"],
             f"kube_horizontalpodautoscaler_status_desired_replicas{{{scaler}}}": course["wanted_indexers"],
@@ -182,6 +184,14 @@ SCENARIOS: Mapping[str, tuple[Situation, set[str]]] = {
     "a tenth of reads stale for three minutes": (Situation(reads=always(540), stale_reads=since(-3, 60)), set()),
     "few reads stale": (Situation(reads=always(580), stale_reads=always(20)), set()),
     # ── causes ──
+    "expired indices that nobody can delete": (
+        Situation(hours=4, failing_retention=since(-185, 1)),
+        {"RetentionFails"},
+    ),
+    "expired indices that nobody could delete for two hours": (
+        Situation(hours=4, failing_retention=since(-120, 1)),
+        set(),
+    ),
     "hits missing": (Situation(difference=since(-4, -3)), {"LedgerDiffers"}),
     "hits missing for a moment": (Situation(difference=since(-1, 3)), set()),
     "indexers that settle nothing": (Situation(settled=since(-6, 0, 60_000)), {"IndexingStandsStill"}),

@@ -89,6 +89,6 @@ async def test_consumers_of_killed_indexers_are_removed_by_the_indexer_that_publ
 
     await asyncio.sleep(0.1)
     for indexer, left in (("another", 3), ("publisher", 1)):
-        await Housekeeping(stream, NoIndices(), conditions, metrics.ledger_difference, name=indexer).run_due()
+        await Housekeeping(stream, NoIndices(), conditions, metrics, name=indexer).run_due()
         assert len(await names()) == left
     assert await names() == [b"killed with an entry"]

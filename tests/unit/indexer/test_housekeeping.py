@@ -85,7 +85,7 @@ class Rig:
             self.stores.stream,
             cast("Indices", self.stores),
             Conditions(self.readiness, metrics),
-            metrics.ledger_difference,
+            metrics,
             name="me",
         )
 
@@ -98,6 +98,10 @@ class Rig:
     @property
     def difference(self) -> float | None:
         return self.registry.get_sample_value("hitcounter_ledger_difference_hits")
+
+    @property
+    def is_retention_failing(self) -> bool:
+        return self.registry.get_sample_value("hitcounter_retention_failing") == 1
 
     @property
     def warning(self) -> str:
@@ -216,9 +220,11 @@ async def test_nothing_is_deleted_while_clocks_differ_and_readiness_says_so(rig:
     rig.stores.clock_ms_ahead = days * DAY_MS
     assert await rig.run() == ["scan", "sweep"]
     assert "no index is deleted: the clock of this machine is 864000 s" in rig.warning
+    assert rig.is_retention_failing
     rig.stores.clock_ms_ahead = 0
     assert await rig.run() == ALL
     assert rig.warning == ""
+    assert not rig.is_retention_failing
 
 
 async def test_nothing_is_deleted_for_an_hour_after_our_clock_jumped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,15 +250,18 @@ async def test_index_that_has_not_expired_by_the_clock_of_elasticsearch_is_repor
     rig.stores.report = RetentionReport(kept=5, dropped=[], unexpired=["hits-2026.11.20"])
     await rig.run()
     assert rig.warning == "by the clock of Elasticsearch hits-2026.11.20 has not expired"
+    assert rig.is_retention_failing
     rig.stores.holder = "another"
     await rig.run()
     assert rig.warning == ""
+    assert not rig.is_retention_failing
 
 
 async def test_elasticsearch_that_refuses_is_reported_until_it_accepts(rig: Rig) -> None:
     rig.stores.failures["delete"] = IndexUnavailable("no permission", status=403)
     await rig.run()
     assert rig.warning == "no permission"
+    assert rig.is_retention_failing
     del rig.stores.failures["delete"]
     await rig.run()
     assert rig.warning == ""

@@ -189,7 +189,7 @@ async def _index(settings: IndexerSettings, observer: Observer | None) -> None:
                 stores.stream,
                 stores.indices,
                 Conditions(readiness, metrics),
-                metrics.ledger_difference,
+                metrics,
                 name=consumer,
             )
             watching = [

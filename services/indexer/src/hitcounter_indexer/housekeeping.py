@@ -20,9 +20,9 @@ from hitcounter.errors import IndexUnavailable, StreamUnavailable
 from hitcounter.indices import CLOCK_TOLERANCE_MS, find_clock_fault
 from hitcounter.logs import get_logger
 from hitcounter.stream import HitStream
-from prometheus_client import Gauge
 
 from hitcounter_indexer.conditions import Conditions
+from hitcounter_indexer.metrics import IndexerMetrics
 
 RETENTION = "retention"
 _CHECK_SECONDS = 5.0
@@ -60,17 +60,17 @@ class Housekeeping:
         stream: the stream of the installation.
         indices: its indices.
         conditions: where failures of retention are reported.
-        difference: the metric of the difference between ledger and stream in hits; 0 in indexers without the lease.
+        metrics: where the results are exported; those of indexers without the lease are 0.
         name: the name of this indexer as publisher of the as-of.
     """
 
     def __init__(
-        self, stream: HitStream, indices: Indices, conditions: Conditions, difference: Gauge, *, name: str
+        self, stream: HitStream, indices: Indices, conditions: Conditions, metrics: IndexerMetrics, *, name: str
     ) -> None:
         self._stream = stream
         self._indices = indices
         self._conditions = conditions
-        self._difference = difference
+        self._metrics = metrics
         self._name = name
         self._clock_offset_seconds = _read_clock_offset()
         self._jumped_at: float | None = None
@@ -97,7 +97,8 @@ class Housekeeping:
             log.exception("housekeeping could not look up the lease")
             return
         if not is_holder:
-            self._difference.set(0)  # the holder exports it
+            self._metrics.ledger_difference.set(0)  # the holder exports it
+            self._metrics.retention_failing.set(0)
             self._conditions.clear_degraded(RETENTION)
             return
         for task in self._tasks:
@@ -129,29 +130,38 @@ class Housekeeping:
             return
         if difference:
             log.error("ledger and stream differ", hits=difference)
-        self._difference.set(difference)
+        self._metrics.ledger_difference.set(difference)
 
     async def _remove_dead_consumers(self) -> None:
         if removed := await self._stream.consumer.sweep(min_idle_ms=_CONSUMER_SILENCE_MS):
             log.info("removed consumers of indexers that are gone", consumers=sorted(removed))
 
     async def _apply_retention(self) -> None:
+        is_done = False
+        try:
+            is_done = await self._delete_expired()
+        finally:  # also if it was cancelled, because it took too long
+            self._metrics.retention_failing.set(0 if is_done else 1)
+
+    async def _delete_expired(self) -> bool:
+        """Delete expired indices, and return whether nothing that has expired is left."""
         try:
             self._check_jump()
             report = await apply_retention(self._stream, self._indices)
         except ClockFault as fault:
             self._conditions.note_degraded(RETENTION, f"no index is deleted: {fault}")
-            return
+            return False
         except IndexUnavailable as error:
             self._conditions.note_background_failure(RETENTION, error)
-            return
+            return False
         if report.dropped:
             log.info("deleted expired indices", indices=report.dropped)
         if report.unexpired:
             names = ", ".join(report.unexpired)
             self._conditions.note_degraded(RETENTION, f"by the clock of Elasticsearch {names} has not expired")
-        else:
-            self._conditions.clear_degraded(RETENTION)
+            return False
+        self._conditions.clear_degraded(RETENTION)
+        return True
 
     def _watch_clock(self) -> None:
         """Note a jump of our clock, in indexers without the lease, too: they may get it."""

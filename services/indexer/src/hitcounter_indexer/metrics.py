@@ -34,6 +34,7 @@ class IndexerMetrics:
     open_circuit_breakers: Gauge
     deferred_entries: Gauge
     ledger_difference: Gauge
+    retention_failing: Gauge
 
 
 def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
@@ -159,6 +160,15 @@ def create_metrics(registry: CollectorRegistry) -> IndexerMetrics:
                 "Hits in the stream minus the hits that the ledger accounts for (negative: hits are missing). It is "
                 "measured from time to time while the stream is short. It must be 0.",
                 "If it is not 0: runbook, HitcounterLedgerDiffers.",
+            ),
+            registry=registry,
+        ),
+        retention_failing=Gauge(
+            "hitcounter_retention_failing",
+            explain(
+                "1 if the indexer that holds the as-of lease could not delete expired indices when it last tried, else "
+                "0.",
+                "If it stays 1: runbook, HitcounterRetentionFails.",
             ),
             registry=registry,
         ),
