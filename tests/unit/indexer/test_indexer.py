@@ -93,6 +93,16 @@ async def test_indexer_waits_for_elasticsearch_and_says_so_and_starts_by_itself(
         await until(lambda: rig.readiness.is_ready)
 
 
+async def test_refusal_outside_of_the_workers_does_not_hide_what_they_wait_for(rig: Rig) -> None:
+    rig.sink.rule = lambda _id: REFUSED
+    rig.stream.add(hit("a"))
+    indexer = rig.indexer()
+    async with running(indexer):
+        await until(lambda: "refuses documents" in rig.readiness.problems.get("elasticsearch", ""))
+        indexer.conditions.note_background_failure("as-of", IndexUnavailable("not allowed", status=403))
+        assert "refuses documents" in rig.readiness.problems["elasticsearch"]
+
+
 async def test_indexer_that_still_waits_for_its_servers_can_be_stopped(rig: Rig) -> None:
     rig.stream.fail("group", *[REDIS_AWAY] * 100_000)
     async with running(rig.indexer()):

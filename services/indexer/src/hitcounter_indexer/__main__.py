@@ -25,7 +25,7 @@ from hitcounter.stream import HitStream, open_stream
 
 from hitcounter_indexer import commands
 from hitcounter_indexer.as_of import AsOfPublisher
-from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS, Conditions
+from hitcounter_indexer.conditions import ELASTICSEARCH, REDIS
 from hitcounter_indexer.entry_writer import Observer
 from hitcounter_indexer.housekeeping import ClockFault, Housekeeping, apply_retention
 from hitcounter_indexer.indexer import Indexer
@@ -172,7 +172,7 @@ async def _index(settings: IndexerSettings, observer: Observer | None) -> None:
         publisher = AsOfPublisher(
             stores.stream.as_of,
             stores.indices,
-            Conditions(readiness, metrics),
+            indexer.conditions,
             name=consumer,
             interval_ms=settings.indexer.as_of_interval_ms,
         )
@@ -188,7 +188,7 @@ async def _index(settings: IndexerSettings, observer: Observer | None) -> None:
             housekeeping = Housekeeping(
                 stores.stream,
                 stores.indices,
-                Conditions(readiness, metrics),
+                indexer.conditions,
                 metrics,
                 name=consumer,
             )

@@ -85,6 +85,11 @@ class Indexer:
         self._hits_per_entry = 1.0
         """Average hits per entry in the last cycle."""
 
+    @property
+    def conditions(self) -> Conditions:
+        """What its workers wait for. Whatever else uses the servers reports there, and does not hide it."""
+        return self._conditions
+
     # ── loops ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
