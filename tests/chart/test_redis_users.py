@@ -119,6 +119,7 @@ BY_INDEXER: dict[str, Call] = {
     "consumer.hand_over": hand_over,
     "consumer.settle": settle_as_dead,
     "consumer.leave": read_and_leave,
+    "consumer.sweep": lambda stream: stream.consumer.sweep(min_idle_ms=0),
     "as_of.sample as_of.publish as_of.is_publisher": publish,
     "dead_letters.list_page dead_letters.find dead_letters.replay dead_letters.discard": go_through_dead_letters,
     "monitor.list_pending monitor.find_entry": list_and_find,
