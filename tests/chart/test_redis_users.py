@@ -55,7 +55,7 @@ async def publish(stream: HitStream) -> None:
     sample = await stream.as_of.sample("me", lease_ms=10_000)
     assert sample is not None
     assert await stream.as_of.publish(sample)
-    assert await stream.as_of.is_publisher("me")
+    assert await stream.as_of.find_publisher() == "me"
 
 
 async def go_through_dead_letters(stream: HitStream) -> None:
@@ -120,7 +120,7 @@ BY_INDEXER: dict[str, Call] = {
     "consumer.settle": settle_as_dead,
     "consumer.leave": read_and_leave,
     "consumer.sweep": lambda stream: stream.consumer.sweep(min_idle_ms=0),
-    "as_of.sample as_of.publish as_of.is_publisher": publish,
+    "as_of.sample as_of.publish as_of.find_publisher": publish,
     "dead_letters.list_page dead_letters.find dead_letters.replay dead_letters.discard": go_through_dead_letters,
     "monitor.list_pending monitor.find_entry": list_and_find,
     "monitor.audit": lambda stream: stream.monitor.audit(),

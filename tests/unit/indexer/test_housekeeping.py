@@ -28,7 +28,7 @@ class FakeStores:
 
     difference: int = 0
     entries: int = 1
-    holder: str = "me"
+    holder: str | None = "me"
     clock_ms_ahead: int = 0
     """How far the clock of Redis is ahead of our clock."""
     report: RetentionReport = field(default_factory=lambda: RetentionReport(kept=4, dropped=[]))
@@ -49,10 +49,10 @@ class FakeStores:
         if what == self.hanging:
             await asyncio.Event().wait()
 
-    async def is_publisher(self, publisher: str) -> bool:
-        if error := self.failures.get("is_publisher"):
+    async def find_publisher(self) -> str | None:
+        if error := self.failures.get("find_publisher"):
             raise error
-        return publisher == self.holder
+        return self.holder
 
     async def sweep(self, *, min_idle_ms: int) -> list[str]:
         assert min_idle_ms >= 60_000
@@ -122,6 +122,16 @@ ALL = ["scan", "sweep", "delete"]
 # ── who does it, and when ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_housekeeping_goes_on_while_nobody_keeps_the_lease(rig: Rig) -> None:
+    """A recent day is red: every indexer that wants to publish the as-of gives the lease up again at once."""
+    rig.stores.holder = None
+    assert [await rig.run() for _ in range(4)] == [[], [], ALL, ALL]
+    rig.stores.holder = "another"
+    assert await rig.run() == []
+    rig.stores.holder = None
+    assert await rig.run() == []
+
+
 async def test_only_the_indexer_with_the_lease_does_the_housekeeping(rig: Rig) -> None:
     rig.stores.difference = 5
     rig.stores.holder = "another"
@@ -168,7 +178,7 @@ async def test_task_that_hangs_does_not_stop_the_others(
 async def test_lease_that_cannot_be_looked_up_leaves_everything_as_it_is(rig: Rig, error: Exception) -> None:
     rig.stores.difference = 5
     await rig.run()
-    rig.stores.failures["is_publisher"] = error
+    rig.stores.failures["find_publisher"] = error
     assert await rig.run() == []
     assert rig.difference == 5
 

@@ -27,6 +27,9 @@ from hitcounter_indexer.metrics import IndexerMetrics
 RETENTION = "retention"
 _CHECK_SECONDS = 5.0
 """How often an indexer checks whether it holds the lease."""
+_VACANT_CHECKS = 3
+"""Nobody keeps the lease while a recent day is red, because an indexer that cannot refresh gives it up at once. If
+nobody had it at so many checks in a row, all indexers do the housekeeping, which does no harm."""
 _PERIOD_SECONDS = 30.0
 _RETENTION_SECONDS = 60.0
 _TASK_MAX_SECONDS = 60.0
@@ -74,6 +77,8 @@ class Housekeeping:
         self._name = name
         self._clock_offset_seconds = _read_clock_offset()
         self._jumped_at: float | None = None
+        self._vacant_checks = 0
+        """How often in a row nobody had the lease."""
         self._tasks = (
             _Task("compare the ledger with the stream", self._compare_ledger, _PERIOD_SECONDS),
             _Task("remove dead consumers", self._remove_dead_consumers, _PERIOD_SECONDS),
@@ -87,16 +92,20 @@ class Housekeeping:
             await asyncio.sleep(_CHECK_SECONDS)
 
     async def run_due(self) -> None:
-        """Run the tasks that are due, if this indexer holds the lease. A task that fails does not stop the others."""
+        """Run the tasks that are due, if this indexer holds the lease or nobody does for long.
+
+        A task that fails does not stop the others.
+        """
         self._watch_clock()
         try:
-            is_holder = await self._stream.as_of.is_publisher(self._name)
+            publisher = await self._stream.as_of.find_publisher()
         except StreamUnavailable:
             return  # the workers report it
         except Exception:  # the top of a loop: whatever it is, the next check may succeed
             log.exception("housekeeping could not look up the lease")
             return
-        if not is_holder:
+        self._vacant_checks = 0 if publisher else self._vacant_checks + 1
+        if publisher != self._name and self._vacant_checks < _VACANT_CHECKS:
             self._metrics.ledger_difference.set(0)  # the holder exports it
             self._metrics.retention_failing.set(0)
             self._conditions.clear_degraded(RETENTION)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from hitcounter.redis_client import translate_redis_errors
 from hitcounter.stream.connection import StreamConnection
 
@@ -33,7 +35,8 @@ class AsOfRegister:
         with translate_redis_errors("publish the as-of"):
             return bool(await self._publish([self._keys.as_of], [as_of_ms]))
 
-    async def is_publisher(self, publisher: str) -> bool:
-        """Return whether it has the lease now. Its holder does what only one process of an installation should do."""
+    async def find_publisher(self) -> str | None:
+        """Return who has the lease now. Its holder does what one process of an installation should do."""
         with translate_redis_errors("look up the lease"):
-            return bool(await self._redis.get(self._keys.as_of_lease) == publisher.encode())
+            holder = cast("bytes | None", await self._redis.get(self._keys.as_of_lease))
+        return None if holder is None else holder.decode(errors="replace")
