@@ -353,6 +353,11 @@ def test_a_batch_with_one_id_that_is_not_allowed_is_refused_whole(server: Server
     assert not server.stream.attempts
 
 
+def test_without_prefixes_no_id_of_a_batch_is_compared(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("hitcounter_api.routes.track.check_id")
+    assert server.track_batch(b'[{"id":"/shop/1"}]', bearer("tracker")).status == 204
+
+
 # ── what is told, and to whom ───────────────────────────────────────────────────────────────────────────────────────
 
 
