@@ -117,7 +117,8 @@ def _find_by_header(keys: KeySet, authorization: bytes) -> Caller:
     if match is None:
         raise _unauthorized("the Authorization header is not one bearer token", "invalid_request")
     caller = _find(keys, match[1])
-    keys.remember(authorization, caller)
+    if authorization == b"Bearer " + match[1]:  # one form for each key: of others, with spaces, there are thousands
+        keys.remembered[authorization] = caller
     return caller
 
 

@@ -97,16 +97,12 @@ class KeySet:
             else:
                 self._by_digest[bytes.fromhex(entry.sha256)] = caller
         self.remembered: dict[bytes | None, Caller] = {}
-        """Callers by the Authorization header that they send: see `remember`."""
+        """Callers by the valid Authorization headers that were sent, so that the next request with one needs no digest.
+        """
 
     def find(self, token: bytes) -> Caller | None:
         """Return whose token it is."""
         return self._by_digest.get(hashlib.sha256(token).digest())
-
-    def remember(self, authorization: bytes, caller: Caller) -> None:
-        """Remember a valid header, so that the next request with it needs no digest. The number is limited."""
-        if len(self.remembered) <= 2 * len(self._by_digest):
-            self.remembered[authorization] = caller
 
 
 def parse_keys(data: bytes) -> KeySet:
