@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import hashlib
 import os
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from hitcounter.health import Readiness
 from hitcounter_api import keys_command
 from hitcounter_api.__main__ import main, open_keys_file
 from hitcounter_api.access import Access
-from hitcounter_api.keys import FILE_MAX_BYTES, KEYS_MAX, Caller, InvalidKeys, KeySet, Scope, parse_keys
+from hitcounter_api.keys import FILE_MAX_BYTES, KEYS_MAX, Caller, InvalidKeys, KeySet, Scope, parse_entries, parse_keys
 from hitcounter_api.keys_file import KEYS, KeysFile
 from hitcounter_api.settings import AccessSettings
 from hypothesis import given
@@ -62,7 +64,7 @@ def test_a_file_may_be_json() -> None:
 def test_a_digest_of_digits_is_text() -> None:
     with pytest.raises(InvalidKeys, match="sha256"):
         parse_keys(b"keys: [{name: a, sha256: 123, scopes: [track]}]")
-    assert parse_keys(b"keys: [{name: a, sha256: %b, scopes: [track]}]" % (b"1" * 64)).entries
+    assert parse_entries(b"keys: [{name: a, sha256: %b, scopes: [track]}]" % (b"1" * 64))
 
 
 def entry(**fields: object) -> bytes:
@@ -235,6 +237,33 @@ def test_one_header_of_each_key_is_remembered() -> None:
         for header in (b"Bearer %b", b"bearer %b", b"Bearer " + b" " * 60_000 + b"%b", b"Bearer %b \t"):
             access.admit(Scope.TRACK, header % token)
     assert list(keys.remembered) == [b"Bearer a", b"Bearer b"]
+
+
+@pytest.mark.parametrize("data", [b"bad", b"good"])
+async def test_garbage_that_exists_during_a_reload_is_collected_later(tmp_path: Path, data: bytes) -> None:
+    class Connection:
+        """Refers to itself, as each connection does."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+    rig = Rig(tmp_path)
+    rig.path.write_bytes(data if data == b"bad" else build_file("other"))
+    connection = Connection()
+    is_there = weakref.ref(connection)
+    await rig.file.reload()
+    del connection
+    gc.collect()
+    assert is_there() is None
+
+
+def test_a_garbage_collection_scans_few_objects_for_each_key() -> None:
+    data = build_file(*map(str, range(1_000)))
+    gc.collect()
+    before = len(gc.get_objects())
+    keys = parse_keys(data)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 3 * len(keys)
 
 
 # ── start and commands ──────────────────────────────────────────────────────────────────────────────────────────────

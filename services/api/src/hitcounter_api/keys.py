@@ -87,10 +87,9 @@ class KeySet:
     """The keys of one version of the file."""
 
     def __init__(self, entries: Iterable[KeyEntry]) -> None:
-        self.entries = tuple(entries)
         self.anonymous: Caller | None = None
         self._by_digest: dict[bytes, Caller] = {}
-        for entry in self.entries:
+        for entry in entries:  # none is kept: a garbage collection would scan seven objects for each
             caller = Caller(entry.name, frozenset(entry.scopes), tuple(entry.prefixes))
             if entry.sha256 is None:
                 self.anonymous = caller
@@ -100,6 +99,9 @@ class KeySet:
         """Callers by the valid Authorization headers that were sent, so that the next request with one needs no digest.
         """
 
+    def __len__(self) -> int:
+        return len(self._by_digest) + (self.anonymous is not None)
+
     def find(self, token: bytes) -> Caller | None:
         """Return whose token it is."""
         return self._by_digest.get(hashlib.sha256(token).digest())
@@ -107,6 +109,15 @@ class KeySet:
 
 def parse_keys(data: bytes) -> KeySet:
     """Return the keys of a file.
+
+    Raises:
+        InvalidKeys: lists what is wrong.
+    """
+    return KeySet(parse_entries(data))
+
+
+def parse_entries(data: bytes) -> list[KeyEntry]:
+    """Return the entries of a file.
 
     Raises:
         InvalidKeys: lists what is wrong.
@@ -129,7 +140,7 @@ def parse_keys(data: bytes) -> KeySet:
     if faults:
         more = f"; and {len(faults) - _FAULTS_SHOWN:,} more" if len(faults) > _FAULTS_SHOWN else ""
         raise InvalidKeys("; ".join(faults[:_FAULTS_SHOWN]) + more)
-    return KeySet(entries)
+    return entries
 
 
 def _describe(fault: ErrorDetails) -> str:

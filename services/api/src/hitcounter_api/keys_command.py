@@ -6,12 +6,12 @@ import argparse
 import hashlib
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import orjson
 from hitcounter.errors import ConfigurationError
 
-from hitcounter_api.keys import KeyEntry, KeySet, parse_keys
+from hitcounter_api.keys import KeyEntry, parse_entries, parse_keys
 from hitcounter_api.keys_file import read_keys_file
 
 
@@ -44,8 +44,8 @@ def run_key_command(options: argparse.Namespace, keys_file: str | None) -> None:
     path = options.file or keys_file
     if path is None:
         raise ConfigurationError("name the keys file with --file or HITCOUNTER_ACCESS__KEYS_FILE")
-    keys = parse_keys(read_keys_file(path))
-    lines = describe_keys(keys) if options.key == "list" else [f"the file is valid: {len(keys.entries):,} keys"]
+    entries = parse_entries(read_keys_file(path))
+    lines = describe_keys(entries) if options.key == "list" else [f"the file is valid: {len(entries):,} keys"]
     sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
@@ -65,10 +65,10 @@ def make_key(name: str, scopes: str, prefixes: list[str]) -> Iterator[str]:
     yield f"  - {line}"
 
 
-def describe_keys(keys: KeySet) -> Iterator[str]:
+def describe_keys(entries: Sequence[KeyEntry]) -> Iterator[str]:
     """Yield a line for each key, without its digest."""
-    width = max(len(entry.name) for entry in keys.entries)
-    for entry in keys.entries:
+    width = max(len(entry.name) for entry in entries)
+    for entry in entries:
         yield f"{entry.name:{width}}  {_describe(entry)}"
 
 

@@ -85,7 +85,7 @@ class KeysFile:
         else:
             if keys is not None:
                 self.keys = keys
-                log.info("the keys file was read", keys=len(keys.entries))
+                log.info("the keys file was read", keys=len(keys))
             self._note_valid()
 
     def _read(self) -> KeySet | None:
@@ -93,12 +93,12 @@ class KeysFile:
         data = read_keys_file(self._path)
         if data == self._data:
             return None
-        # A full garbage collection of the new objects would block all responses for 0.1 s. They have no cycles.
+        # A full garbage collection of the objects that parsing needs would block all responses for 0.1 s. They have no
+        # cycles. Freezing them would also freeze what other code has now, such as connections, which would then stay.
         gc.disable()
         try:
             keys = parse_keys(data)
         finally:
-            gc.freeze()
             gc.enable()
         self._data = data
         return keys
