@@ -266,6 +266,25 @@ def test_a_garbage_collection_scans_few_objects_for_each_key() -> None:
     assert len(gc.get_objects()) - before < 3 * len(keys)
 
 
+async def test_a_bad_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(tmp_path)
+    parsed: list[bytes] = []
+
+    def parse(data: bytes) -> KeySet:
+        parsed.append(data)
+        return parse_keys(data)
+
+    monkeypatch.setattr("hitcounter_api.keys_file.parse_keys", parse)
+    for data in (b"bad", b"bad", b"worse", b"worse"):
+        rig.path.write_bytes(data)
+        await rig.file.reload()
+        assert rig.is_invalid
+    assert parsed == [b"bad", b"worse"]
+    rig.path.write_bytes(build_file("first"))
+    await rig.file.reload()
+    assert not rig.is_invalid
+
+
 # ── start and commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -63,6 +63,8 @@ class KeysFile:
         self._metrics = metrics
         self._readiness = readiness
         self._data = read_keys_file(path)
+        self._invalid: tuple[bytes, str] | None = None
+        """The last bytes that were not valid, and why: a large file is not parsed again every two seconds."""
         self.keys = parse_keys(self._data)
         self._note_valid()
 
@@ -93,14 +95,19 @@ class KeysFile:
         data = read_keys_file(self._path)
         if data == self._data:
             return None
+        if self._invalid is not None and data == self._invalid[0]:
+            raise InvalidKeys(self._invalid[1])
         # A full garbage collection of the objects that parsing needs would block all responses for 0.1 s. They have no
         # cycles. Freezing them would also freeze what other code has now, such as connections, which would then stay.
         gc.disable()
         try:
             keys = parse_keys(data)
+        except InvalidKeys as error:
+            self._invalid = data, str(error)
+            raise
         finally:
             gc.enable()
-        self._data = data
+        self._data, self._invalid = data, None
         return keys
 
     def _note_valid(self) -> None:
