@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import itertools
 import os
 import weakref
 from pathlib import Path
@@ -264,6 +265,31 @@ def test_a_garbage_collection_scans_few_objects_for_each_key() -> None:
     keys = parse_keys(data)
     gc.collect()
     assert len(gc.get_objects()) - before < 3 * len(keys)
+
+
+async def test_half_of_a_file_that_is_being_written_allows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path)
+    whole = f"keys:\n  - name: a\n    sha256: {digest('other')}\n    scopes: [track]\n    prefixes: [/blog/]\n".encode()
+    half = whole[: whole.index(b"    prefixes")]
+    assert parse_entries(half)[0].prefixes == [], "it is valid, and allows all ids"
+    rig.path.write_bytes(half)
+    monkeypatch.setattr("hitcounter_api.keys_file._pause", lambda: rig.path.write_bytes(whole))
+    await rig.file.reload()
+    caller = rig.file.keys.find(b"other")
+    assert caller is not None
+    assert caller.prefixes == ("/blog/",)
+
+
+async def test_a_file_that_is_written_all_the_time_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(tmp_path)
+    names = map(str, itertools.count())
+    rig.path.write_bytes(build_file("other"))
+    monkeypatch.setattr("hitcounter_api.keys_file._pause", lambda: rig.path.write_bytes(build_file(next(names))))
+    await rig.file.reload()
+    assert rig.knows("first")
+    assert "being written" in str(rig.readiness.warnings[KEYS])
 
 
 async def test_a_bad_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

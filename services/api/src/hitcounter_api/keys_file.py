@@ -1,8 +1,10 @@
 """Reads the keys file, and reads it again while the API runs.
 
 The file is read every two seconds and parsed if its bytes have changed. So it does not matter how it is replaced: a
-mounted Secret (a symbolic link), a rename, or in place. Reading and parsing happen in a thread. A file that is not
-valid changes nothing: the last valid keys stay, and the fault is in the log, a metric and the warnings of /readyz.
+mounted Secret (a symbolic link), a rename, or in place. The beginning of a YAML file can be valid, too, and lack the
+prefixes of a key, so a changed file is parsed only when two reads give the same bytes. Reading and parsing happen in a
+thread. A file that is not valid changes nothing: the last valid keys stay, and the fault is in the log, a metric and
+the warnings of /readyz.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import time
 from typing import Final
 
 from hitcounter.health import Readiness
@@ -20,6 +23,8 @@ from hitcounter_api.metrics import ApiMetrics
 
 KEYS: Final = "keys"
 _POLL_SECONDS: Final = 2.0
+_SETTLE_SECONDS: Final = 0.1
+_READS_MAX: Final = 10
 
 log = get_logger()
 
@@ -44,6 +49,10 @@ def read_keys_file(path: str) -> bytes:
 
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe is empty then, and does not wait for a writer
+
+
+def _pause() -> None:
+    time.sleep(_SETTLE_SECONDS)
 
 
 class KeysFile:
@@ -92,7 +101,7 @@ class KeysFile:
 
     def _read(self) -> KeySet | None:
         """Return the keys of the file; None if it has not changed since it was last valid."""
-        data = read_keys_file(self._path)
+        data = self._read_whole()
         if data == self._data:
             return None
         if self._invalid is not None and data == self._invalid[0]:
@@ -109,6 +118,18 @@ class KeysFile:
             gc.enable()
         self._data, self._invalid = data, None
         return keys
+
+    def _read_whole(self) -> bytes:
+        """Return the bytes of the file; if they have changed, when nobody is writing them any more."""
+        data = read_keys_file(self._path)
+        for _ in range(_READS_MAX):
+            if data == self._data:
+                return data
+            _pause()
+            before, data = data, read_keys_file(self._path)
+            if data == before:
+                return data
+        raise InvalidKeys("the file is being written")
 
     def _note_valid(self) -> None:
         self._readiness.warn(KEYS, [])
