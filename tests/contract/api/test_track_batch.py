@@ -25,6 +25,7 @@ MEBIBYTE = 1024 * 1024
 def test_a_batch_is_taken_as_one_entry(server: Server, body: bytes) -> None:
     reply = server.track_batch(body)
     assert (reply.status, reply.body) == (204, b"")
+    assert reply.headers.keys() == {"date"}, "as the answer to a single hit"
     assert server.stream.accepted_ids == [["a", "b"]]
 
 

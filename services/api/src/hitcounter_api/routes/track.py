@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from hitcounter.entries import Durability
 from hitcounter.errors import HitcounterError
 from hitcounter.hits import BATCH_MAX_HITS
@@ -52,6 +52,7 @@ def add_routes(app: FastAPI, intakes: Intakes, clock_ms: Callable[[], int], *, m
         f"{BATCH_MAX_BYTES:,} bytes. If any hit is invalid, none is accepted, and the response lists all invalid ones. "
         "Idempotency keys belong to the hits.",
         status_code=204,
+        response_class=Response,  # the default one would send a Content-Type for no content
         responses={204: {"description": "All hits are accepted and will be counted."}, **_PROBLEMS},
         openapi_extra={"requestBody": _BATCH_BODY, "parameters": [_DURABILITY_HEADER]},
     )
