@@ -150,6 +150,17 @@ async def test_a_hit_that_breaks_a_rule_is_no_fault_of_the_server_and_has_no_bat
     assert requests_of(rig)[0].status.status_code is StatusCode.UNSET
 
 
+async def test_a_request_is_answered_even_if_its_span_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    answer = rig.send(TRACEPARENT)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug in the exporter")
+
+    monkeypatch.setattr("opentelemetry.sdk.trace.Span.set_attribute", fail)
+    assert await asyncio.wait_for(answer, 5) is None
+
+
 async def test_a_hit_that_is_not_even_queued_leaves_nothing_behind() -> None:
     rig = Rig(limit=1)
     first, second = rig.send(), rig.send(TRACEPARENT)

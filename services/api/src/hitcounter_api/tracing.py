@@ -104,12 +104,14 @@ class _HitListener(_TracedListener):
     """The listener of a request whose span ends with its answer."""
 
     def __call__(self, error: HitcounterError | None) -> None:
-        status = _ACCEPTED if error is None else problem_of(error).kind.status
-        self._span.set_attribute("http.response.status_code", status)
-        if status >= _FAULT_FROM:
-            self._span.set_status(Status(StatusCode.ERROR))
-        self._span.end()
-        super().__call__(error)
+        try:
+            status = _ACCEPTED if error is None else problem_of(error).kind.status
+            self._span.set_attribute("http.response.status_code", status)
+            if status >= _FAULT_FROM:
+                self._span.set_status(Status(StatusCode.ERROR))
+            self._span.end()
+        finally:  # whatever happens to the span, the client gets its answer
+            super().__call__(error)
 
 
 def _is_traced(listener: Listener) -> TypeGuard[_TracedListener]:
