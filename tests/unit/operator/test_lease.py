@@ -55,6 +55,19 @@ async def test_silent_holder_is_replaced_after_its_time_and_not_before() -> None
     assert await pair.first.acquire() == "second"
 
 
+async def test_holder_with_a_duration_in_fractions_gives_up_when_another_may_take_it() -> None:
+    time, cluster = FakeTime(), FakeCluster()
+    first, second = (
+        Lease(cluster, name="lease", identity=name, seconds=18.9, monotonic=time.clock.monotonic)
+        for name in ("first", "second")
+    )
+    assert await first.acquire() is None
+    assert await second.acquire() == "first"
+    time.go(18.5)
+    assert await second.acquire() is None
+    assert not first.is_held
+
+
 async def test_lease_that_was_given_back_is_taken_at_once() -> None:
     pair = Pair()
     await pair.first.acquire()

@@ -41,7 +41,7 @@ class Lease:
         self._cluster = cluster
         self._name = name
         self._identity = identity
-        self._seconds = seconds
+        self._seconds = int(seconds)  # as the Lease says it to others, who take it over after that time
         self._monotonic = monotonic
         self._seen: V1LeaseSpec | None = None
         self._seen_at_seconds = 0.0
@@ -93,7 +93,7 @@ class Lease:
     def _take(self, found: V1LeaseSpec) -> V1LeaseSpec:
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond or 1)  # isoformat() omits a zero, and Kubernetes rejects that
-        update: dict[str, Any] = {"renew_time": now, "lease_duration_seconds": int(self._seconds)}
+        update: dict[str, Any] = {"renew_time": now, "lease_duration_seconds": self._seconds}
         if found.holder_identity != self._identity:
             transitions = (found.lease_transitions or 0) + 1
             update |= {"holder_identity": self._identity, "acquire_time": now, "lease_transitions": transitions}
