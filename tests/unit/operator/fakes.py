@@ -70,6 +70,8 @@ class FakeCluster(Cluster):
         """The calls that fail."""
         self.refusal: int | None = None
         """The status with which they fail; None for no answer."""
+        self.invalid_reasons: set[str] = set()
+        """The reasons of the Events that are rejected as invalid."""
 
     def _answer(self, call: str) -> None:
         if call in self.away or "all" in self.away:
@@ -126,6 +128,8 @@ class FakeCluster(Cluster):
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         self._answer("event")
+        if event["reason"] in self.invalid_reasons:
+            raise ClusterUnavailable("Kubernetes answers 422", status=422)
         self.events = [one for one in self.events if one["metadata"] != event["metadata"]]
         self.events.append(event)
 

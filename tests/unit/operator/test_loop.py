@@ -394,6 +394,16 @@ async def test_event_that_could_not_be_posted_is_posted_later_with_its_own_time(
     assert (event["reason"], event["firstTimestamp"]) == ("ConsumerGroupRepaired", "2026-11-24T08:00:15Z")
 
 
+async def test_event_that_kubernetes_rejects_as_invalid_keeps_back_no_later_one(site: Site) -> None:
+    await site.turns(2)
+    site.cluster.invalid_reasons = {"ConsumerGroupRepaired"}
+    site.stream.has_group = False
+    await site.turn()
+    site.stream.is_away = True
+    await site.turn()
+    assert site.cluster.reasons == ["RedisUnavailable", "MetricsUnknown"]
+
+
 async def test_status_that_could_not_be_written_is_told_once_it_is(site: Site) -> None:
     site.cluster.away = {"status"}
     site.stream.is_away = True

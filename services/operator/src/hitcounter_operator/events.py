@@ -18,7 +18,7 @@ from typing import Any, Final
 from hitcounter.errors import TransientError
 from hitcounter.logs import get_logger
 
-from hitcounter_operator.cluster import Cluster
+from hitcounter_operator.cluster import Cluster, ClusterUnavailable
 from hitcounter_operator.metrics import OperatorMetrics
 from hitcounter_operator.resource import GROUP, KIND, VERSION, HitCounter
 from hitcounter_operator.state import Notice
@@ -31,6 +31,8 @@ COMBINED: Final = "(combined from similar events): "
 _SERIES_MAX: Final = 1000
 """Maximum number of Events that are remembered; the one not repeated for the longest time is forgotten first."""
 _WAITING_MAX: Final = 100
+_INVALID: Final = (400, 413, 422)
+"""With these the API server rejects the Event itself, so another attempt fails as well."""
 _MESSAGE_MAX_BYTES: Final = 1000
 """Kubernetes takes 1,024 bytes; the ellipsis needs some of them."""
 
@@ -155,12 +157,16 @@ class Recorder:
                 self._waiting.popitem(last=False)
 
     async def post(self) -> None:
-        """Post the waiting Events, the oldest first. An Event that fails stays in the queue."""
+        """Post the waiting Events, the oldest first. An Event that fails stays in the queue, unless it is invalid."""
         while self._waiting:
             name, event = next(iter(self._waiting.items()))
             try:
                 await self._cluster.post_event(event)
             except TransientError as error:
+                if isinstance(error, ClusterUnavailable) and error.status in _INVALID:
+                    log.warning("Kubernetes rejects an Event", error=str(error), reason=event["reason"])
+                    del self._waiting[name]
+                    continue
                 log.warning("cannot post an Event", error=str(error), waiting=len(self._waiting))
                 return
             del self._waiting[name]
