@@ -123,6 +123,15 @@ async def test_what_can_never_be_read_is_an_error_of_kubernetes(disk: Disk) -> N
             await cluster.list_scalers("indexer")
 
 
+@pytest.mark.parametrize("found", [{"items": [{"spec": {"maxReplicas": "many"}}]}, "Bad Gateway"])
+async def test_answer_that_cannot_be_read_is_an_error_of_kubernetes(
+    cluster: Cluster, api_server: ApiServer, found: Any
+) -> None:
+    api_server.found = found
+    with pytest.raises(ClusterUnavailable, match="cannot be read"):
+        await cluster.list_scalers("indexer")
+
+
 EVENT: dict[str, Any] = {
     "metadata": {"name": "count.1"},
     "count": 1,

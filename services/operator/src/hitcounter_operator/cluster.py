@@ -237,6 +237,8 @@ async def _try_call(call: Callable[[ApiClient], Awaitable[T]], client: ApiClient
     except (aiohttp.ClientError, TimeoutError) as error:
         reason = str(error) or "it took too long"
         raise ClusterUnavailable(f"Kubernetes does not answer ({reason[:_REASON_MAX_CHARACTERS]})") from error
+    except ValueError as error:  # no JSON, as from a proxy, or not what the client's model allows
+        raise ClusterUnavailable("the answer of Kubernetes cannot be read") from error
 
 
 async def _send(client: ApiClient, method: str, path: str, body: Mapping[str, Any]) -> None:
