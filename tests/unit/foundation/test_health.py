@@ -215,20 +215,3 @@ async def test_methods_other_than_get_and_head_are_told_what_is_allowed(method: 
     answer_status, headers, body = await get("/livez", method=method)
     assert (answer_status, headers[b"allow"]) == (status, b"GET, HEAD, OPTIONS")
     assert (b"content-length" in headers) is bool(body)  # RFC 9110, 8.6: a 204 has none
-
-
-async def test_part_answers_paths_of_its_own_and_the_usual_ones_all_the_same() -> None:
-    app = build_management_app(
-        CollectorRegistry(), Readiness(), answer_more=lambda path: (200, "text/plain", b"8") if path == "/own" else None
-    )
-
-    async def status_of(path: str) -> int:
-        messages: list[dict[str, Any]] = []
-
-        async def send(message: dict[str, Any]) -> None:
-            messages.append(message)
-
-        await app({"type": "http", "method": "GET", "path": path}, None, send)
-        return int(messages[0]["status"])
-
-    assert [await status_of(path) for path in ("/own", "/livez", "/other")] == [200, 200, 404]

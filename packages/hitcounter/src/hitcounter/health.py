@@ -23,7 +23,7 @@ from pydantic import Field
 from hitcounter.errors import ConfigurationError
 from hitcounter.settings import Host, Port, Section, variable_name
 
-Answer = tuple[int, str, bytes]
+_Answer = tuple[int, str, bytes]
 """Status, content type and body."""
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -127,19 +127,14 @@ _ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
 """A 405 must have it (RFC 9110, 15.5.6)."""
 
 
-def _answer_nothing_more(_path: str) -> Answer | None:
-    return None
-
-
 def build_management_app(
     registry: CollectorRegistry,
     readiness: Readiness,
     is_alive: Callable[[], bool] = lambda: True,
-    answer_more: Callable[[str], Answer | None] = _answer_nothing_more,
 ) -> Callable[[dict[str, Any], object, _Send], Awaitable[None]]:
-    """Return the ASGI application of the management port. A service can serve further paths by answer_more."""
+    """Return the ASGI application of the management port."""
 
-    def answer(path: str) -> Answer:
+    def answer(path: str) -> _Answer:
         if path == "/livez":
             return (200, "text/plain", b"alive\n") if is_alive() else (503, "text/plain", b"stuck\n")
         if path == "/readyz":
@@ -148,7 +143,7 @@ def build_management_app(
             return (200 if readiness.is_ready else 503), "application/json", body
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
-        return answer_more(path) or (404, "text/plain", b"there are /livez, /readyz and /metrics\n")
+        return 404, "text/plain", b"there are /livez, /readyz and /metrics\n"
 
     async def app(scope: dict[str, Any], _receive: object, send: _Send) -> None:
         if scope["method"] == "OPTIONS":
@@ -175,14 +170,13 @@ async def serve_management(
     registry: CollectorRegistry,
     readiness: Readiness,
     is_alive: Callable[[], bool] = lambda: True,
-    answer_more: Callable[[str], Answer | None] = _answer_nothing_more,
 ) -> AsyncIterator[None]:
     """Serve the management port while the block runs.
 
     Raises:
         ConfigurationError: the port cannot be opened.
     """
-    app = build_management_app(registry, readiness, is_alive, answer_more)
+    app = build_management_app(registry, readiness, is_alive)
     config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=1)
     server = EmbeddedServer(config)
     with open_socket(settings.host, settings.port, "management") as listener:
