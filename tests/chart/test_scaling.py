@@ -365,6 +365,14 @@ def test_all_scalers_read_the_metric_that_the_api_declares() -> None:
     assert external["external"]["target"] == {"type": "AverageValue", "averageValue": "1"}
 
 
+def test_empty_name_of_the_external_metric_which_was_the_default_once_is_the_default_name() -> None:
+    render(Case("", {"autoscaling": {"hpa": {"externalMetric": {"name": ""}}}}))
+    hpa = {"targetCPUUtilization": None, "externalMetric": {"enabled": True, "name": ""}}
+    rendered = render(Case("", {"autoscaling": {"mode": "hpa", "hpa": hpa}}))
+    (external,) = rendered.one("HorizontalPodAutoscaler", "indexer")["spec"]["metrics"]
+    assert external["external"]["metric"]["name"] == "hitcounter_indexers_wanted"
+
+
 def test_api_and_operator_compute_it_by_the_same_settings() -> None:
     formula = {
         "targetUtilization": 0.5,
