@@ -1,6 +1,6 @@
 """The custom resource HitCounter: its spec (written by users) and its status (written by the operator). Pure.
 
-crd.py builds the CustomResourceDefinition from these models, so every bound, default and description is defined
+tools/crd.py builds the CustomResourceDefinition from these models, so every bound, default and description is defined
 once. Names are camelCase in Kubernetes and snake_case here.
 """
 
