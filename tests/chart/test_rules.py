@@ -6,6 +6,7 @@ the repository, and as the chart narrows them to one release.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -290,6 +291,17 @@ def test_chart_narrows_every_rule_to_its_release() -> None:
     narrowed = {f'namespace="{NAMESPACE}"', f'deployment="{RELEASE}-hitcounter-api"', f'release="{RELEASE}"'}
     assert all(selector in str(narrowed_rules()) for selector in narrowed)
     assert '=~".*' not in str(narrowed_rules())
+
+
+def test_alerts_know_the_horizontalpodautoscaler_that_keda_took_over() -> None:
+    keda = {"mode": "keda", "keda": {"source": "status", "takeOverHpa": "old"}}
+    values = {"monitoring": {"rules": {"enabled": True}}, "autoscaling": keda}
+    rendered = render(Case("", values))
+    (rule,) = rendered.all("PrometheusRule")
+    scaled = rendered.one("ScaledObject", "indexer")["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["name"]
+    selectors = re.findall(r'horizontalpodautoscaler=~"([^"]+)"', str(rule["spec"]))
+    assert selectors
+    assert all(re.fullmatch(selector, scaled) for selector in selectors)
 
 
 def all_alerts() -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ alerts contain braces. */}}
 {{- define "hitcounter.monitoring.rules" -}}
 {{- $indexer := include "hitcounter.name" (dict "root" . "component" "indexer") -}}
 {{- $release := printf "namespace=%q,release=%q" .Release.Namespace .Release.Name -}}
-{{- $scaler := printf "namespace=%q,horizontalpodautoscaler=~\"(keda-hpa-)?%s\"" .Release.Namespace $indexer -}}
+{{- $names := append (list (printf "(keda-hpa-)?%s" $indexer)) .Values.autoscaling.keda.takeOverHpa | compact | join "|" -}}
+{{- $scaler := printf "namespace=%q,horizontalpodautoscaler=~%q" .Release.Namespace $names -}}
 {{- $api := printf "namespace=%q,deployment=%q" .Release.Namespace (include "hitcounter.name" (dict "root" . "component" "api")) -}}
 {{- range $path, $_ := .Files.Glob "files/rules/*.yaml" -}}
 {{- $text := $.Files.Get $path | replace `release=~".*"` $release | replace `horizontalpodautoscaler=~".*-indexer"` $scaler -}}
