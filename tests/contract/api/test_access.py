@@ -223,6 +223,16 @@ def test_both_paths_refuse_alike(server: Server) -> None:
         assert fast.split(b"\r\n\r\n")[1] == asgi.split(b"\r\n\r\n")[1]
 
 
+def test_a_bug_in_the_check_of_keys_is_a_500_on_both_paths(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = server.read_metric("hitcounter_internal_errors_total")
+    monkeypatch.setattr(SOURCE, "keys", None)
+    for fast in (True, False):
+        answer = send(server, b"authorization: Bearer hc_tracker\r\n", fast=fast)
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"urn:hitcounter:problem:internal-error" in answer
+    assert server.read_metric("hitcounter_internal_errors_total") == before + 2
+
+
 def test_a_key_in_a_trailer_is_no_key(server: Server) -> None:
     trailers = b"authorization: Bearer hc_tracker\r\n"
     headers = b"connection: close\r\ntransfer-encoding: chunked\r\n"

@@ -150,6 +150,16 @@ async def test_a_hit_that_breaks_a_rule_is_no_fault_of_the_server_and_has_no_bat
     assert requests_of(rig)[0].status.status_code is StatusCode.UNSET
 
 
+async def test_a_request_is_answered_even_if_no_span_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug in the tracer")
+
+    monkeypatch.setattr("hitcounter_api.tracing.read_context", fail)
+    assert isinstance(await rig.send(TRACEPARENT), Problem)
+
+
 async def test_a_request_is_answered_even_if_its_span_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     answer = rig.send(TRACEPARENT)

@@ -78,9 +78,9 @@ class HotPath:
             caller: who sends the request, if it was admitted already.
         """
         fields: object = None
-        if self._observer is not None:
-            answer = self._observer.observe_hit(headers, answer)
         try:
+            if self._observer is not None:
+                answer = self._observer.observe_hit(headers, answer)
             if head is None:
                 head = read_headers(headers)
                 if self._access is not None:
@@ -108,7 +108,7 @@ class HotPath:
             body = await read_body(receive, head.declared_bytes, HIT_MAX_BYTES)
         except ClientGone:
             return
-        except HitcounterError as error:
+        except Exception as error:  # noqa: BLE001 - as in take: every error gets a problem
             failure = self._explain(error, headers)
         else:
             outcome, answer = open_answer()
