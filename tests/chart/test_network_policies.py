@@ -143,3 +143,10 @@ def test_nodes_of_elasticsearch_reach_each_other_and_nobody_else_does() -> None:
     assert lets_through(policy["egress"], "to", 9300, labels, {})
     assert lets_through(policy["ingress"], "from", 9300, labels, {})
     assert not lets_through(policy["ingress"], "from", 9300, rendering.pod("api").labels, {})
+
+
+def test_walled_api_of_a_keda_without_peers_lets_in_only_the_listed_ones() -> None:
+    values = merge(WALLED, STATUS, {"networkPolicy": {"kedaFrom": []}})
+    rules = policy_of(render(Case("", values)), "api")["ingress"]
+    assert lets_through(rules, "from", 8001, {}, INGRESS)
+    assert not lets_through(rules, "from", 8001, {}, KEDA)
