@@ -394,6 +394,18 @@ async def test_event_that_could_not_be_posted_is_posted_later_with_its_own_time(
     assert (event["reason"], event["firstTimestamp"]) == ("ConsumerGroupRepaired", "2026-11-24T08:00:15Z")
 
 
+async def test_slow_posting_of_events_leaves_the_rest_to_the_next_turn(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hitcounter_operator.events._POST_SECONDS", 0.0)
+    await site.turns(2)
+    site.stream.is_away = True
+    await site.turn()
+    assert site.cluster.reasons == ["RedisUnavailable"]
+    await site.turn()
+    assert site.cluster.reasons == ["RedisUnavailable", "MetricsUnknown"]
+
+
 async def test_event_that_kubernetes_rejects_as_invalid_keeps_back_no_later_one(site: Site) -> None:
     await site.turns(2)
     site.cluster.invalid_reasons = {"ConsumerGroupRepaired"}

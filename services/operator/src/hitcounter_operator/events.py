@@ -9,6 +9,7 @@ everything. If the API server is down, Events are kept, up to a limit, and poste
 from __future__ import annotations
 
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ COMBINED: Final = "(combined from similar events): "
 _SERIES_MAX: Final = 1000
 """Maximum number of Events that are remembered; the one not repeated for the longest time is forgotten first."""
 _WAITING_MAX: Final = 100
+_POST_SECONDS: Final = 5.0
+"""After this no further Event is posted in a turn: a slow API server must not delay the next decision and the lease."""
 _INVALID: Final = (400, 413, 422)
 """With these the API server rejects the Event itself, so another attempt fails as well."""
 _MESSAGE_MAX_BYTES: Final = 1000
@@ -158,6 +161,7 @@ class Recorder:
 
     async def post(self) -> None:
         """Post the waiting Events, the oldest first. An Event that fails stays in the queue, unless it is invalid."""
+        end = time.monotonic() + _POST_SECONDS
         while self._waiting:
             name, event = next(iter(self._waiting.items()))
             try:
@@ -170,3 +174,5 @@ class Recorder:
                 log.warning("cannot post an Event", error=str(error), waiting=len(self._waiting))
                 return
             del self._waiting[name]
+            if time.monotonic() >= end:
+                return
