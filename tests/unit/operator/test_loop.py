@@ -347,6 +347,20 @@ async def test_elasticsearch_away_keeps_nobody_from_scaling(site: Site) -> None:
     assert site.cluster.scaled == [20]
 
 
+async def test_bug_in_the_check_of_the_indices_is_a_condition_and_keeps_nobody_from_scaling(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> TemplateCheck:
+        raise KeyError("settings")
+
+    monkeypatch.setattr(site.indices, "ensure_template", fail)
+    await site.turns(2)
+    assert site.cluster.conditions["IndexReady"] == "False IndicesUnknown"
+    site.arrive(60_000)
+    await site.turn()
+    assert site.cluster.scaled == [20]
+
+
 async def test_slow_elasticsearch_holds_up_no_turn(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hitcounter_operator.loop._INDEX_WAIT_SECONDS", 0.01)
     answered = asyncio.Event()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from hitcounter.elastic import Indices, IndicesReport
 from hitcounter.errors import IndexUnavailable
 from hitcounter.indices import TemplateCheck, TemplateState, template_name
+from hitcounter.logs import get_logger
 
 from hitcounter_operator.state import IndexState, Notice, Problem, Reason, list_names
+
+log = get_logger()
 
 
 class IndexCheck:
@@ -26,6 +29,10 @@ class IndexCheck:
             report = await self._indices.repair()
         except IndexUnavailable as error:
             return IndexState(None, Problem("ElasticsearchUnavailable", f"{error}."), notices=tuple(notices))
+        except Exception:  # whatever it is, queue and scaling must go on, and the status must not stay as it was
+            log.exception("the check of the indices failed")
+            problem = Problem("IndicesUnknown", "The check of the indices failed; the log has the reason.")
+            return IndexState(None, problem, notices=tuple(notices))
         notices += [
             Notice(Reason.INDEX_REPAIRED, f"Repaired the index {index}: {list_names(done)}.", is_warning=True)
             for index, done in report.repaired.items()
