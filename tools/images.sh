@@ -13,6 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 MAX_MEGABYTES_OVER_BASE=150
+# The official Kubernetes client takes about 130 MB, bytecode included: it has a model of every kind of object, twice.
+MAX_MEGABYTES_OF_THE_OPERATOR=250
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hitcounter
 [ "$(id -u)" = 0 ] && CACHE=/var/cache/hitcounter
 SUBSTITUTE=hitcounter-substitute-base
@@ -172,7 +174,9 @@ layers() { docker image inspect --format '{{len .RootFS.Layers}}' "$1"; }
 
 weigh() { # image
     megabytes=$((($(size "$1:$VERSION") - $(size "$base")) / 1000000))
-    [ "$megabytes" -lt "$MAX_MEGABYTES_OVER_BASE" ] || fail "$1 is $megabytes MB over its base; the limit is $MAX_MEGABYTES_OVER_BASE"
+    local limit=$MAX_MEGABYTES_OVER_BASE
+    [ "$1" != hitcounter-operator ] || limit=$MAX_MEGABYTES_OF_THE_OPERATOR
+    [ "$megabytes" -lt "$limit" ] || fail "$1 is $megabytes MB over its base; the limit is $limit"
 }
 
 size() { docker image inspect --format '{{.Size}}' "$1"; }
