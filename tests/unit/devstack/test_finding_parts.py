@@ -74,7 +74,8 @@ def test_the_preferred_port_is_given_once_unless_somebody_listens_there() -> Non
 
 
 def test_a_port_that_is_chosen_is_held_before_anything_listens_and_until_its_process_is_killed() -> None:
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
     hold = f"from hitcounter_devstack.ports import hold_port; print(hold_port({port}), flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -83,6 +84,18 @@ def test_a_port_that_is_chosen_is_held_before_anything_listens_and_until_its_pro
         assert hold_port(port) != port
         other.kill()
     assert hold_port(port) == port
+
+
+def test_a_free_port_is_given_to_no_other_process_before_a_hundred_others_were_given() -> None:
+    first = free_port()
+    hold = f"from hitcounter_devstack.ports import hold_port; print(hold_port({first}))"
+
+    def ask_elsewhere() -> int:
+        return int(subprocess.run([sys.executable, "-c", hold], capture_output=True, check=True).stdout)
+
+    assert ask_elsewhere() != first
+    assert len({free_port() for _ in range(100)} | {first}) == 101
+    assert ask_elsewhere() == first
 
 
 def test_a_part_whose_usual_port_is_taken_gets_a_free_one_and_says_so() -> None:

@@ -1,5 +1,6 @@
 """Finds free ports and the process on a port, and waits until a port accepts connections."""
 
+import collections
 import fcntl
 import itertools
 import json
@@ -23,11 +24,18 @@ FALLBACK_PORTS = range(20_000, 30_000)
 
 _held: dict[int, int] = {}
 """The ports that this process holds, and the descriptor of the lock of each."""
+_chosen: collections.deque[int] = collections.deque()
+"""Those of free_port, the oldest first. A server binds its port some time after it was chosen."""
+_CHOSEN_MAX = 100
 
 
 def free_port() -> int:
-    """Return a random free port that no outgoing connection will take."""
-    return next(port for port in iter(_random_port, None) if is_free(port))
+    """Return a random free port that no outgoing connection will take, nor soon another process that asks for one."""
+    port = next(port for port in iter(_random_port, None) if _hold(port))
+    _chosen.append(port)
+    if len(_chosen) > _CHOSEN_MAX:
+        os.close(_held.pop(_chosen.popleft()))
+    return port
 
 
 def hold_port(preferred: int) -> int:
