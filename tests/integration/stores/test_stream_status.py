@@ -79,7 +79,11 @@ async def test_append_only_file_that_is_switched_off_is_seen_and_reported(stream
         memory = await stream.monitor.memory()
         assert memory.is_aof_enabled is False
         assert "appendonly no" in memory.faults[0]
+        await raw.replicaof("127.0.0.1", 1)  # nobody is there
+        memory = await stream.monitor.memory()
+        assert (memory.is_aof_enabled, memory.faults) == (None, []), "a replica has none while it gets its first copy"
     finally:
+        await raw.replicaof("NO", "ONE")
         await raw.config_set("appendonly", usual or "no")
 
 

@@ -64,7 +64,7 @@ class StreamMonitor:
         """Return memory and persistence of Redis. If it may evict hits, `append` fails from now on without asking."""
         with translate_redis_errors("read the memory of Redis"):
             try:
-                info = await self._redis.info("memory", "persistence", "stats")  # several sections: Redis 7.0
+                info = await self._redis.info("memory", "persistence", "stats", "replication")  # several: Redis 7.0
             except ResponseError as error:
                 if not is_forbidden(error):
                     raise
@@ -76,7 +76,9 @@ class StreamMonitor:
         except StreamUnavailable as error:
             policy_fault = str(error)
         capacity_bytes = info.get("maxmemory") or info.get("total_system_memory") or 0
-        aof_enabled, evicted_keys = info.get("aof_enabled"), info.get("evicted_keys")
+        # A replica switches its append-only file off while it gets its first copy, and accepts no hits.
+        aof_enabled = None if info.get("role") == "slave" else info.get("aof_enabled")
+        evicted_keys = info.get("evicted_keys")
         return StreamMemory(
             used_bytes=int(info.get("used_memory", 0)),
             capacity_bytes=int(capacity_bytes),
