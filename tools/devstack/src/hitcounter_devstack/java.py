@@ -72,7 +72,8 @@ def install_java_hint(need: JavaNeed) -> str:
     return (
         f"install a full JDK {need.major} or newer, or point ES_JAVA_HOME at one "
         f"(Debian, Ubuntu: sudo apt-get install openjdk-{need.major}-jre-headless; "
-        f"macOS: brew install openjdk@{need.major}; any system: https://adoptium.net)"
+        f"macOS: brew install openjdk@{need.major}; any system: https://adoptium.net); "
+        "with Docker alone: make run-docker"
     )
 
 
