@@ -24,17 +24,18 @@ ALLOWED = [
     "patch hitcounters.hitcounter.io/hc-hitcounter --subresource=status",
     "get deployments.apps/hc-hitcounter-indexer",
     "patch deployments.apps/hc-hitcounter-indexer --subresource=scale",
-    "list pods",
     "list horizontalpodautoscalers.autoscaling",
     "create leases.coordination.k8s.io",
     "update leases.coordination.k8s.io/hc-hitcounter-operator",
     "create events",
+    "patch events",
 ]
 REFUSED = [
     "patch hitcounters.hitcounter.io/hc-hitcounter",
     "patch hitcounters.hitcounter.io/another --subresource=status",
     "patch deployments.apps/hc-hitcounter-indexer",
     "patch deployments.apps/hc-hitcounter-api --subresource=scale",
+    "list pods",
     "delete pods",
     "get secrets",
     "update leases.coordination.k8s.io/another",
@@ -48,7 +49,7 @@ def server(api_server: ApiServer) -> ApiServer:
     metadata = {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/warn": "restricted"}}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     api_server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(namespace))
-    api_server.kubectl("apply", "--server-side", "-f", str(CHART / "crds"))
+    api_server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
     api_server.kubectl("wait", "--for=condition=Established", "crd/hitcounters.hitcounter.io", "--timeout=60s")
     return api_server
 

@@ -16,7 +16,7 @@ from tests.support.stack import Stack
 @pytest.fixture(scope="session")
 def api_server_with_kind(api_server: ApiServer) -> ApiServer:
     """The API server, with the definition that the chart brings."""
-    api_server.kubectl("apply", "--server-side", "-f", str(ROOT / "charts/hitcounter/crds"))
+    api_server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "charts/hitcounter/crds"))
     api_server.kubectl("wait", "--for=condition=Established", "crd/hitcounters.hitcounter.io", "--timeout=30s")
     return api_server
 
