@@ -46,7 +46,7 @@ doctor: $(READY) ## List what this machine has and lacks, and how to install wha
 
 .PHONY: clean
 clean: ## Remove the local data and everything that was built here (download caches are kept)
-	rm -rf .data .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .data .venv .uv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 ##@ Check
 
