@@ -86,7 +86,7 @@ class StreamMemory:
     policy_fault: str = ""
     """Why it may evict hits, and what to change; empty if it does not evict."""
     is_aof_enabled: bool | None = None
-    """Whether it writes an append-only file; None if it does not report that, or is a replica."""
+    """Whether it writes an append-only file; None if it does not report that, is a replica, or loads its file."""
     evicted_keys: int | None = None
     """Keys that it has evicted since it started; None if it does not report that."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Final, cast
 
 from redis.exceptions import ResponseError
@@ -76,14 +77,12 @@ class StreamMonitor:
         except StreamUnavailable as error:
             policy_fault = str(error)
         capacity_bytes = info.get("maxmemory") or info.get("total_system_memory") or 0
-        # A replica switches its append-only file off while it gets its first copy, and accepts no hits.
-        aof_enabled = None if info.get("role") == "slave" else info.get("aof_enabled")
         evicted_keys = info.get("evicted_keys")
         return StreamMemory(
             used_bytes=int(info.get("used_memory", 0)),
             capacity_bytes=int(capacity_bytes),
             policy_fault=policy_fault,
-            is_aof_enabled=None if aof_enabled is None else bool(aof_enabled),
+            is_aof_enabled=find_aof_enabled(info),
             evicted_keys=None if evicted_keys is None else int(evicted_keys),
         )
 
@@ -143,6 +142,17 @@ class StreamMonitor:
                 found, last = await self._audit([stream], [last, _AUDIT_MAX_ENTRIES, _AUDIT_MAX_BYTES])
                 hits += found
         return hits
+
+
+def find_aof_enabled(info: Mapping[str, object]) -> bool | None:
+    """Return whether Redis writes an append-only file; None if its INFO does not say so.
+
+    Redis switches the file off while it loads one at its start, and in a replica that gets its first copy. It accepts
+    no hits then.
+    """
+    if info.get("loading") or info.get("role") == "slave" or "aof_enabled" not in info:
+        return None
+    return bool(info["aof_enabled"])
 
 
 def _entry_time_ms(entry_id: bytes) -> int:
