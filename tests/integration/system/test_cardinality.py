@@ -24,7 +24,8 @@ def series_of(service: Service) -> set[str]:
     url = service.ready_url.replace("/readyz", "/metrics")
     with urllib.request.urlopen(url, timeout=10) as answer:
         lines = answer.read().decode().splitlines()
-    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+    series = {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
+    return series - {"hitcounter_indexers_wanted"}  # absent while the number is unknown
 
 
 def post(api: Api, path: str, body: object) -> None:
@@ -57,5 +58,6 @@ def test_a_million_distinct_ids_add_not_one_series(
             post(api, "/analytics/batch", [{"id": f"id-{number}"} for number in range(start, start + BATCH_HITS)])
             use_everything(api, f"seen-{start}")
         assert api.wait_drained(200.0)["indexed"] == 1 + IDS + IDS // BATCH_HITS
-        assert (series_of(api.service), series_of(indexer)) == before
+        assert series_of(api.service) ^ before[0] == set()
+        assert series_of(indexer) ^ before[1] == set()
         assert len(before[0]) < 300
