@@ -467,10 +467,13 @@ async def test_retention_drops_only_our_days_and_only_the_old_ones_be_they_open_
     assert (await indices.drop_expired(NOW_MS)).dropped == []
 
 
-async def test_retention_keeps_as_many_days_as_it_is_told_to(indices: Indices, name: str) -> None:
+async def test_retention_keeps_as_many_days_as_it_is_told_to(
+    client: AsyncElasticsearch, indices: Indices, name: str
+) -> None:
     days = [index_of(name, NOW_MS - age * DAY_MS) for age in range(4, 8)]
     await indices.ensure(days)
-    report = await indices.drop_expired(NOW_MS, retention_days=6, is_dry_run=True)
+    keeping = Indices(client, name, IndexSettings(retention_days=6))
+    report = await keeping.drop_expired(NOW_MS, is_dry_run=True)
     assert (report.kept, report.dropped) == (2, [days[3], days[2]])
 
 

@@ -275,22 +275,19 @@ class Indices:
             }
         return IndicesReport(indices=sorted(days), faults=faults, repaired=repaired)
 
-    async def drop_expired(
-        self, now_ms: int, *, retention_days: int | None = None, is_dry_run: bool = False
-    ) -> RetentionReport:
+    async def drop_expired(self, now_ms: int, *, is_dry_run: bool = False) -> RetentionReport:
         """Delete expired indices, as a whole and only our own; return which.
 
         An index must be expired by the clock of Elasticsearch, too (decision 33).
 
         Args:
             now_ms: the current time, by the earliest of the known clocks.
-            retention_days: overrides the setting.
             is_dry_run: only report them.
 
         Raises:
             IndexUnavailable: Elasticsearch is down or refuses.
         """
-        days = retention_days or self._settings.retention_days
+        days = self._settings.retention_days
         async with self._translating("apply retention"):
             found = await self._client.indices.get_mapping(index=f"{self.prefix}-*", expand_wildcards="open,closed")
             mappings = {index: described["mappings"] for index, described in found.body.items()}
