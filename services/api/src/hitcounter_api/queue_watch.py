@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from hitcounter.backoff import backoff_seconds
 from hitcounter.errors import StreamUnavailable
@@ -27,6 +28,8 @@ REDIS: Final = "redis"
 _POLL_SECONDS: Final = 1.0
 _LOOK_MAX_SECONDS: Final = 0.5
 """Time limit for one request to Redis."""
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -97,11 +100,7 @@ class QueueWatch:
 
     async def _look(self) -> StreamStatus:
         try:
-            async with asyncio.timeout(_LOOK_MAX_SECONDS):
-                status = await self._stream.status()
-        except TimeoutError as error:
-            self._freshness = Freshness(self._freshness.as_of_ms, None)
-            raise StreamUnavailable(f"Redis does not answer within {_LOOK_MAX_SECONDS:g} seconds") from error
+            status = await _await_redis(self._stream.status())
         except StreamUnavailable:
             self._freshness = Freshness(self._freshness.as_of_ms, None)
             raise
@@ -121,7 +120,7 @@ class QueueWatch:
     async def watch_once(self) -> bool:
         """Check once, export the result, and return whether Redis answers and does not evict hits."""
         try:
-            memory = await self._look_at_redis()
+            memory = await _await_redis(self._stream.memory())
             status = await self.look()
             self._recommend(Sample(status, time.monotonic()))
             self._metrics.show(status, memory, self._indexers_wanted)
@@ -151,13 +150,6 @@ class QueueWatch:
             log.debug("indexers wanted", indexers=recommendation.indexers_wanted, explanation=explain(recommendation))
         self._indexers_wanted = recommendation.indexers_wanted
 
-    async def _look_at_redis(self) -> StreamMemory:
-        try:
-            async with asyncio.timeout(_LOOK_MAX_SECONDS):
-                return await self._stream.memory()
-        except TimeoutError as error:
-            raise StreamUnavailable(f"Redis does not answer within {_LOOK_MAX_SECONDS:g} seconds") from error
-
     def _note_trouble(self, reason: str) -> None:
         if REDIS in self._readiness.problems:
             self._readiness.set_problem(REDIS, reason)
@@ -170,3 +162,16 @@ class QueueWatch:
         if is_first or self._trouble is not None:
             log.info("Redis answers")
         self._trouble = None
+
+
+async def _await_redis(request: Awaitable[T]) -> T:
+    """Return the answer of Redis.
+
+    Raises:
+        StreamUnavailable: it does not answer in time.
+    """
+    try:
+        async with asyncio.timeout(_LOOK_MAX_SECONDS):
+            return await request
+    except TimeoutError as error:
+        raise StreamUnavailable(f"Redis does not answer within {_LOOK_MAX_SECONDS:g} seconds") from error
